@@ -1,0 +1,1 @@
+"""Patchwork: studies of the insides of fine-tuned transformers, with their controls."""
