@@ -1,0 +1,1 @@
+"""Signed directed networks: their stability, their cycles and what attends to their nodes."""

@@ -1,0 +1,223 @@
+"""Networks as data: the piezoelectric actuator, user files, random signed networks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+
+ACTUATOR_SOURCE = (
+    "Bahador & Lankarany 2023, Dynamics 3(2), 214-233 (arXiv 2212.09641), after the identified "
+    "two-input two-output model of a piezoelectric tube actuator in HAL 02867840"
+)
+_LINKS = ((0, 1), (0, 5), (1, 2), (1, 6), (2, 3), (2, 7), (4, 1), (4, 5), (5, 2), (5, 6))
+_ROW_3 = (-2.7480, 1.3083, -4.2614, -517.0544, 0.0, 0.0, -2.6331, -0.9492)
+_ROW_7 = (0.0, 0.0, -49.4899, -191.8224, -5.2346, -3.6549, -1.7819, -239.0092)
+_FEATURES = (
+    (0.5, -0.1, 0.3),
+    (0.2, 0.1, 0.7),
+    (-0.5, 0.7, -0.1),
+    (-0.1, -0.6, 0.4),
+    (0.3, -0.5, -0.2),
+    (0.1, -0.1, -0.4),
+    (0.3, 0.8, -0.1),
+    (0.1, -0.2, 0.2),
+)
+_TARGETS = (0.01, 0.2, 0.2, 0.01, 0.01, 0.2, 0.2, 0.01)
+_MAX_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Network:
+    """A weighted directed graph that is also the state matrix of x' = A x.
+
+    Entry (i, j) is drawn as an edge from i to j and is the weight with which state j drives state i,
+    so "i attends to j" and "j acts on i" are the same entry.
+    """
+
+    names: tuple[str, ...]
+    weights: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse anything but a square, finite matrix with one distinct name per node."""
+        _check_weights(self.weights, "network")
+        if len(self.names) != len(self.weights) or len(set(self.names)) != len(self.names):
+            raise ValueError(
+                f"names: {len(set(self.names))} distinct names; allowed is one name "
+                f"for each of {len(self.weights)} nodes"
+            )
+
+
+@dataclass(frozen=True)
+class RandomNetworks:
+    """How random signed networks are drawn.
+
+    Attributes:
+        n_nodes: nodes per network, at least 3.
+        mean_degree: expected out-degree, in (0, n_nodes - 1].
+        negative_fraction: probability that an edge is negative, in [0, 1].
+        abscissa: spectral abscissa that every network is scaled to, in (-1, 0).
+    """
+
+    n_nodes: int = 8
+    mean_degree: float = 2.5
+    negative_fraction: float = 0.5
+    abscissa: float = -0.1
+
+    def __post_init__(self) -> None:
+        """Refuse impossible sizes before any draw."""
+        for name, value, low, high in (
+            ("n_nodes", self.n_nodes, 3, np.inf),
+            ("mean_degree", self.mean_degree, 0.1, self.n_nodes - 1),
+            ("negative_fraction", self.negative_fraction, 0, 1),
+            ("abscissa", self.abscissa, -0.999, -1e-6),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name}: {value}; allowed is {low} to {high}")
+
+
+def actuator() -> Network:
+    """The 8-state actuator model as a signed network.
+
+    Returns:
+        The network; nodes are named "0" to "7".
+
+    Source: see `ACTUATOR_SOURCE`.
+    """
+    weights = np.zeros((8, 8))
+    for i, j in (*_LINKS, (6, 3), (6, 7)):
+        weights[i, j] = 1.0
+    weights[3], weights[7] = _ROW_3, _ROW_7
+    return Network(tuple(str(i) for i in range(8)), weights)
+
+
+def actuator_features(factor: float = 1.0) -> np.ndarray:
+    """Node features that the paper feeds to its attention models.
+
+    Args:
+        factor: the perturbation factor that multiplies the features of node 0.
+
+    Returns:
+        shape (8, 3), unitless.
+
+    Source: see `ACTUATOR_SOURCE`.
+    """
+    features = np.array(_FEATURES)
+    features[0] *= factor
+    return features
+
+
+def actuator_targets() -> np.ndarray:
+    """Node targets of the paper's attention-based convolution, shape (8,), unitless."""
+    return np.array(_TARGETS)
+
+
+def read_network(path: str | Path) -> Network:
+    """Read a network from a square CSV table or a GraphML file.
+
+    Args:
+        path: `.csv` (first column and header row hold the same node names in the same order) or
+            `.graphml` (edge attribute `weight`; an edge without one counts 1).
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: if the file is neither, is not square, not finite or leaves a node unnamed.
+    """
+    path = Path(path)
+    readers = {".csv": _read_csv, ".graphml": _read_graphml}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path}: suffix '{path.suffix}'; allowed are {', '.join(readers)}")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; a .csv or .graphml network is needed")
+    return readers[path.suffix.lower()](path)
+
+
+def random_network(settings: RandomNetworks, seed: int, index: int) -> Network:
+    """One strongly connected random signed network, a pure function of seed and index.
+
+    A = -I + c W with W an Erdos-Renyi digraph of magnitudes U(0.5, 1.5) and independent signs; c sets
+    the spectral abscissa, so that networks differ in structure and not in how stable they are.
+
+    Args:
+        settings: size, density, polarity, abscissa.
+        seed: of the whole ensemble, >= 0.
+        index: of this network in it, >= 0.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: if no strongly connected network is found in 1000 draws.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed, index]))
+    n = settings.n_nodes
+    for _ in range(_MAX_DRAWS):
+        edges = rng.random((n, n)) < settings.mean_degree / (n - 1)
+        np.fill_diagonal(edges, False)
+        magnitudes = rng.uniform(0.5, 1.5, (n, n))
+        signs = np.where(rng.random((n, n)) < settings.negative_fraction, -1.0, 1.0)
+        if nx.is_strongly_connected(nx.from_numpy_array(edges, create_using=nx.DiGraph)):
+            weights = edges * magnitudes * signs
+            gain = (1 + settings.abscissa) / np.linalg.eigvals(weights).real.max()
+            return Network(tuple(str(i) for i in range(n)), gain * weights - np.eye(n))
+    raise ValueError(
+        f"mean_degree: {settings.mean_degree}; too sparse for a strongly connected network "
+        f"of {n} nodes in {_MAX_DRAWS} draws"
+    )
+
+
+def _check_weights(weights: np.ndarray, source: object) -> None:
+    shape = weights.shape
+    if weights.ndim != 2 or shape[0] != shape[1] or shape[0] < 2:
+        size = " x ".join(map(str, shape))
+        raise ValueError(f"{source}: {size} matrix; allowed is square, 2 x 2 or larger")
+    if not np.isfinite(weights).all():
+        i, j = np.argwhere(~np.isfinite(weights))[0]
+        raise ValueError(
+            f"{source}: entry ({i}, {j}) is {weights[i, j]}; allowed are finite numbers"
+        )
+
+
+def _read_csv(path: Path) -> Network:
+    try:
+        # duplicate names must stay visible, so the header is read as data
+        table = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: not a table ({reason}); allowed is a square CSV") from error
+    names, rows = table.iloc[0, 1:].str.strip(), table.iloc[1:, 0].str.strip()
+    if len(names) != len(rows):
+        raise ValueError(f"{path}: {len(rows)} x {len(names)} matrix; allowed is a square one")
+    if (names == "").any() or list(names) != list(rows):
+        raise ValueError(f"{path}: row names differ from column names; allowed is the same order")
+    try:
+        weights = table.iloc[1:, 1:].to_numpy(dtype=str).astype(float)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; allowed are finite numbers") from error
+    return _named(path, tuple(names), weights)
+
+
+def _read_graphml(path: Path) -> Network:
+    # entity declarations can expand without bound, and no network needs them
+    if b"<!" in path.read_bytes().replace(b"<!--", b"").replace(b"<![CDATA[", b""):
+        raise ValueError(f"{path}: holds a document type declaration; allowed is plain GraphML")
+    try:
+        graph = nx.DiGraph(nx.read_graphml(path))
+        weights = nx.to_numpy_array(graph, weight="weight", dtype=float)
+    except Exception as error:  # networkx raises many kinds for foreign files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not readable as GraphML ({reason})") from error
+    # "name" is what most writers use for the visible name; the id is the fallback
+    names = tuple(str(data.get("name", node)) for node, data in graph.nodes(data=True))
+    return _named(path, names, weights)
+
+
+def _named(path: Path, names: tuple[str, ...], weights: np.ndarray) -> Network:
+    _check_weights(weights, path)
+    try:
+        return Network(names, weights)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
