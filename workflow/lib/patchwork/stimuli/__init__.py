@@ -1,0 +1,52 @@
+"""Pure generators of stimuli: an image is a function of its settings, seed and index.
+
+A new kind of stimulus is one module with `generate` and `label_attributes`, and one entry in each
+registry below.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from patchwork.stimuli import lines
+from patchwork.stimuli.batch import Batch, LabelAttributes, concatenate
+
+__all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "stream"]
+
+GENERATORS: dict[str, Callable[..., Batch]] = {"lines": lines.generate}
+LABELS: dict[str, Callable[[Mapping[str, object]], dict[str, LabelAttributes]]] = {
+    "lines": lines.label_attributes
+}
+
+
+def stream(
+    kind: str,
+    settings: Mapping[str, object],
+    *,
+    seed: int,
+    indices: range | np.ndarray,
+    batch_size: int = 256,
+) -> Iterator[Batch]:
+    """Generates a dataset batch by batch, so that memory stays bounded.
+
+    Args:
+        kind: a key of `GENERATORS`.
+        settings: what that generator takes.
+        seed: 0 to 2**64 - 1.
+        indices: image numbers, shape (n,).
+        batch_size: images held at once, at least 1; it changes no pixel.
+
+    Returns:
+        Batches in the order of `indices`.
+
+    Raises:
+        ValueError: if the kind is unknown, or as the generator raises.
+    """
+    if kind not in GENERATORS:
+        raise ValueError(f"kind is {kind!r}; allowed is one of {', '.join(GENERATORS)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; allowed is at least 1")
+    return (
+        GENERATORS[kind](settings, seed=seed, indices=indices[first : first + batch_size])
+        for first in range(0, len(indices), batch_size)
+    )
