@@ -60,7 +60,9 @@ def edge_chain(weights: np.ndarray, p: float, q: float) -> tuple[np.ndarray, np.
     edges = np.argwhere(strength > 0)
     dead = np.setdiff1d(edges[:, 1], edges[:, 0])
     if len(edges) == 0 or len(dead):
-        raise ValueError(f"weights: node {dead[:1]} has no way out; allowed is a graph without sinks")
+        raise ValueError(
+            f"weights: node {dead[:1]} has no way out; allowed is a graph without sinks"
+        )
     (u, v), w = edges.T, edges[:, 1]
     follows = v[:, None] == edges[None, :, 0]
     bias = np.where(u[:, None] == w[None], 1 / p, np.where(strength[w][:, u].T > 0, 1.0, 1 / q))
