@@ -1,0 +1,313 @@
+"""Ablation of every head, in one pass over the layers where the model allows it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from patchwork import sites
+from patchwork.interventions.batches import Batch, batches, call, rewindable
+from patchwork.interventions.effects import AblationEffects
+from patchwork.interventions.hooks import Edit, editing, mean_activations
+from patchwork.interventions.plan import (
+    Plan,
+    clean_deviation,
+    describe,
+    make_readout,
+    pick_chunk,
+    why_plain,
+)
+from patchwork.interventions.streams import BlockRun, LastQuery, Streams, add_mlp, run_block
+from patchwork.interventions.tail import Metric, Readout, embed
+from patchwork.interventions.verbs import BASELINES, cut_attention
+from patchwork.sites import Anatomy, Site
+
+_FAST_BASELINES = ("zero", "mean")
+
+
+def head_ablation_sweep(
+    model: nn.Module,
+    inputs: Any,
+    metric: Metric,
+    *,
+    baselines: Sequence[str] = ("zero", "mean"),
+    reference: Any = None,
+    plan: Plan | None = None,
+) -> AblationEffects:
+    """Effect of ablating each head alone on a metric, per example.
+
+    The fast path carries all ablated streams through the layers together, subtracts a head's
+    contribution W_O z (or W_O (z - mean)) from its own block's attention, and computes in the
+    last block only the token that the metric reads. It needs pre-norm blocks and unpadded
+    inputs; otherwise, and for other baselines than zero and mean, one forward pass per head is
+    run, and `metadata["reason"]` says so.
+
+    Args:
+        model: a supported model in eval mode, wrapped or not.
+        inputs: n examples that the model takes: sliceable (tensor, array, HDF5 dataset, mapping
+            of such) or a list of batches; streamed.
+        metric: (model output, row numbers of its examples) -> one number per example, shape (m,);
+            an example's number may depend on that example only.
+        baselines: of `zero`, `mean`, `resample`, `noise`.
+        reference: examples for `mean` and `resample`; the inputs themselves if None.
+        plan: chunk size, tail and path.
+
+    Returns:
+        Effects (baselines, layers, heads, n) with metadata.
+
+    Raises:
+        ValueError: for a model in training mode or of an unknown architecture, an unknown
+            baseline, or inputs that can be read only once.
+    """
+    sites.require_eval(model)
+    plan, anatomy = plan or Plan(), sites.find(model)
+    rewindable(inputs, "inputs")
+    reference = inputs if reference is None else reference
+    unknown = [name for name in baselines if name not in BASELINES or name == "knockout"]
+    if unknown or not baselines:
+        allowed = [name for name in BASELINES if name != "knockout"]
+        raise ValueError(f"baselines is {list(baselines)}; allowed is some of {', '.join(allowed)}")
+    reason = why_plain(model, inputs, plan)
+    slow = [name for name in baselines if name not in _FAST_BASELINES]
+    if reason is None and slow:
+        reason = f"baseline {slow[0]} has no fast path"
+    with torch.no_grad():
+        if reason is None:
+            sweep = _FastSweep(model, anatomy, metric, tuple(baselines), plan)
+            result = sweep.run(inputs, reference)
+            if result is not None:
+                return result
+            reason = f"the model computes more than its blocks (by {sweep.deviation:.1e})"
+        return _plain(model, inputs, metric, tuple(baselines), reference, (plan, reason))
+
+
+class _FastSweep:
+    def __init__(
+        self,
+        model: nn.Module,
+        anatomy: Anatomy,
+        metric: Metric,
+        baselines: tuple[str, ...],
+        plan: Plan,
+    ) -> None:
+        self.model, self.anatomy, self.metric = model, anatomy, metric
+        self.baselines, self.plan = baselines, plan
+        self.deviation = 0.0
+        self.readout: Readout | None = None
+        self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
+        width = anatomy.n_heads * anatomy.d_head
+        self.weights = [
+            sites.output_weight(parts.proj, width).unflatten(0, (anatomy.n_heads, -1))
+            for parts in anatomy.blocks
+        ]
+        self.means: list[Tensor] = []
+
+    def run(self, inputs: Any, reference: Any) -> AblationEffects | None:
+        """The whole sweep; None if the fast path turns out not to follow the model."""
+        if "mean" in self.baselines:
+            names = [Site("head_out", layer) for layer in range(self.anatomy.n_layers)]
+            means = mean_activations(self.model, names, reference)
+            self.means = [means[name] for name in names]
+        chunk, effects, clean = 0, [], []
+        for rows, batch in self._batches(inputs):
+            chunk = max(chunk, len(rows))
+            result = self._chunk(rows, batch)
+            if result is None:
+                return None
+            effects.append(result[0].cpu().numpy())
+            clean.append(result[1].cpu().numpy())
+        assert self.readout is not None
+        read = "all tokens" if self.readout.row is None else f"token {self.readout.row}"
+        metadata = describe(
+            "fast", None, chunk, read=read, max_clean_deviation=self.deviation,
+            architecture=self.anatomy.family,
+        )  # fmt: skip
+        return AblationEffects(
+            np.concatenate(effects, axis=-1), np.concatenate(clean), self.baselines, metadata
+        )
+
+    def _batches(self, inputs: Any) -> Iterator[tuple[Tensor, Batch]]:
+        first = next(iter(batches(inputs, 1, self.model)), None)
+        if first is None:
+            raise ValueError("inputs holds no example; allowed is at least one")
+        stream = embed(self.model, self.anatomy, first[1])
+        # Every stream of the last block, twice: packing copies what it joins.
+        n_streams = len(self.baselines) * self.anatomy.n_layers * self.anatomy.n_heads
+        each = 2 * n_streams * stream[0].numel() * stream.element_size()
+        return batches(inputs, pick_chunk(self.model, self.plan, each), self.model)
+
+    def _chunk(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Effects (baselines, layers, heads, m) and clean metric (m,) of one piece."""
+        anatomy = self.anatomy
+        stream = embed(self.model, anatomy, batch)
+        n, t, _ = stream.shape
+        streams, n_heads = Streams(anatomy, n, t), anatomy.n_heads
+        per_layer = len(self.baselines) * n_heads
+        for layer in range(anatomy.n_layers - 1):
+            run, following = run_block(anatomy, layer, stream)
+            streams.step(layer, None)
+            jobs = list(range(layer * per_layer, (layer + 1) * per_layer))
+            streams.join(0, jobs, self._ablated(layer, run, None))
+            stream = following
+        run, final = run_block(anatomy, anatomy.n_layers - 1, stream)
+        readout = self._readout(rows, batch, final)
+        if readout is None:
+            return None
+        clean = readout(final if readout.row is None else final[:, [readout.row]], rows)
+        results = clean.new_empty(anatomy.n_layers * per_layer, n)
+        ablated = self._ablated(anatomy.n_layers - 1, run, readout.row)
+        results[-per_layer:] = _read(readout, ablated, rows)
+        for jobs, last in streams.finish(readout.row, run, self.last, final):
+            results[jobs] = _read(readout, last, rows)
+        shaped = results.view(anatomy.n_layers, len(self.baselines), n_heads, n).transpose(0, 1)
+        return shaped - clean, clean
+
+    def _readout(self, rows: Tensor, batch: Batch, final: Tensor) -> Readout | None:
+        """The read-out, made and checked with the first piece; None if the check fails."""
+        if self.readout is None:
+            readout = make_readout(self.model, self.anatomy, self.metric, batch, self.plan)
+            self.deviation, right = clean_deviation(
+                self.model, self.metric, batch, rows, readout(final, rows)
+            )
+            if not right:
+                return None
+            readout.find_row(final, rows)
+            self.readout = readout
+        return self.readout
+
+    def _ablated(self, layer: int, run: BlockRun, row: int | None) -> Tensor:
+        """Streams after the block with each head ablated, (baselines x heads, n, t or 1, d)."""
+        parts, tokens = self.anatomy.blocks[layer], slice(None) if row is None else [row]
+        z = run.heads[:, tokens].unflatten(-1, (self.anatomy.n_heads, -1))
+        mid = run.mid[:, tokens]
+        kept = torch.einsum("nthe,hed->hntd", z, self.weights[layer])
+        streams = mid.new_empty(len(self.baselines), *kept.shape)
+        for i, baseline in enumerate(self.baselines):
+            removed = kept
+            if baseline == "mean":
+                mean = self.means[layer][:, tokens].unflatten(-1, (self.anatomy.n_heads, -1))
+                removed = kept - torch.einsum("nthe,hed->hntd", mean, self.weights[layer])
+            torch.sub(mid, parts.attn_scale(removed.clone()), out=streams[i])
+        return add_mlp(parts, streams.flatten(0, 1))
+
+
+def _read(readout: Readout, streams: Tensor, rows: Tensor) -> Tensor:
+    """Metric (jobs, n) of final streams (jobs, n, t or 1, d)."""
+    jobs = len(streams)
+    return readout(streams.flatten(0, 1), rows.repeat(jobs)).view(jobs, -1)
+
+
+def _plain(
+    model: nn.Module,
+    inputs: Any,
+    metric: Metric,
+    baselines: tuple[str, ...],
+    reference: Any,
+    how: tuple[Plan, str],
+) -> AblationEffects:
+    plan, reason = how
+    anatomy = sites.find(model)
+    chunk = plan.chunk or 16
+    groups = {str(site): [site] for site in sites.all_heads(anatomy)}
+    clean = _metric_over(model, inputs, metric, chunk)
+    values = [
+        [
+            _metric_over(model, inputs, metric, chunk, (group, edit)) - clean
+            for group, edit in _edits(model, groups, baseline, reference)
+        ]
+        for baseline in baselines
+    ]
+    shaped = np.asarray(values).reshape(len(baselines), anatomy.n_layers, anatomy.n_heads, -1)
+    metadata = describe("plain", reason, chunk, read="all tokens", architecture=anatomy.family)
+    return AblationEffects(shaped, clean, baselines, metadata)
+
+
+def _edits(
+    model: nn.Module,
+    groups: Mapping[str, list[Site]],
+    baseline: str,
+    reference: Any,
+    seed: int = 0,
+) -> Iterator[tuple[list[Site], Edit]]:
+    if baseline != "mean":
+        for group in groups.values():
+            yield group, BASELINES[baseline](model, group, reference, seed)
+        return
+    every = list(dict.fromkeys(site for group in groups.values() for site in group))
+    means = mean_activations(model, every, reference)
+    for group in groups.values():
+        yield group, lambda site, tensor, rows: means[site]
+
+
+def _metric_over(
+    model: nn.Module,
+    inputs: Any,
+    metric: Metric,
+    chunk: int,
+    ablation: tuple[list[Site], Edit] | None = None,
+) -> np.ndarray:
+    """Metric of every example, under an ablation or without one."""
+    values: list[np.ndarray] = []
+    for rows, batch in batches(inputs, chunk, model):
+        if ablation is None:
+            output = call(model, batch)
+        else:
+            group, edit = ablation
+            shifted = _from_row(edit, int(rows[0]))
+            cut = edit is cut_attention
+            with editing(model, group, shifted, expect_change=False, renormalise=cut):
+                output = call(model, batch)
+        values.append(metric(output, rows).cpu().numpy())
+    return np.concatenate(values)
+
+
+def _from_row(edit: Edit, first: int) -> Edit:
+    return lambda site, tensor, rows: edit(site, tensor, rows + first)
+
+
+def group_ablation_sweep(
+    model: nn.Module,
+    inputs: Any,
+    metric: Metric,
+    groups: Mapping[str, str | Site | Iterable[str | Site]],
+    *,
+    baseline: str = "zero",
+    reference: Any = None,
+) -> pd.DataFrame:
+    """Effect of ablating groups of sites together: head pairs, whole layers, any set.
+
+    Args:
+        model: a supported model in eval mode.
+        inputs: as for `head_ablation_sweep`.
+        metric: as for `head_ablation_sweep`.
+        groups: name to sites that are ablated together; order does not matter.
+        baseline: `zero`, `mean`, `resample`, `noise` or (for patterns) `knockout`.
+        reference: examples for `mean` and `resample`; the inputs themselves if None.
+
+    Returns:
+        Columns group, baseline, example, clean (the metric without intervention), effect
+        (ablated minus clean); one row for each group and example.
+
+    Raises:
+        ValueError: for sites that match nothing, an unknown baseline or a model in training mode.
+    """
+    sites.require_eval(model)
+    rewindable(inputs, "inputs")
+    if baseline not in BASELINES:
+        raise ValueError(f"baseline is {baseline!r}; allowed is {', '.join(BASELINES)}")
+    resolved = {name: sites.resolve(model, chosen) for name, chosen in groups.items()}
+    reference = inputs if reference is None else reference
+    with torch.no_grad():
+        clean = _metric_over(model, inputs, metric, 16)
+        frames = [
+            pd.DataFrame({"group": name, "baseline": baseline, "example": range(len(clean)),
+                          "clean": clean,
+                          "effect": _metric_over(model, inputs, metric, 16, ablation) - clean})
+            for name, ablation in zip(
+                resolved, _edits(model, resolved, baseline, reference), strict=True
+            )
+        ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)

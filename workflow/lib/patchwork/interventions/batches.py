@@ -1,0 +1,102 @@
+"""Feeding a model piece by piece: batches of any sliceable or iterable input, sized to memory."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Batch = Tensor | dict[str, Tensor]
+
+
+def parameter_of(model: nn.Module) -> Tensor:
+    """A parameter of the model, for its device and floating type."""
+    return next(p for p in model.parameters() if p.is_floating_point())
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a new allocation can use on a device, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def batches(inputs: Any, chunk: int, model: nn.Module) -> Iterator[tuple[Tensor, Batch]]:
+    """Cut inputs into pieces on the model's device.
+
+    Args:
+        inputs: a tensor, array or open HDF5 dataset of n examples along its first axis; a mapping
+            of such (the model is then called with keywords); or an iterable of batches, which are
+            passed on as they come.
+        chunk: examples a piece, at least 1.
+        model: whose device and floating type the pieces get.
+
+    Yields:
+        Row numbers of the piece, int64 (m,), and the piece.
+
+    Raises:
+        ValueError: if chunk < 1 or the members of a mapping differ in length.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}; allowed is at least 1")
+    like, start = parameter_of(model), 0
+    for piece in _pieces(inputs, chunk):
+        batch = to_model(piece, like)
+        rows = torch.arange(start, start + n_rows(batch), device=like.device)
+        start += len(rows)
+        yield rows, batch
+
+
+def _pieces(inputs: Any, chunk: int) -> Iterator[Any]:
+    if isinstance(inputs, Mapping):
+        n = n_rows(inputs)
+        for i in range(0, n, chunk):
+            yield {name: value[i : i + chunk] for name, value in inputs.items()}
+    elif hasattr(inputs, "shape"):
+        for i in range(0, inputs.shape[0], chunk):
+            yield inputs[i : i + chunk]
+    else:
+        yield from inputs
+
+
+def n_rows(inputs: Any) -> int:
+    """Number of examples in a batch.
+
+    Raises:
+        ValueError: if the members of a mapping differ in length.
+    """
+    if not isinstance(inputs, Mapping):
+        return inputs.shape[0]
+    lengths = {name: value.shape[0] for name, value in inputs.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"inputs: lengths {lengths}; allowed is one length for all")
+    return next(iter(lengths.values()))
+
+
+def to_model(piece: Any, like: Tensor) -> Batch:
+    """Move one batch to the device of `like`; floating numbers take its type, integers stay."""
+    if isinstance(piece, Mapping):
+        return {name: _tensor(value, like) for name, value in piece.items()}
+    return _tensor(piece, like)
+
+
+def _tensor(value: Any, like: Tensor) -> Tensor:
+    tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+
+
+def call(model: nn.Module, batch: Batch) -> Any:
+    """Call the model with one batch: a mapping as keywords, anything else as the one argument."""
+    return model(**batch) if isinstance(batch, dict) else model(batch)
+
+
+def rewindable(inputs: Iterable, name: str) -> None:
+    """Refuse inputs that can be read only once.
+
+    Raises:
+        ValueError: if `inputs` is an iterator.
+    """
+    if isinstance(inputs, Iterator):
+        raise ValueError(f"{name} is a one-pass iterator; allowed is an array, tensor or list")

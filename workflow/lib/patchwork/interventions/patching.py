@@ -1,0 +1,467 @@
+"""Activation patching over layer, position and component, recomputing only what a patch touches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from patchwork import sites
+from patchwork.interventions.batches import Batch, batches, call, n_rows, parameter_of, rewindable
+from patchwork.interventions.effects import PatchEffects
+from patchwork.interventions.hooks import editing, read
+from patchwork.interventions.plan import (
+    Plan,
+    clean_deviation,
+    describe,
+    make_readout,
+    pick_chunk,
+    stream_budget,
+    why_plain,
+)
+from patchwork.interventions.streams import BlockRun, LastQuery, Streams, add_mlp, run_block
+from patchwork.interventions.tail import Metric, Readout, embed
+from patchwork.sites import Anatomy, Site
+
+COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "head_out")
+DIRECTIONS = ("clean_to_corrupted", "corrupted_to_clean")
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """What a patching sweep covers.
+
+    Args:
+        components: of `resid_pre`, `attn_out`, `mlp_out`, `head_out`.
+        positions: tokens, counted from 0; None is all.
+        direction: `clean_to_corrupted` (sufficiency) or `corrupted_to_clean` (necessity).
+
+    Raises:
+        ValueError: for an unknown component or direction.
+    """
+
+    components: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
+    positions: tuple[int, ...] | None = None
+    direction: str = "clean_to_corrupted"
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.components if name not in COMPONENTS]
+        if wrong or not self.components:
+            raise ValueError(
+                f"components is {list(self.components)}; allowed is some of {', '.join(COMPONENTS)}"
+            )
+        if self.direction not in DIRECTIONS:
+            raise ValueError(
+                f"direction is {self.direction!r}; allowed is {', '.join(DIRECTIONS)}"
+            )
+
+
+def check_pair(clean: Any, corrupted: Any) -> None:
+    """Refuse pairs whose members cannot be aligned token by token.
+
+    Raises:
+        ValueError: if the two differ in shape.
+    """
+    shapes = [_shape(inputs) for inputs in (clean, corrupted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"clean has shape {shapes[0]} and corrupted {shapes[1]}; "
+            "allowed is one shape (prompts of equal token length)"
+        )
+
+
+def _shape(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: tuple(value.shape) for name, value in inputs.items()}
+    if not hasattr(inputs, "shape"):
+        lengths = sorted({len(row) for row in inputs})
+        raise ValueError(
+            f"clean or corrupted is a list with rows of length {lengths}; allowed is an array"
+        )
+    return tuple(inputs.shape)
+
+
+def patch_sweep(
+    model: nn.Module,
+    clean: Any,
+    corrupted: Any,
+    metric: Metric,
+    *,
+    grid: PatchGrid | None = None,
+    plan: Plan | None = None,
+) -> PatchEffects:
+    """Effect of patching each component at each layer and position, per pair.
+
+    The fast path runs both inputs once, replaces one row of the residual stream entering the next
+    block, and carries on from there; in a causal model only rows from the patched one on are
+    recomputed, against the base run's keys and values. Cells where source and base agree in every
+    pair are zero and are not computed.
+
+    Args:
+        model: a supported model in eval mode; GPT-2 or a ViT.
+        clean: n examples, as the model takes them: an array or tensor, or a mapping of such.
+        corrupted: the same shape; row i is the counterpart of clean row i.
+        metric: (model output, row numbers) -> one number per example, (m,); `LogitDifference`
+            spares the rest of the unembedding.
+        grid: components, positions and direction.
+        plan: chunk size, tail and path.
+
+    Returns:
+        Effects per pair with the metric of both runs and metadata.
+
+    Raises:
+        ValueError: for inputs of different shapes, a model in training mode or of an unknown
+            architecture, or a position out of range.
+    """
+    sites.require_eval(model)
+    check_pair(clean, corrupted)
+    rewindable(clean, "clean")
+    grid, plan, anatomy = grid or PatchGrid(), plan or Plan(), sites.find(model)
+    base, source = (corrupted, clean) if grid.direction == DIRECTIONS[0] else (clean, corrupted)
+    reason = why_plain(model, base, plan) or why_plain(model, source, plan)
+    sweep = _Sweep(model, anatomy, metric, grid, plan)
+    with torch.no_grad():
+        if reason is None:
+            result = sweep.run(base, source, fast=True)
+            if result is not None:
+                return result
+            reason = f"the model computes more than its blocks (by {sweep.deviation:.1e})"
+        sweep.reason = reason
+        result = sweep.run(base, source, fast=False)
+    assert result is not None
+    return result
+
+
+@dataclass
+class _Piece:
+    """One chunk of pairs under way: its rows, results and the positions still to do."""
+
+    rows: Tensor
+    base: Tensor
+    source: Tensor
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _Sweep:
+    def __init__(
+        self, model: nn.Module, anatomy: Anatomy, metric: Metric, grid: PatchGrid, plan: Plan
+    ) -> None:
+        self.model, self.anatomy, self.metric = model, anatomy, metric
+        self.grid, self.plan = grid, plan
+        self.deviation, self.reason = 0.0, ""
+        self.readout: Readout | None = None
+        self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
+        self.weights = (
+            [
+                sites.output_weight(parts.proj, anatomy.n_heads * anatomy.d_head)
+                for parts in anatomy.blocks
+            ]
+            if "head_out" in grid.components
+            else []
+        )
+
+    def run(self, base: Any, source: Any, *, fast: bool) -> PatchEffects | None:
+        """The whole sweep; None if the fast path turns out not to follow the model."""
+        n = n_rows(base)
+        if n == 0:
+            raise ValueError("clean holds no example; allowed is at least one")
+        positions = self._positions(base)
+        chunk = pick_chunk(self.model, self.plan, self._bytes_each(base))
+        order = _by_first_difference(base, source) if self.anatomy.causal else np.arange(n)
+        pieces: list[_Piece] = []
+        for first in range(0, n, chunk):
+            rows = torch.from_numpy(order[first : first + chunk]).to(
+                parameter_of(self.model).device
+            )
+            run = self._fast_piece if fast else self._plain_piece
+            piece = run(rows, self._take(base, rows), self._take(source, rows), positions)
+            if piece is None:
+                return None
+            pieces.append(piece)
+        return self._collect(pieces, positions, chunk, fast)
+
+    def _take(self, inputs: Any, rows: Tensor) -> Batch:
+        chosen = rows.cpu().numpy()
+        back = np.argsort(np.argsort(chosen))
+        ordered = np.sort(chosen)  # HDF5 reads rows in rising order only
+
+        def take(values: Any) -> Any:
+            return values[ordered][back]
+
+        piece = (
+            {name: take(value) for name, value in inputs.items()}
+            if isinstance(inputs, Mapping)
+            else take(inputs)
+        )
+        return next(batches(piece, len(chosen), self.model))[1]
+
+    def _positions(self, inputs: Any) -> tuple[int, ...]:
+        first = self._take(inputs, torch.zeros(1, dtype=torch.int64))
+        n_tokens = embed(self.model, self.anatomy, first).shape[1]
+        positions = self.grid.positions
+        if positions is None:
+            return tuple(range(n_tokens))
+        outside = [p for p in positions if not 0 <= p < n_tokens]
+        if outside or not positions:
+            raise ValueError(
+                f"positions is {list(positions)}; allowed is some of 0 to {n_tokens - 1}"
+            )
+        return tuple(positions)
+
+    def _bytes_each(self, inputs: Any) -> int:
+        """Memory of one pair's two base runs; the streams are held to a budget of their own."""
+        first = self._take(inputs, torch.zeros(1, dtype=torch.int64))
+        stream = embed(self.model, self.anatomy, first)
+        return 16 * self.anatomy.n_layers * stream.numel() * stream.element_size()
+
+    def _empty(self, positions: tuple[int, ...], n: int, like: Tensor) -> dict[str, Tensor]:
+        layers, heads = self.anatomy.n_layers, self.anatomy.n_heads
+        return {
+            name: like.new_zeros(
+                layers, *((heads,) if name == "head_out" else ()), len(positions), n
+            )
+            for name in self.grid.components
+        }
+
+    def _collect(
+        self, pieces: list[_Piece], positions: tuple[int, ...], chunk: int, fast: bool
+    ) -> PatchEffects:
+        back = np.argsort(np.concatenate([piece.rows.cpu().numpy() for piece in pieces]))
+
+        def join(parts: list[Tensor]) -> np.ndarray:
+            return torch.cat(parts, dim=-1).cpu().numpy()[..., back]
+
+        values = {
+            name: join([piece.values[name] for piece in pieces]) for name in self.grid.components
+        }
+        row = None if self.readout is None else self.readout.row
+        metadata = describe(
+            "fast" if fast else "plain",
+            None if fast else self.reason,
+            chunk,
+            read="all tokens" if row is None else f"token {row}",
+            max_clean_deviation=self.deviation,
+            architecture=self.anatomy.family,
+        )
+        return PatchEffects(
+            values, positions, join([piece.base for piece in pieces]),
+            join([piece.source for piece in pieces]), self.grid.direction, metadata,
+        )  # fmt: skip
+
+    def _plain_piece(
+        self, rows: Tensor, base: Batch, source: Batch, positions: tuple[int, ...]
+    ) -> _Piece:
+        before = self.metric(call(self.model, base), rows)
+        after = self.metric(call(self.model, source), rows)
+        values = self._empty(positions, len(rows), before)
+        for name, out in values.items():
+            heads: Sequence[int | None] = range(self.anatomy.n_heads) if out.ndim == 4 else [None]
+            for layer in range(self.anatomy.n_layers):
+                for head in heads:
+                    whole = Site(name, layer, head)
+                    stored = read(self.model, whole, source)[whole]
+                    for i, position in enumerate(positions):
+                        site = Site(name, layer, head, (position,))
+                        cell = (layer, i) if head is None else (layer, head, i)
+                        out[cell] = self._patched(site, stored, base, rows) - before
+        return _Piece(rows, before, after, values)
+
+    def _patched(self, site: Site, stored: Tensor, base: Batch, rows: Tensor) -> Tensor:
+        assert site.positions is not None
+        new = stored[:, list(site.positions)]
+        with editing(self.model, [site], lambda s, x, r: new, expect_change=False):
+            return self.metric(call(self.model, base), rows)
+
+    def _fast_piece(
+        self, rows: Tensor, base: Batch, source: Batch, positions: tuple[int, ...]
+    ) -> _Piece | None:
+        runs, final = self._run(base)
+        others, other_final = self._run(source)
+        if self.readout is None:
+            readout = make_readout(self.model, self.anatomy, self.metric, base, self.plan)
+            self.deviation, right = clean_deviation(
+                self.model, self.metric, base, rows, readout(final, rows)
+            )
+            if not right:
+                return None
+            readout.find_row(final, rows)
+            self.readout = readout
+        before, after = (self._metric(stream, rows) for stream in (final, other_final))
+        piece = _Piece(rows, before, after, self._empty(positions, len(rows), before))
+        needed = _differing(base, source, positions, self.anatomy)
+        cells = self._cells_each(final)
+        for some in _shares(needed, cells, stream_budget(self.model), self.anatomy, final):
+            self._positions_pass((runs, others, final), some, positions, piece)
+        if self.anatomy.causal:
+            self._silence(piece, base, source, positions)
+        return piece
+
+    def _run(self, batch: Batch) -> tuple[list[BlockRun], Tensor]:
+        stream, runs = embed(self.model, self.anatomy, batch), []
+        for layer in range(self.anatomy.n_layers):
+            run, stream = run_block(self.anatomy, layer, stream)
+            runs.append(run)
+        return runs, stream
+
+    def _metric(self, stream: Tensor, rows: Tensor) -> Tensor:
+        assert self.readout is not None
+        row = self.readout.row
+        return self.readout(stream if row is None else stream[:, [row]], rows)
+
+    def _cells_each(self, final: Tensor) -> int:
+        names = self.grid.components
+        each = len(names) - 1 + self.anatomy.n_heads if "head_out" in names else len(names)
+        return each * self.anatomy.n_layers
+
+    def _positions_pass(
+        self,
+        runs: tuple[list[BlockRun], list[BlockRun], Tensor],
+        some: list[int],
+        positions: tuple[int, ...],
+        piece: _Piece,
+    ) -> None:
+        """All cells at some of the positions, in one pass over the layers."""
+        own, others, final = runs
+        n, t, _ = final.shape
+        streams, cells = Streams(self.anatomy, n, t), []
+        where = {p: i for i, p in enumerate(positions)}
+
+        def join(name: str, layer: int, after: Tensor, new: Tensor) -> None:
+            """Patch rows `new` (k, n, p, d) into the base stream `after`, p along `some`."""
+            for i, position in enumerate(some):
+                row = after[:, position]
+                if not bool((new[:, :, i] != row).any()):
+                    continue
+                start = position if self.anatomy.causal else 0
+                stream = after[:, start:].expand(len(new), -1, -1, -1).clone()
+                stream[:, :, position - start] = new[:, :, i]
+                jobs = list(range(len(cells), len(cells) + len(new)))
+                heads: list[tuple[int, ...]] = (
+                    [(h,) for h in range(len(new))] if name == "head_out" else [()]
+                )
+                cells.extend((name, (layer, *head, where[position])) for head in heads)
+                streams.join(start, jobs, stream)
+
+        final_row = self.readout.row if self.readout is not None else None
+        for layer, (run, other) in enumerate(zip(own, others, strict=True)):
+            if "resid_pre" in self.grid.components:
+                join("resid_pre", layer, run.resid_pre, other.resid_pre[None, :, some])
+            if layer == self.anatomy.n_layers - 1:
+                break
+            streams.step(layer, run)
+            for name in self.grid.components:
+                if name != "resid_pre":
+                    new = self._rows_after(name, layer, run, other, some)
+                    join(name, layer, own[layer + 1].resid_pre, new)
+        self._finish(streams, cells, own[-1], final, piece)
+        read = some if final_row is None else [p for p in some if p == final_row]
+        for name in self.grid.components:
+            if name != "resid_pre" and read:
+                self._last_block(name, (own[-1], others[-1], final), read, where, piece)
+
+    def _rows_after(
+        self, name: str, layer: int, run: BlockRun, other: BlockRun, some: list[int]
+    ) -> Tensor:
+        """Rows (k, n, p, d) that leave the block when its component is patched at one row each."""
+        parts = self.anatomy.blocks[layer]
+        if name == "mlp_out":
+            new = run.mid[:, some] + parts.mlp_scale(other.mlp_out[:, some].clone())
+            return new[None]
+        if name == "attn_out":
+            mid = run.resid_pre[:, some] + parts.attn_scale(other.attn_out[:, some].clone())
+            return add_mlp(parts, mid[None].contiguous())
+        change = (other.heads - run.heads)[:, some].unflatten(-1, (self.anatomy.n_heads, -1))
+        weight = self.weights[layer].unflatten(0, (self.anatomy.n_heads, -1))
+        update = parts.attn_scale(torch.einsum("nthe,hed->hntd", change, weight))
+        return add_mlp(parts, (run.mid[:, some] + update).contiguous())
+
+    def _finish(
+        self, streams: Streams, cells: list, run: BlockRun, final: Tensor, piece: _Piece
+    ) -> None:
+        assert self.readout is not None
+        for jobs, last in streams.finish(self.readout.row, run, self.last, final):
+            values = self.readout(last.flatten(0, 1), piece.rows.repeat(len(jobs)))
+            for job, value in zip(jobs, values.view(len(jobs), -1), strict=True):
+                name, cell = cells[job]
+                piece.values[name][cell] = value - piece.base
+
+    def _last_block(
+        self,
+        name: str,
+        runs: tuple[BlockRun, BlockRun, Tensor],
+        some: list[int],
+        where: dict[int, int],
+        piece: _Piece,
+    ) -> None:
+        """Outputs of the last block: a patch changes one final row and nothing else."""
+        assert self.readout is not None
+        run, other, final = runs
+        layer = self.anatomy.n_layers - 1
+        new = self._rows_after(name, layer, run, other, some)
+        for i, position in enumerate(some):
+            stream = final.expand(len(new), -1, -1, -1).clone()
+            stream[:, :, position] = new[:, :, i]
+            if self.readout.row is not None:
+                stream = stream[:, :, [self.readout.row]]
+            values = self.readout(stream.flatten(0, 1), piece.rows.repeat(len(new)))
+            change = values.view(len(new), -1) - piece.base
+            cell = piece.values[name][layer]
+            if name == "head_out":
+                cell[:, where[position]] = change
+            else:
+                cell[where[position]] = change[0]
+
+    def _silence(
+        self, piece: _Piece, base: Batch, source: Batch, positions: tuple[int, ...]
+    ) -> None:
+        """Cells before an example's own first difference are zero: drop the rounding there."""
+        first = torch.from_numpy(_first_difference(base, source)).to(piece.rows.device)
+        tokens = torch.tensor(positions, device=first.device)
+        for values in piece.values.values():
+            values.masked_fill_(tokens[:, None] < first, 0.0)
+
+
+def _ids(inputs: Any) -> np.ndarray:
+    tokens = inputs["input_ids"] if isinstance(inputs, Mapping) else inputs
+    return np.asarray(tokens.cpu() if isinstance(tokens, Tensor) else tokens)
+
+
+def _first_difference(base: Any, source: Any) -> np.ndarray:
+    """First token in which each pair differs; the length where none does."""
+    differs = _ids(base) != _ids(source)
+    return np.where(differs.any(1), differs.argmax(1), differs.shape[1])
+
+
+def _by_first_difference(base: Any, source: Any) -> np.ndarray:
+    """Order of pairs that puts those with a like first difference into one chunk."""
+    return np.argsort(_first_difference(base, source), kind="stable")
+
+
+def _differing(
+    base: Batch, source: Batch, positions: tuple[int, ...], anatomy: Anatomy
+) -> list[int]:
+    """Positions at which any cell can be other than zero."""
+    if not anatomy.causal:
+        return list(positions)
+    first = int(_first_difference(base, source).min())
+    return [position for position in positions if position >= first]
+
+
+def _shares(
+    needed: list[int], cells: int, budget: int, anatomy: Anatomy, final: Tensor
+) -> list[list[int]]:
+    """Cut positions so that the streams of each share fit the budget; packing holds them twice."""
+    n, t, d = final.shape
+    shares: list[list[int]] = []
+    room = 0
+    for position in needed:
+        rows = t - position if anatomy.causal else t
+        cost = 2 * cells * n * rows * d * final.element_size()
+        if not shares or cost > room:
+            shares.append([])
+            room = budget
+        shares[-1].append(position)
+        room -= cost
+    return shares

@@ -1,0 +1,242 @@
+"""Residual streams that differ from a base run, carried through the blocks in one packed matrix.
+
+A stream is the residual stream of one intervention. It starts at a row: in a causal model rows
+before the intervened position equal the base run's and are not carried; their keys and values
+come from the base run. Streams that enter at later blocks join then, so no prefix is computed
+twice.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from patchwork.sites import Anatomy, BlockParts
+
+# Rows in one matrix product. On a CPU the MLP's hidden layer of 2,048 rows still fits the last
+# cache and the allocator's free lists; a GPU wants more to fill its multiprocessors.
+_ROWS = {"cpu": 2048}
+_ROWS_ELSEWHERE = 1 << 16
+
+
+def row_limit(device: torch.device) -> int:
+    """Rows of the residual stream that one matrix product takes."""
+    return _ROWS.get(device.type, _ROWS_ELSEWHERE)
+
+
+def add_mlp(parts: BlockParts, mid: Tensor) -> Tensor:
+    """Add the MLP's branch to the stream after attention, in place; any shape (..., d)."""
+    flat = mid.view(-1, mid.shape[-1])
+    for piece in flat.split(row_limit(mid.device)):
+        piece += parts.mlp_scale(parts.mlp(parts.mlp_norm(piece)))
+    return mid
+
+
+@dataclass(frozen=True)
+class BlockRun:
+    """What one block did in a base run; all (n, t, ...)."""
+
+    resid_pre: Tensor
+    heads: Tensor
+    attn_out: Tensor
+    mid: Tensor
+    mlp_out: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+def run_block(anatomy: Anatomy, layer: int, stream: Tensor) -> tuple[BlockRun, Tensor]:
+    """Run one block on a base stream (n, t, d) and keep its parts; also the next stream."""
+    parts = anatomy.blocks[layer]
+    q, k, v = parts.qkv(parts.attn_norm(stream))
+    z = F.scaled_dot_product_attention(
+        q, k, v, is_causal=anatomy.causal, scale=parts.softmax_scale
+    )
+    heads = z.transpose(1, 2).flatten(-2)
+    attn_out = parts.proj(heads)
+    # LayerScale may work in place, so it gets its own copy.
+    mid = stream + parts.attn_scale(attn_out.clone())
+    mlp_out = parts.mlp(parts.mlp_norm(mid))
+    following = mid + parts.mlp_scale(mlp_out.clone())
+    return BlockRun(stream, heads, attn_out, mid, mlp_out, k, v), following
+
+
+class LastQuery:
+    """Attention of one query in the last block without projecting any key or value.
+
+    q (W_k x) = (W_k' q) x and sum p (W_v x) = W_v (sum p x), so both projections move to the one
+    query; the keys' bias shifts all scores alike and drops out of the softmax.
+    """
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.parts = parts = anatomy.blocks[-1]
+        weight = parts.proj.weight if hasattr(parts.proj, "weight") else None
+        like = weight if isinstance(weight, Tensor) else next(parts.block.parameters())
+        eye = torch.eye(anatomy.d_model, dtype=like.dtype, device=like.device)[None]
+        zero = parts.qkv(torch.zeros_like(eye[:, :1]))
+        self.q_bias, _, self.v_bias = (part[0, :, 0] for part in zero)
+        full = [part[0] - origin[0] for part, origin in zip(parts.qkv(eye), zero, strict=True)]
+        self.w_q, self.w_k, self.w_v = (weight.contiguous() for weight in full)
+
+    def __call__(self, stream: Tensor, row: int, before: Tensor | None) -> Tensor:
+        """Final residual row (j, n, 1, d) of streams (j, n, r, d).
+
+        Args:
+            stream: input of the last block.
+            row: the query, counted within the stream.
+            before: normed rows of the base run before the stream's first, (n, s, d), or None.
+        """
+        j, n, r, d = stream.shape
+        normed = self.parts.attn_norm(stream)
+        query = torch.einsum("jnd,hde->jnhe", normed[:, :, row], self.w_q) + self.q_bias
+        key = torch.einsum("jnhe,hde->jnhd", query * self.parts.softmax_scale, self.w_k)
+        scores = key @ normed.transpose(-2, -1)
+        if before is not None:
+            scores = torch.cat([key @ before.transpose(-2, -1), scores], dim=-1)
+        weights = F.softmax(scores, dim=-1)
+        mixed = weights[..., -r:] @ normed
+        if before is not None:
+            mixed += weights[..., :-r] @ before
+        heads = torch.einsum("jnhd,hde->jnhe", mixed, self.w_v) + self.v_bias
+        mid = stream[:, :, row] + self.parts.attn_scale(self.parts.proj(heads.flatten(-2)))
+        return add_mlp(self.parts, mid).unsqueeze(2)
+
+
+class Streams:
+    """All streams under way, packed by their first row.
+
+    Args:
+        anatomy: of the model.
+        n: examples.
+        t: tokens.
+    """
+
+    def __init__(self, anatomy: Anatomy, n: int, t: int) -> None:
+        self.anatomy, self.n, self.t = anatomy, n, t
+        self.jobs: dict[int, list[int]] = {}
+        self.groups: dict[int, list[Tensor]] = {}
+        self.flat: Tensor | None = None
+
+    def join(self, start: int, jobs: list[int], streams: Tensor) -> None:
+        """Add streams (len(jobs), n, t - start, d) that begin at row `start`."""
+        self.jobs.setdefault(start, []).extend(jobs)
+        self.groups.setdefault(start, []).append(streams)
+
+    def _pack(self) -> Tensor:
+        d = self.anatomy.d_model
+        pieces: list[Tensor] = []
+        for start in sorted(self.groups):
+            pieces += [piece.reshape(-1, d) for piece in self.groups[start]]
+        flat = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        offset = 0
+        for start in sorted(self.groups):
+            count = len(self.jobs[start]) * self.n * (self.t - start)
+            view = flat[offset : offset + count].view(-1, self.n, self.t - start, d)
+            self.groups[start], offset = [view], offset + count
+        return flat
+
+    def _packets(self, limit: int) -> Iterator[list[tuple[int, int, int]]]:
+        """Consecutive (start, first, last) slices of groups of at most `limit` rows together."""
+        packet: list[tuple[int, int, int]] = []
+        room = limit
+        for start in sorted(self.groups):
+            each, count, first = self.n * (self.t - start), len(self.jobs[start]), 0
+            while first < count:
+                take = min(count - first, room // each)
+                if take == 0 and packet:
+                    yield packet
+                    packet, room = [], limit
+                    continue
+                take = max(take, 1)
+                packet.append((start, first, first + take))
+                first, room = first + take, room - take * each
+        if packet:
+            yield packet
+
+    def step(self, layer: int, base: BlockRun | None) -> None:
+        """Carry every stream through one block; `base` holds the rows before their first."""
+        if not self.groups:
+            return
+        flat, offset = self._pack(), 0
+        for packet in self._packets(row_limit(flat.device)):
+            shapes = [(s, b - a, self.n, self.t - s) for s, a, b in packet]
+            count = sum(j * n * r for _, j, n, r in shapes)
+            self._advance(layer, flat[offset : offset + count], shapes, base)
+            offset += count
+
+    def _advance(
+        self, layer: int, rows: Tensor, shapes: list[tuple[int, ...]], base: BlockRun | None
+    ) -> None:
+        parts = self.anatomy.blocks[layer]
+        qkv = [part[0] for part in parts.qkv(parts.attn_norm(rows)[None])]
+        heads = rows.new_empty(len(rows), self.anatomy.n_heads * self.anatomy.d_head)
+        offset = 0
+        for start, j, n, r in shapes:
+            part = slice(offset, offset + j * n * r)
+            q, k, v = (x[:, part].unflatten(1, (j, n, r)) for x in qkv)
+            heads[part] = self._attend(parts, (q, k, v), start, base).flatten(-2).flatten(0, 2)
+            offset = part.stop
+        rows += parts.attn_scale(parts.proj(heads))
+        rows += parts.mlp_scale(parts.mlp(parts.mlp_norm(rows)))
+
+    def _attend(
+        self,
+        parts: BlockParts,
+        qkv: tuple[Tensor, Tensor, Tensor],
+        start: int,
+        base: BlockRun | None,
+    ) -> Tensor:
+        """Head outputs (j, n, r, heads, d_head) of queries, keys, values (heads, j, n, r, d_head)."""
+        h, j, n, r, e = qkv[0].shape
+        if start == 0:
+            q, k, v = (x.permute(1, 2, 0, 3, 4).flatten(0, 1) for x in qkv)
+            z = F.scaled_dot_product_attention(
+                q, k, v, is_causal=self.anatomy.causal, scale=parts.softmax_scale
+            )
+            return z.unflatten(0, (j, n)).transpose(2, 3)
+        assert base is not None, "streams that start later need the base run's keys and values"
+        q, k, v = (x.permute(2, 0, 1, 3, 4) for x in qkv)
+        q = (q * parts.softmax_scale).reshape(n, h, j * r, e)
+        earlier = (q @ base.keys[:, :, :start].transpose(-2, -1)).view(n, h, j, r, start)
+        own = q.view(n, h, j, r, e) @ k.transpose(-2, -1)
+        later = torch.ones(r, r, dtype=torch.bool, device=own.device).triu(1)
+        scores = torch.cat([earlier, own.masked_fill(later, -torch.inf)], dim=-1)
+        weights = F.softmax(scores, dim=-1)
+        z = weights[..., start:] @ v
+        z += (weights[..., :start].flatten(2, 3) @ base.values[:, :, :start]).view_as(z)
+        return z.permute(2, 0, 3, 1, 4)
+
+    def finish(
+        self, row: int | None, base: BlockRun, last: LastQuery | None, base_final: Tensor
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Carry every stream through the last block.
+
+        Args:
+            row: the one token wanted, or None for all of them.
+            base: the base run of the last block.
+            last: the one-query attention; None where a norm of queries or keys forbids it.
+            base_final: the base run's final stream, (n, t, d).
+
+        Yields:
+            Job numbers and their final streams, (jobs, n, 1 or t, d).
+        """
+        if not self.groups:
+            return
+        if row is None or last is None:
+            self.step(self.anatomy.n_layers - 1, base)
+        else:
+            self._pack()
+            normed = last.parts.attn_norm(base.resid_pre)
+        for packet in self._packets(row_limit(base_final.device)):
+            for start, a, b in packet:
+                stream = self.groups[start][0][a:b]
+                if row is None:
+                    before = base_final[:, :start].expand(b - a, -1, -1, -1)
+                    final = torch.cat([before, stream], dim=2)
+                elif last is None:
+                    final = stream[:, :, row - start : row - start + 1]
+                else:
+                    final = last(stream, row - start, normed[:, :start] if start else None)
+                yield self.jobs[start][a:b], final
