@@ -3,13 +3,11 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any
 
-import torch
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 KINDS = {
     "resid_pre": "residual stream before a block, (n, t, d)",
@@ -112,7 +110,7 @@ def _refuse(what: str, missing: str) -> ValueError:
     return ValueError(f"model: {what} is not supported: {missing}")
 
 
-def _timm_block(block: nn.Module) -> BlockParts:
+def _timm_block(block: Any) -> BlockParts:
     if type(block) is not TimmBlock:
         raise _refuse(
             f"timm block {type(block).__name__}", "allowed is the pre-norm Block with one Attention"
@@ -139,16 +137,16 @@ def _timm_block(block: nn.Module) -> BlockParts:
     )  # fmt: skip
 
 
-def _timm_vit(trunk: nn.Module) -> Anatomy:
-    blocks = tuple(_timm_block(b) for b in cast(nn.Sequential, trunk.blocks))
-    attn = cast(Attention, blocks[0].attn)
+def _timm_vit(trunk: Any) -> Anatomy:
+    blocks = tuple(_timm_block(b) for b in trunk.blocks)
+    attn: Any = blocks[0].attn
     return Anatomy(
-        "timm ViT", trunk, blocks, attn.num_heads, attn.head_dim, cast(int, trunk.embed_dim),
-        _width_in(blocks[0].mlp_last), cast(int, trunk.num_prefix_tokens), False, ("qkv", "proj"),
+        "timm ViT", trunk, blocks, attn.num_heads, attn.head_dim, trunk.embed_dim,
+        _width_in(blocks[0].mlp_last), trunk.num_prefix_tokens, False, ("qkv", "proj"),
     )  # fmt: skip
 
 
-def _hf_vit_block(layer: nn.Module) -> BlockParts:
+def _hf_vit_block(layer: Any) -> BlockParts:
     attn, n = layer.attention, layer.attention.num_attention_heads
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,13 +159,13 @@ def _hf_vit_block(layer: nn.Module) -> BlockParts:
     )  # fmt: skip
 
 
-def _hf_vit(trunk: nn.Module) -> Anatomy:
-    blocks = tuple(_hf_vit_block(b) for b in cast(nn.ModuleList, trunk.layers))
+def _hf_vit(trunk: Any) -> Anatomy:
+    blocks = tuple(_hf_vit_block(b) for b in trunk.layers)
     names = ("q_proj", "k_proj", "v_proj", "o_proj")
     return _hf_anatomy("Hugging Face ViT", trunk, blocks, names)
 
 
-def _old_hf_vit_block(layer: nn.Module) -> BlockParts:
+def _old_hf_vit_block(layer: Any) -> BlockParts:
     attn, core = layer.attention, layer.attention.attention
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,14 +183,14 @@ def _old_hf_vit_block(layer: nn.Module) -> BlockParts:
     )  # fmt: skip
 
 
-def _old_hf_vit(trunk: nn.Module) -> Anatomy:
+def _old_hf_vit(trunk: Any) -> Anatomy:
     blocks = tuple(_old_hf_vit_block(b) for b in trunk.encoder.layer)
     names = ("query", "key", "value", "dense")
     return _hf_anatomy("Hugging Face ViT (old module names)", trunk, blocks, names)
 
 
 def _hf_anatomy(
-    family: str, trunk: nn.Module, blocks: tuple[BlockParts, ...], lora: tuple[str, ...]
+    family: str, trunk: Any, blocks: tuple[BlockParts, ...], lora: tuple[str, ...]
 ) -> Anatomy:
     n_heads = trunk.config.num_attention_heads
     return Anatomy(
@@ -201,7 +199,7 @@ def _hf_anatomy(
     )  # fmt: skip
 
 
-def _gpt2_block(block: nn.Module) -> BlockParts:
+def _gpt2_block(block: Any) -> BlockParts:
     attn = block.attn
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,12 +214,12 @@ def _gpt2_block(block: nn.Module) -> BlockParts:
     )  # fmt: skip
 
 
-def _gpt2(trunk: nn.Module) -> Anatomy:
-    blocks = tuple(_gpt2_block(b) for b in cast(nn.ModuleList, trunk.h))
-    attn = blocks[0].attn
+def _gpt2(trunk: Any) -> Anatomy:
+    blocks = tuple(_gpt2_block(b) for b in trunk.h)
+    attn: Any = blocks[0].attn
     return Anatomy(
-        "GPT-2", trunk, blocks, cast(int, attn.num_heads), cast(int, attn.head_dim),
-        cast(int, trunk.embed_dim), _width_in(blocks[0].mlp_last), 0, True, ("c_attn", "c_proj"),
+        "GPT-2", trunk, blocks, attn.num_heads, attn.head_dim,
+        trunk.embed_dim, _width_in(blocks[0].mlp_last), 0, True, ("c_attn", "c_proj"),
     )  # fmt: skip
 
 
@@ -256,10 +254,10 @@ FAMILIES: dict[str, tuple[Callable[[nn.Module], bool], Callable[[nn.Module], Ana
 }
 
 
-def _width_in(linear: nn.Module) -> int:
+def _width_in(linear: Any) -> int:
     """Input width of a linear module, also of GPT-2's Conv1D and of a LoRA wrapper."""
     base = getattr(linear, "base_layer", linear)
-    return cast(int, base.nx if hasattr(base, "nx") else base.in_features)
+    return base.nx if hasattr(base, "nx") else base.in_features
 
 
 def find(model: nn.Module) -> Anatomy:
@@ -286,7 +284,9 @@ def find(model: nn.Module) -> Anatomy:
     if len(trunks) != 1:
         problem = "no supported transformer" if not trunks else f"{len(trunks)} transformers"
         allowed = ", ".join(FAMILIES)
-        raise ValueError(f"model: {type(model).__name__} holds {problem}; allowed is one of {allowed}")
+        raise ValueError(
+            f"model: {type(model).__name__} holds {problem}; allowed is one of {allowed}"
+        )
     read, module = found[0]
     return read(module)
 
@@ -318,14 +318,14 @@ def parse(text: str, anatomy: Anatomy) -> list[Site]:
         raise ValueError(
             f"site {text!r} matches nothing; allowed is layer.kind[.index][@positions][<-keys]"
         )
-    site = Site(
-        match["kind"], 0, None, _numbers(match["positions"]), _numbers(match["keys"])
-    )
+    site = Site(match["kind"], 0, None, _numbers(match["positions"]), _numbers(match["keys"]))
     _check_kind(site, text)
     layers = range(anatomy.n_layers) if match["layer"] == "*" else [int(match["layer"])]
-    indices: Iterable[int | None] = [None if match["index"] is None else int(match["index"])] if (
-        match["index"] != "*"
-    ) else range(_n_index(site.kind, anatomy))
+    indices: Iterable[int | None] = (
+        [None if match["index"] is None else int(match["index"])]
+        if (match["index"] != "*")
+        else range(_n_index(site.kind, anatomy))
+    )
     return [replace(site, layer=layer, index=index) for layer in layers for index in indices]
 
 
@@ -335,7 +335,9 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 def _n_index(kind: str, anatomy: Anatomy) -> int:
     if kind not in _INDEXED:
-        raise ValueError(f"site kind {kind} has no index; allowed with one is {', '.join(_INDEXED)}")
+        raise ValueError(
+            f"site kind {kind} has no index; allowed with one is {', '.join(_INDEXED)}"
+        )
     return anatomy.d_hidden if kind == "mlp_hidden" else anatomy.n_heads
 
 
@@ -347,9 +349,7 @@ def _check_kind(site: Site, name: str) -> None:
 def _check(site: Site, anatomy: Anatomy) -> None:
     _check_kind(site, str(site))
     if not 0 <= site.layer < anatomy.n_layers:
-        raise ValueError(
-            f"site {site}: layer {site.layer}; allowed is 0 to {anatomy.n_layers - 1}"
-        )
+        raise ValueError(f"site {site}: layer {site.layer}; allowed is 0 to {anatomy.n_layers - 1}")
     if site.index is not None:
         n = _n_index(site.kind, anatomy)
         if not 0 <= site.index < n:
@@ -389,40 +389,3 @@ def all_heads(anatomy: Anatomy) -> Iterator[Site]:
     for layer in range(anatomy.n_layers):
         for head in range(anatomy.n_heads):
             yield Site("head_out", layer, head)
-
-
-def pattern(
-    parts: BlockParts, normed: Tensor, causal: bool, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Recompute one block's attention pattern; the forward pass keeps its fused kernel.
-
-    Args:
-        parts: the block.
-        normed: shape (n, t, d), the input of the attention module.
-        causal: whether tokens attend only backwards.
-        mask: broadcastable to (n, heads, t, t): True or 0 where attention is allowed, False or
-            -inf where it is not.
-
-    Returns:
-        The pattern, shape (n, heads, query, key), rows summing to 1 (a row without an allowed
-        key is zero), and the values, shape (n, heads, t, d_head).
-    """
-    q, k, v = parts.qkv(normed)
-    scores = (q * parts.softmax_scale) @ k.transpose(-2, -1)
-    if causal and mask is None:
-        t = scores.shape[-1]
-        mask = torch.ones(t, t, dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    return F.softmax(scores, dim=-1).nan_to_num(nan=0.0), v
-
-
-def output_weight(linear: nn.Module, d_in: int) -> Tensor:
-    """Weight of a linear module as (d_in, d_out), also through Conv1D or an unmerged LoRA.
-
-    The module is asked instead of read, so that a wrapper's own arithmetic counts.
-    """
-    weight = cast(Tensor, getattr(linear, "base_layer", linear).weight)
-    with torch.no_grad():
-        eye = torch.eye(d_in, dtype=weight.dtype, device=weight.device)
-        return linear(eye) - linear(torch.zeros_like(eye[:1]))

@@ -4,7 +4,8 @@ from patchwork.interventions.ablation import group_ablation_sweep, head_ablation
 from patchwork.interventions.attribution import attribution_sweep, correlation
 from patchwork.interventions.effects import AblationEffects, PatchEffects
 from patchwork.interventions.hooks import mean_activations, read
-from patchwork.interventions.patching import PatchGrid, patch_sweep
+from patchwork.interventions.pairs import PatchGrid
+from patchwork.interventions.patching import patch_sweep
 from patchwork.interventions.plan import Plan
 from patchwork.interventions.tail import LogitDifference
 from patchwork.interventions.verbs import BASELINES, ablate, gaussian_noise, patch

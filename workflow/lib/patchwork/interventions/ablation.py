@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import sites
+from patchwork.interventions import kernels
 from patchwork.interventions.batches import Batch, batches, call, rewindable
 from patchwork.interventions.effects import AblationEffects
 from patchwork.interventions.hooks import Edit, editing, mean_activations
@@ -100,7 +101,7 @@ class _FastSweep:
         self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
         width = anatomy.n_heads * anatomy.d_head
         self.weights = [
-            sites.output_weight(parts.proj, width).unflatten(0, (anatomy.n_heads, -1))
+            kernels.output_weight(parts.proj, width).unflatten(0, (anatomy.n_heads, -1))
             for parts in anatomy.blocks
         ]
         self.means: list[Tensor] = []

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from patchwork import sites
 from patchwork.interventions.batches import Batch, batches, call, n_rows
 from patchwork.interventions.effects import PatchEffects
-from patchwork.interventions.patching import DIRECTIONS, PatchGrid, check_pair, patch_sweep
-from patchwork.interventions.plan import Plan, describe
+from patchwork.interventions.pairs import DIRECTIONS, PatchGrid, check_pair
+from patchwork.interventions.patching import patch_sweep
+from patchwork.interventions.plan import describe
 from patchwork.interventions.tail import LogitDifference, Metric
 from patchwork.sites import Anatomy
 
@@ -67,8 +68,8 @@ def attribution_sweep(
     values = {name: value[..., list(positions), :] for name, value in values.items()}
     metadata = describe("attribution", "correlation with the exact sweep not measured", 8)
     if check:
-        some = [_head(inputs, check) for inputs in (clean, corrupted)]
-        exact = patch_sweep(model, *some, metric, grid=grid, plan=Plan())
+        few_clean, few_corrupted = (_head(inputs, check) for inputs in (clean, corrupted))
+        exact = patch_sweep(model, few_clean, few_corrupted, metric, grid=grid)
         metadata["pearson_r"] = {
             name: correlation(values[name][..., :check], exact.values[name]) for name in values
         }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import sites
+from patchwork.interventions import kernels
 from patchwork.interventions.batches import Batch, batches, call
 from patchwork.sites import Anatomy, Site
 
@@ -86,7 +87,7 @@ class _Tap:
     def _apply_to_pattern(self, heads: Tensor, rows: Tensor) -> Tensor:
         assert self.context is not None, f"{self.site}: attention was not called before projection"
         normed, mask = self.context
-        full, values = sites.pattern(self.parts, normed, self.anatomy.causal, mask)
+        full, values = kernels.pattern(self.parts, normed, self.anatomy.causal, mask)
         where = _where_pattern(self.site, full)
         old = full[where]
         new = self.edit(self.site, old, rows)
@@ -263,9 +264,7 @@ def mean_activations(
     return {site: (total / n).to(dtype) for site, total in sums.items()}
 
 
-def as_sources(
-    model: nn.Module, chosen: list[Site], source: Any
-) -> Mapping[Site, Tensor]:
+def as_sources(model: nn.Module, chosen: list[Site], source: Any) -> Mapping[Site, Tensor]:
     """Source activations: a mapping from sites (or their names) as given, or read from inputs."""
     if isinstance(source, Mapping) and all("." in str(key) for key in source):
         named = {str(key): value for key, value in source.items()}

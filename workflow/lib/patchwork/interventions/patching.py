@@ -9,9 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import sites
+from patchwork.interventions import kernels
 from patchwork.interventions.batches import Batch, batches, call, n_rows, parameter_of, rewindable
 from patchwork.interventions.effects import PatchEffects
 from patchwork.interventions.hooks import editing, read
+from patchwork.interventions.pairs import (
+    DIRECTIONS,
+    PatchGrid,
+    by_first_difference,
+    check_pair,
+    differing,
+    first_difference,
+    shares,
+)
 from patchwork.interventions.plan import (
     Plan,
     clean_deviation,
@@ -24,63 +34,6 @@ from patchwork.interventions.plan import (
 from patchwork.interventions.streams import BlockRun, LastQuery, Streams, add_mlp, run_block
 from patchwork.interventions.tail import Metric, Readout, embed
 from patchwork.sites import Anatomy, Site
-
-COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "head_out")
-DIRECTIONS = ("clean_to_corrupted", "corrupted_to_clean")
-
-
-@dataclass(frozen=True)
-class PatchGrid:
-    """What a patching sweep covers.
-
-    Args:
-        components: of `resid_pre`, `attn_out`, `mlp_out`, `head_out`.
-        positions: tokens, counted from 0; None is all.
-        direction: `clean_to_corrupted` (sufficiency) or `corrupted_to_clean` (necessity).
-
-    Raises:
-        ValueError: for an unknown component or direction.
-    """
-
-    components: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
-    positions: tuple[int, ...] | None = None
-    direction: str = "clean_to_corrupted"
-
-    def __post_init__(self) -> None:
-        wrong = [name for name in self.components if name not in COMPONENTS]
-        if wrong or not self.components:
-            raise ValueError(
-                f"components is {list(self.components)}; allowed is some of {', '.join(COMPONENTS)}"
-            )
-        if self.direction not in DIRECTIONS:
-            raise ValueError(
-                f"direction is {self.direction!r}; allowed is {', '.join(DIRECTIONS)}"
-            )
-
-
-def check_pair(clean: Any, corrupted: Any) -> None:
-    """Refuse pairs whose members cannot be aligned token by token.
-
-    Raises:
-        ValueError: if the two differ in shape.
-    """
-    shapes = [_shape(inputs) for inputs in (clean, corrupted)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"clean has shape {shapes[0]} and corrupted {shapes[1]}; "
-            "allowed is one shape (prompts of equal token length)"
-        )
-
-
-def _shape(inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: tuple(value.shape) for name, value in inputs.items()}
-    if not hasattr(inputs, "shape"):
-        lengths = sorted({len(row) for row in inputs})
-        raise ValueError(
-            f"clean or corrupted is a list with rows of length {lengths}; allowed is an array"
-        )
-    return tuple(inputs.shape)
 
 
 def patch_sweep(
@@ -155,7 +108,7 @@ class _Sweep:
         self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
         self.weights = (
             [
-                sites.output_weight(parts.proj, anatomy.n_heads * anatomy.d_head)
+                kernels.output_weight(parts.proj, anatomy.n_heads * anatomy.d_head)
                 for parts in anatomy.blocks
             ]
             if "head_out" in grid.components
@@ -169,7 +122,7 @@ class _Sweep:
             raise ValueError("clean holds no example; allowed is at least one")
         positions = self._positions(base)
         chunk = pick_chunk(self.model, self.plan, self._bytes_each(base))
-        order = _by_first_difference(base, source) if self.anatomy.causal else np.arange(n)
+        order = by_first_difference(base, source) if self.anatomy.causal else np.arange(n)
         pieces: list[_Piece] = []
         for first in range(0, n, chunk):
             rows = torch.from_numpy(order[first : first + chunk]).to(
@@ -290,9 +243,9 @@ class _Sweep:
             self.readout = readout
         before, after = (self._metric(stream, rows) for stream in (final, other_final))
         piece = _Piece(rows, before, after, self._empty(positions, len(rows), before))
-        needed = _differing(base, source, positions, self.anatomy)
+        needed = differing(base, source, positions, self.anatomy)
         cells = self._cells_each(final)
-        for some in _shares(needed, cells, stream_budget(self.model), self.anatomy, final):
+        for some in shares(needed, cells, stream_budget(self.model), self.anatomy, final):
             self._positions_pass((runs, others, final), some, positions, piece)
         if self.anatomy.causal:
             self._silence(piece, base, source, positions)
@@ -325,7 +278,8 @@ class _Sweep:
         """All cells at some of the positions, in one pass over the layers."""
         own, others, final = runs
         n, t, _ = final.shape
-        streams, cells = Streams(self.anatomy, n, t), []
+        streams = Streams(self.anatomy, n, t)
+        cells: list[tuple[str, tuple[int, ...]]] = []
         where = {p: i for i, p in enumerate(positions)}
 
         def join(name: str, layer: int, after: Tensor, new: Tensor) -> None:
@@ -417,51 +371,7 @@ class _Sweep:
         self, piece: _Piece, base: Batch, source: Batch, positions: tuple[int, ...]
     ) -> None:
         """Cells before an example's own first difference are zero: drop the rounding there."""
-        first = torch.from_numpy(_first_difference(base, source)).to(piece.rows.device)
+        first = torch.from_numpy(first_difference(base, source)).to(piece.rows.device)
         tokens = torch.tensor(positions, device=first.device)
         for values in piece.values.values():
             values.masked_fill_(tokens[:, None] < first, 0.0)
-
-
-def _ids(inputs: Any) -> np.ndarray:
-    tokens = inputs["input_ids"] if isinstance(inputs, Mapping) else inputs
-    return np.asarray(tokens.cpu() if isinstance(tokens, Tensor) else tokens)
-
-
-def _first_difference(base: Any, source: Any) -> np.ndarray:
-    """First token in which each pair differs; the length where none does."""
-    differs = _ids(base) != _ids(source)
-    return np.where(differs.any(1), differs.argmax(1), differs.shape[1])
-
-
-def _by_first_difference(base: Any, source: Any) -> np.ndarray:
-    """Order of pairs that puts those with a like first difference into one chunk."""
-    return np.argsort(_first_difference(base, source), kind="stable")
-
-
-def _differing(
-    base: Batch, source: Batch, positions: tuple[int, ...], anatomy: Anatomy
-) -> list[int]:
-    """Positions at which any cell can be other than zero."""
-    if not anatomy.causal:
-        return list(positions)
-    first = int(_first_difference(base, source).min())
-    return [position for position in positions if position >= first]
-
-
-def _shares(
-    needed: list[int], cells: int, budget: int, anatomy: Anatomy, final: Tensor
-) -> list[list[int]]:
-    """Cut positions so that the streams of each share fit the budget; packing holds them twice."""
-    n, t, d = final.shape
-    shares: list[list[int]] = []
-    room = 0
-    for position in needed:
-        rows = t - position if anatomy.causal else t
-        cost = 2 * cells * n * rows * d * final.element_size()
-        if not shares or cost > room:
-            shares.append([])
-            room = budget
-        shares[-1].append(position)
-        room -= cost
-    return shares

@@ -78,7 +78,7 @@ def why_plain(model: nn.Module, inputs: Any, plan: Plan) -> str | None:
 def clean_deviation(
     model: nn.Module, metric: Metric, batch: Batch, rows: Tensor, fast: Tensor
 ) -> tuple[float, bool]:
-    """Largest difference of the fast path's clean metric from the model's own, and if it is rounding.
+    """Largest difference of the fast path's clean metric from the model's own, and if rounding.
 
     Whatever a model's forward does outside its blocks, norm and head shows here.
     """

@@ -51,9 +51,7 @@ def run_block(anatomy: Anatomy, layer: int, stream: Tensor) -> tuple[BlockRun, T
     """Run one block on a base stream (n, t, d) and keep its parts; also the next stream."""
     parts = anatomy.blocks[layer]
     q, k, v = parts.qkv(parts.attn_norm(stream))
-    z = F.scaled_dot_product_attention(
-        q, k, v, is_causal=anatomy.causal, scale=parts.softmax_scale
-    )
+    z = F.scaled_dot_product_attention(q, k, v, is_causal=anatomy.causal, scale=parts.softmax_scale)
     heads = z.transpose(1, 2).flatten(-2)
     attn_out = parts.proj(heads)
     # LayerScale may work in place, so it gets its own copy.
@@ -88,7 +86,7 @@ class LastQuery:
             row: the query, counted within the stream.
             before: normed rows of the base run before the stream's first, (n, s, d), or None.
         """
-        j, n, r, d = stream.shape
+        r = stream.shape[2]
         normed = self.parts.attn_norm(stream)
         query = torch.einsum("jnd,hde->jnhe", normed[:, :, row], self.w_q) + self.q_bias
         key = torch.einsum("jnhe,hde->jnhd", query * self.parts.softmax_scale, self.w_k)
@@ -167,7 +165,11 @@ class Streams:
             offset += count
 
     def _advance(
-        self, layer: int, rows: Tensor, shapes: list[tuple[int, ...]], base: BlockRun | None
+        self,
+        layer: int,
+        rows: Tensor,
+        shapes: list[tuple[int, int, int, int]],
+        base: BlockRun | None,
     ) -> None:
         parts = self.anatomy.blocks[layer]
         qkv = [part[0] for part in parts.qkv(parts.attn_norm(rows)[None])]
@@ -188,7 +190,7 @@ class Streams:
         start: int,
         base: BlockRun | None,
     ) -> Tensor:
-        """Head outputs (j, n, r, heads, d_head) of queries, keys, values (heads, j, n, r, d_head)."""
+        """Head outputs (j, n, r, heads, d_head); queries, keys, values (heads, j, n, r, d_head)."""
         h, j, n, r, e = qkv[0].shape
         if start == 0:
             q, k, v = (x.permute(1, 2, 0, 3, 4).flatten(0, 1) for x in qkv)

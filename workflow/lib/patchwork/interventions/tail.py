@@ -50,7 +50,7 @@ def _pick(logits: Tensor, tokens: Tensor, rows: Tensor) -> Tensor:
     return logits.gather(1, tokens.to(logits.device)[rows][:, None])[:, 0]
 
 
-class _Stop(Exception):
+class _FirstBlockReached(Exception):  # noqa: N818 (ends a pass; no error)
     """Ends a forward pass once the first block's input is known."""
 
     def __init__(self, stream: Tensor) -> None:
@@ -62,12 +62,12 @@ def embed(model: nn.Module, anatomy: Anatomy, batch: Batch) -> Tensor:
     """Residual stream before the first block, (m, t, d)."""
 
     def stop(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        raise _Stop(args[0] if args else next(iter(kwargs.values())))
+        raise _FirstBlockReached(args[0] if args else next(iter(kwargs.values())))
 
     handle = anatomy.blocks[0].block.register_forward_pre_hook(stop, with_kwargs=True)
     try:
         call(model, batch)
-    except _Stop as stopped:
+    except _FirstBlockReached as stopped:
         return stopped.stream
     finally:
         handle.remove()

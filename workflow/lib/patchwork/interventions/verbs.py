@@ -45,7 +45,7 @@ def _knockout(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -
 
 
 def cut_attention(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
-    """Attention knock-out: no weight from the queries to the keys; the rest is rescaled to sum 1."""
+    """Attention knock-out: no weight from queries to keys; the rest is rescaled to sum 1."""
     return torch.zeros_like(tensor)
 
 

@@ -1,0 +1,110 @@
+"""Which cells a patching sweep covers, and which of them can be other than zero."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from patchwork.interventions.batches import Batch
+from patchwork.sites import Anatomy
+
+COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "head_out")
+DIRECTIONS = ("clean_to_corrupted", "corrupted_to_clean")
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """What a patching sweep covers.
+
+    Args:
+        components: of `resid_pre`, `attn_out`, `mlp_out`, `head_out`.
+        positions: tokens, counted from 0; None is all.
+        direction: `clean_to_corrupted` (sufficiency) or `corrupted_to_clean` (necessity).
+
+    Raises:
+        ValueError: for an unknown component or direction.
+    """
+
+    components: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
+    positions: tuple[int, ...] | None = None
+    direction: str = "clean_to_corrupted"
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.components if name not in COMPONENTS]
+        if wrong or not self.components:
+            raise ValueError(
+                f"components is {list(self.components)}; allowed is some of {', '.join(COMPONENTS)}"
+            )
+        if self.direction not in DIRECTIONS:
+            raise ValueError(f"direction is {self.direction!r}; allowed is {', '.join(DIRECTIONS)}")
+
+
+def check_pair(clean: Any, corrupted: Any) -> None:
+    """Refuse pairs whose members cannot be aligned token by token.
+
+    Raises:
+        ValueError: if the two differ in shape.
+    """
+    shapes = [_shape(inputs) for inputs in (clean, corrupted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"clean has shape {shapes[0]} and corrupted {shapes[1]}; "
+            "allowed is one shape (prompts of equal token length)"
+        )
+
+
+def _shape(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: tuple(value.shape) for name, value in inputs.items()}
+    if not hasattr(inputs, "shape"):
+        lengths = sorted({len(row) for row in inputs})
+        raise ValueError(
+            f"clean or corrupted is a list with rows of length {lengths}; allowed is an array"
+        )
+    return tuple(inputs.shape)
+
+
+def _ids(inputs: Any) -> np.ndarray:
+    tokens = inputs["input_ids"] if isinstance(inputs, Mapping) else inputs
+    return np.asarray(tokens.cpu() if isinstance(tokens, Tensor) else tokens)
+
+
+def first_difference(base: Any, source: Any) -> np.ndarray:
+    """First token in which each pair differs; the length where none does."""
+    differs = _ids(base) != _ids(source)
+    return np.where(differs.any(1), differs.argmax(1), differs.shape[1])
+
+
+def by_first_difference(base: Any, source: Any) -> np.ndarray:
+    """Order of pairs that puts those with a like first difference into one chunk."""
+    return np.argsort(first_difference(base, source), kind="stable")
+
+
+def differing(
+    base: Batch, source: Batch, positions: tuple[int, ...], anatomy: Anatomy
+) -> list[int]:
+    """Positions at which any cell can be other than zero."""
+    if not anatomy.causal:
+        return list(positions)
+    first = int(first_difference(base, source).min())
+    return [position for position in positions if position >= first]
+
+
+def shares(
+    needed: list[int], cells: int, budget: int, anatomy: Anatomy, final: Tensor
+) -> list[list[int]]:
+    """Cut positions so that the streams of each share fit the budget; packing holds them twice."""
+    n, t, d = final.shape
+    shares: list[list[int]] = []
+    room = 0
+    for position in needed:
+        rows = t - position if anatomy.causal else t
+        cost = 2 * cells * n * rows * d * final.element_size()
+        if not shares or cost > room:
+            shares.append([])
+            room = budget
+        shares[-1].append(position)
+        room -= cost
+    return shares

@@ -1,0 +1,128 @@
+"""How alike the heads of two models are: what they look at, and what they put out."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from patchwork import attention, sites
+from patchwork.interventions.batches import batches, rewindable
+from patchwork.interventions.hooks import read
+from patchwork.sites import Site
+
+
+def map_correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson correlation of two heads' attention maps, image by image.
+
+    Args:
+        one: maps (n, heads, tokens), e.g. CLS rows.
+        other: maps of the other model, same shape.
+
+    Returns:
+        shape (n, heads), in [-1, 1]; nan where a map is uniform.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    _same_shape(one, other)
+    a, b = (x.double() - x.double().mean(-1, keepdim=True) for x in (one, other))
+    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+
+
+def linear_cka(one: Tensor, other: Tensor) -> float:
+    """Linear centred kernel alignment of two sets of features of the same examples.
+
+    Args:
+        one: shape (n, d).
+        other: shape (n, e).
+
+    Returns:
+        In [0, 1]; 1 for features equal up to rotation and one scale; nan if either is constant.
+
+    Raises:
+        ValueError: if the numbers of examples differ.
+
+    Source:
+        Kornblith et al. 2019, Similarity of Neural Network Representations Revisited, section 3.
+    """
+    if len(one) != len(other):
+        raise ValueError(
+            f"one has {len(one)} rows and other {len(other)}; allowed is equal numbers"
+        )
+    a, b = (x.double() - x.double().mean(0) for x in (one, other))
+    cross, own, its = ((u.T @ v).norm() ** 2 for u, v in ((a, b), (a, a), (b, b)))
+    return float(cross / (own * its).sqrt()) if own > 0 and its > 0 else float("nan")
+
+
+def head_similarity(
+    one: nn.Module, other: nn.Module, inputs: Any, token: int = 0, chunk: int = 8
+) -> pd.DataFrame:
+    """Similarity of every head with the same head of another model, on the same inputs.
+
+    Args:
+        one: a supported model in eval mode.
+        other: another with the same number of layers, heads and tokens.
+        inputs: examples that both models take, at least 3; streamed.
+        token: whose attention row and head output are compared; 0 is CLS.
+        chunk: examples at once.
+
+    Returns:
+        Columns layer, head, map_correlation (mean over images, in [-1, 1]), linear_cka (in
+        [0, 1]) and n.
+
+    Raises:
+        ValueError: if the models differ in layers or heads, or fewer than 3 examples are given.
+    """
+    rewindable(inputs, "inputs")
+    shapes = [(a.n_layers, a.n_heads) for a in (sites.find(one), sites.find(other))]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"one has (layers, heads) {shapes[0]} and other {shapes[1]}; allowed is equal numbers"
+        )
+    maps: list[list[Tensor]] = [[] for _ in range(shapes[0][0])]
+    outputs: list[dict[Site, list[Tensor]]] = [{}, {}]
+    names = [Site("head_out", layer, None, (token,)) for layer in range(shapes[0][0])]
+    # The first model fixes device and floating type of the inputs for both.
+    for _, batch in batches(inputs, chunk, one):
+        pairs = zip(attention.patterns(one, batch), attention.patterns(other, batch), strict=True)
+        for layer, (a, b) in enumerate(pairs):
+            maps[layer].append(map_correlation(a[:, :, token], b[:, :, token]).cpu())
+        for kept, model in zip(outputs, (one, other), strict=True):
+            for site, value in read(model, names, batch).items():
+                kept.setdefault(site, []).append(value[:, 0].cpu())
+    return _table(maps, outputs, names, shapes[0][1])
+
+
+def _table(
+    maps: list[list[Tensor]],
+    outputs: list[dict[Site, list[Tensor]]],
+    names: list[Site],
+    n_heads: int,
+) -> pd.DataFrame:
+    rows = []
+    for site in names:
+        correlation = torch.cat(maps[site.layer])
+        if len(correlation) < 3:
+            raise ValueError(f"inputs holds {len(correlation)} examples; allowed is at least 3")
+        features = [torch.cat(kept[site]).unflatten(-1, (n_heads, -1)) for kept in outputs]
+        means = correlation.nanmean(0).numpy()
+        rows += [
+            {
+                "layer": site.layer,
+                "head": head,
+                "map_correlation": float(means[head]),
+                "linear_cka": linear_cka(features[0][:, head], features[1][:, head]),
+                "n": len(correlation),
+            }
+            for head in range(n_heads)
+        ]
+    return pd.DataFrame(rows).astype({"linear_cka": np.float64})
+
+
+def _same_shape(one: Tensor, other: Tensor) -> None:
+    if one.shape != other.shape:
+        raise ValueError(
+            f"one has shape {tuple(one.shape)} and other {tuple(other.shape)}; allowed is one shape"
+        )
