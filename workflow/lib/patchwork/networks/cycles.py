@@ -1,5 +1,7 @@
 """Topological stability: signed simple cycles through each node, and structural balance."""
 
+import math
+from collections.abc import Iterator
 from itertools import pairwise
 
 import networkx as nx
@@ -23,16 +25,7 @@ def simple_cycles(weights: np.ndarray, lengths: tuple[int, int] = (3, 6)) -> pd.
     Raises:
         ValueError: if the lengths are impossible.
     """
-    low, high = lengths
-    if not 2 <= low <= high:
-        raise ValueError(f"lengths: {lengths}; allowed is 2 <= shortest <= longest")
-    links = weights - np.diag(np.diag(weights))
-    graph = nx.from_numpy_array(links, create_using=nx.DiGraph)
-    rows = [
-        (tuple(cycle), len(cycle), _product(weights, cycle))
-        for cycle in nx.simple_cycles(graph, length_bound=high)
-        if len(cycle) >= low
-    ]
+    rows = [(tuple(nodes), length, weight) for nodes, length, weight in _cycles(weights, lengths)]
     return pd.DataFrame(rows, columns=["nodes", "length", "weight"])
 
 
@@ -67,8 +60,8 @@ def motif_costs(weights: np.ndarray, lengths: tuple[int, int] = (3, 6)) -> pd.Da
     sizes = range(lengths[0], lengths[1] + 1)
     n = len(weights)
     sums = np.zeros((n, len(sizes), 2))
-    for row in simple_cycles(weights, lengths).itertuples():
-        sums[list(row.nodes), row.length - lengths[0], int(row.weight > 0)] += row.weight
+    for nodes, length, weight in _cycles(weights, lengths):
+        sums[nodes, length - lengths[0], int(weight > 0)] += weight
     degree = np.maximum(total_degree(weights), 1)
     costs = sums / degree[:, None, None] ** 2
     # ASSUME: the cube root of a product of four lengths is the paper's; we keep it for any number
@@ -92,8 +85,8 @@ def loop_gain(weights: np.ndarray, lengths: tuple[int, int] = (3, 6)) -> np.ndar
         shape (n, 2): negative, positive; the unit of the weights.
     """
     gains = np.zeros((len(weights), 2))
-    for row in simple_cycles(weights, lengths).itertuples():
-        gains[list(row.nodes), int(row.weight > 0)] += abs(row.weight) ** (1 / row.length)
+    for nodes, length, weight in _cycles(weights, lengths):
+        gains[nodes, int(weight > 0)] += abs(weight) ** (1 / length)
     return gains
 
 
@@ -139,8 +132,18 @@ def node_frustration(weights: np.ndarray) -> np.ndarray:
     return np.array([whole - frustration_index(weights[np.ix_(k, k)]) for k in keep])
 
 
-def _product(weights: np.ndarray, cycle: list[int]) -> float:
-    return float(np.prod([weights[i, j] for i, j in pairwise([*cycle, cycle[0]])]))
+def _cycles(
+    weights: np.ndarray, lengths: tuple[int, int]
+) -> Iterator[tuple[list[int], int, float]]:
+    low, high = lengths
+    if not 2 <= low <= high:
+        raise ValueError(f"lengths: {lengths}; allowed is 2 <= shortest <= longest")
+    links = weights - np.diag(np.diag(weights))
+    graph = nx.from_numpy_array(links, create_using=nx.DiGraph)
+    for cycle in nx.simple_cycles(graph, length_bound=high):
+        if len(cycle) >= low:
+            steps = pairwise([*cycle, cycle[0]])
+            yield cycle, len(cycle), math.prod(float(weights[i, j]) for i, j in steps)
 
 
 def _edge_signs(weights: np.ndarray) -> np.ndarray:

@@ -32,8 +32,8 @@ _MAX_DRAWS = 1000
 class Network:
     """A weighted directed graph that is also the state matrix of x' = A x.
 
-    Entry (i, j) is drawn as an edge from i to j and is the weight with which state j drives state i,
-    so "i attends to j" and "j acts on i" are the same entry.
+    Entry (i, j) is drawn as an edge from i to j and is the weight with which state j drives
+    state i, so "i attends to j" and "j acts on i" are the same entry.
     """
 
     names: tuple[str, ...]
@@ -138,8 +138,8 @@ def read_network(path: str | Path) -> Network:
 def random_network(settings: RandomNetworks, seed: int, index: int) -> Network:
     """One strongly connected random signed network, a pure function of seed and index.
 
-    A = -I + c W with W an Erdos-Renyi digraph of magnitudes U(0.5, 1.5) and independent signs; c sets
-    the spectral abscissa, so that networks differ in structure and not in how stable they are.
+    A = -I + c W with W an Erdos-Renyi digraph of magnitudes U(0.5, 1.5) and independent signs;
+    c sets the spectral abscissa, so that networks differ in structure, not in how stable they are.
 
     Args:
         settings: size, density, polarity, abscissa.
@@ -205,8 +205,8 @@ def _read_graphml(path: Path) -> Network:
     if b"<!" in path.read_bytes().replace(b"<!--", b"").replace(b"<![CDATA[", b""):
         raise ValueError(f"{path}: holds a document type declaration; allowed is plain GraphML")
     try:
-        graph = nx.DiGraph(nx.read_graphml(path))
-        weights = nx.to_numpy_array(graph, weight="weight", dtype=float)
+        graph: nx.DiGraph = nx.DiGraph(nx.read_graphml(path))
+        weights = nx.to_numpy_array(graph, weight="weight", dtype=np.dtype(float))
     except Exception as error:  # networkx raises many kinds for foreign files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not readable as GraphML ({reason})") from error

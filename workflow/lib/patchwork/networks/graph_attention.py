@@ -163,7 +163,7 @@ def _parameters(n: int, draws: list[torch.Generator], training: AttentionTrainin
         each = [torch.rand(h, rows, columns, generator=g) for g in draws]
         return (torch.stack(each) * 2 - 1) * bound
 
-    # source, target and sign embeddings, scoring vector, values (state, identity), read-out per node
+    # source, target, sign embeddings; scoring vector; values (state, identity); read-out per node
     shapes = [(n + 1, d), (n + 1, d), (1, d), (1, d), (n + 1, d), (n, d)]
     return [glorot(*shape) for shape in shapes]
 

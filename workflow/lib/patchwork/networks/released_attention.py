@@ -1,6 +1,5 @@
 """The released attention scores, faults included, for many seeds at once."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,9 +29,9 @@ def random_label_scores(
 ) -> ReleasedScores:
     """Scores of the released graph-attention script: random labels redrawn at every epoch.
 
-    Signed weights without self-loops multiply exp(logit), and the signed sum is the normaliser; only
-    the first of two heads is ever used; the loss treats nodes as classes; plain gradient descent
-    stops after five epochs without a better loss.
+    Signed weights without self-loops multiply exp(logit), and the signed sum is the normaliser;
+    only the first of two heads is ever used; the loss treats nodes as classes; plain gradient
+    descent stops after five epochs without a better loss.
 
     Args:
         weights: shape (n, n).
@@ -48,8 +47,9 @@ def random_label_scores(
     n, f = features.shape
     adjacency, x = _no_self_loops(weights), torch.as_tensor(features, dtype=torch.float32)
     draws = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-    # the unused second head is drawn and decays, but touches nothing that is read
-    params = [p.requires_grad_() for p in (_uniform(draws, f, f), _uniform(draws, n, 2 * f))]
+    # the second head sees no input, yet its penalty counts in the early stop
+    shapes = ((f, f), (f, f), (n, 2 * f))
+    params = [_uniform(draws, *shape).requires_grad_() for shape in shapes]
     attention = torch.zeros(len(seeds), n, n)
     best = torch.full((len(seeds),), torch.inf)
     waited = torch.zeros(len(seeds), dtype=torch.long)
@@ -60,7 +60,7 @@ def random_label_scores(
         keep = torch.stack([torch.rand(n, 2 * f, generator=g) for g in draws]) >= 0.8
         mixed, now = _signed_attention(x, adjacency, params[0])
         joined = torch.cat([x.expand_as(mixed), mixed], -1) * keep / 0.2
-        logits = torch.einsum("snf,scf->snc", joined, params[1])
+        logits = torch.einsum("snf,scf->snc", joined, params[2])
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none").mean(1)
         loss = loss + _SLOPE_PENALTY * sum(p.pow(2).sum((1, 2)) for p in params)
         attention = torch.where(running[:, None, None], now.detach(), attention)
@@ -105,14 +105,10 @@ def graph_free_scores(
         layers += [_uniform(draws, n, fan_in), _uniform(draws, n, 1, fan_in)[..., 0]]
     params = [p.requires_grad_() for p in layers]
     optimiser = torch.optim.Adam(params, lr=0.01)
-    # dropout only has to differ between seeds and epochs, so one stream of the first seed serves all
-    noise = torch.Generator().manual_seed(int(seeds[0]))
-    masks: Callable[[], Tensor] = lambda: (  # noqa: E731
-        (torch.rand(len(seeds), n, n, generator=noise) >= 0.1) / 0.9
-    )
+    keep = torch.stack([torch.rand(n_epochs, 2, n, n, generator=g) >= 0.1 for g in draws])
     gates: list[Tensor] = []
-    for _ in range(n_epochs):
-        output, gates = _gated_layers(x.expand(len(seeds), n, f), params, masks)
+    for epoch in range(n_epochs):
+        output, gates = _gated_layers(x.expand(len(seeds), n, f), params, keep[:, epoch] / 0.9)
         loss = (output - goal).pow(2).sum()
         for gate in gates:
             loss = loss + _SLOPE_PENALTY * (gate - goal).pow(2).sum()
@@ -147,12 +143,10 @@ def _descend(params: list[Tensor], loss: Tensor, running: Tensor) -> list[Tensor
     return [(p - step * s).detach().requires_grad_() for p, s in zip(params, slopes, strict=True)]
 
 
-def _gated_layers(
-    x: Tensor, params: list[Tensor], masks: Callable[[], Tensor]
-) -> tuple[Tensor, list[Tensor]]:
+def _gated_layers(x: Tensor, params: list[Tensor], dropout: Tensor) -> tuple[Tensor, list[Tensor]]:
     for k in range(3):
         x = torch.baddbmm(params[2 * k + 1][:, None], x, params[2 * k].mT)
-        x = torch.relu(x * masks()) if k < 2 else x
+        x = torch.relu(x * dropout[:, k]) if k < 2 else x
     gates = []
     for k in (3, 4):
         gate = torch.baddbmm(params[2 * k + 1][:, None], x, params[2 * k].mT).softmax(dim=1)

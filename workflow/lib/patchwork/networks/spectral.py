@@ -1,4 +1,4 @@
-"""Spectral stability: where eigenvalues lie, how they move, how far states grow before they decay."""
+"""Spectral stability: where eigenvalues lie, how they move, how far states grow at first."""
 
 import numpy as np
 import pandas as pd
@@ -36,9 +36,10 @@ def kreiss_lower_bound(weights: np.ndarray, margin: float, n_zooms: int = 4) -> 
     """Lower bound on the Kreiss constant sup over Re z > 0 of Re z * |(z - A)^-1|, after a shift.
 
     Each matrix is first shifted along the real axis to the spectral abscissa -margin * |A|, so the
-    number measures transient growth alone and is finite for unstable matrices too. Re z / s_min(z - A)
-    is evaluated on a grid (Re z logarithmic; Im z at the eigenvalues, at zero and uniform up to |A|),
-    then on grids zoomed at the best point; every evaluated point is a lower bound, so the maximum is.
+    number measures transient growth alone and is finite for unstable matrices too. The ratio
+    Re z / s_min(z - A) is evaluated on a grid (Re z logarithmic; Im z at the eigenvalues, at zero
+    and uniform up to |A|), then on grids zoomed at the best point; every evaluated point is a lower
+    bound, so the maximum is one.
 
     Args:
         weights: shape (..., n, n).
@@ -66,7 +67,7 @@ def kreiss_lower_bound(weights: np.ndarray, margin: float, n_zooms: int = 4) -> 
 
 
 def pseudospectrum(weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
-    """Smallest singular value of z - A: z lies in the epsilon-pseudospectrum if it is below epsilon.
+    """Smallest singular value of z - A: below epsilon, z is in the epsilon-pseudospectrum.
 
     Args:
         weights: shape (n, n).

@@ -8,8 +8,8 @@ def two_step_scores(weights: np.ndarray, p: float, q: float) -> np.ndarray:
     """Score of each start node over all its two-step paths of three distinct nodes.
 
     A path i -> c -> e adds (A[i, c] + b A[c, e]) / (sum of A)^2 with b = 1/q if no edge runs from e
-    back to i, else 1; the sum is divided by the squared total degree of i. The return bias 1/p cannot
-    occur, since the three nodes are distinct.
+    back to i, else 1; the sum is divided by the squared total degree of i. The return bias 1/p
+    cannot occur, since the three nodes are distinct.
 
     Args:
         weights: shape (n, n).

@@ -1,0 +1,193 @@
+"""Does attention follow instability? Rank correlations within networks, intervals over networks."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from patchwork.networks import cycles, perturbation, walks
+
+OUTCOMES = (
+    "abscissa_change",
+    "abscissa_shift",
+    "sensitivity",
+    "initial_growth_change",
+    "transient_growth_change",
+    "negative_loop_gain",
+    "positive_loop_gain",
+    "frustration",
+)
+
+
+def node_properties(
+    weights: np.ndarray, *, strengthening: float, margin: float, p: float, q: float
+) -> pd.DataFrame:
+    """Every property of the nodes that attention may follow.
+
+    Args:
+        weights: shape (n, n), strongly connected.
+        strengthening: relative change of a node's edges, see `perturbation.node_instability`.
+        margin: of the Kreiss constant, see `spectral.kreiss_lower_bound`.
+        p: return parameter of the biased walk.
+        q: in-out parameter of the biased walk.
+
+    Returns:
+        One row per node: the columns of `perturbation.node_instability`, abscissa_shift (its
+        absolute change), negative_loop_gain, positive_loop_gain, frustration, walk_visits.
+    """
+    table = perturbation.node_instability(weights, strengthening, margin)
+    gains = cycles.loop_gain(weights)
+    return table.assign(
+        abscissa_shift=table["abscissa_change"].abs(),
+        negative_loop_gain=gains[:, 0],
+        positive_loop_gain=gains[:, 1],
+        frustration=cycles.node_frustration(weights),
+        walk_visits=walks.stationary_visits(weights, p, q),
+    )
+
+
+def rank_correlation(score: np.ndarray, outcome: np.ndarray) -> float:
+    """Spearman's rho; nan where either side is constant.
+
+    Args:
+        score: shape (n,).
+        outcome: shape (n,).
+
+    Returns:
+        In [-1, 1] or nan.
+    """
+    if np.ptp(score) == 0 or np.ptp(outcome) == 0:
+        return float("nan")
+    return float(np.corrcoef(stats.rankdata(score), stats.rankdata(outcome))[0, 1])
+
+
+def partial_rank_correlation(score: np.ndarray, outcome: np.ndarray, given: np.ndarray) -> float:
+    """Spearman's rho of score and outcome with the ranks of a third variable held fixed.
+
+    Args:
+        score: shape (n,).
+        outcome: shape (n,).
+        given: shape (n,); a constant one changes nothing.
+
+    Returns:
+        In [-1, 1]; nan where either side is constant or fully given by the third.
+
+    Source: Kendall 1942, Biometrika 32, 277-283, applied to ranks.
+    """
+    plain = rank_correlation(score, outcome)
+    if np.ptp(given) == 0:
+        return plain
+    by_score, by_outcome = rank_correlation(score, given), rank_correlation(outcome, given)
+    rest = (1 - by_score**2) * (1 - by_outcome**2)
+    if not rest > 1e-12:
+        return float("nan")
+    return float((plain - by_score * by_outcome) / np.sqrt(rest))
+
+
+def associations(nodes: pd.DataFrame, scores: list[str]) -> pd.DataFrame:
+    """Rank correlation of every score with every outcome in every network, plain and given degree.
+
+    Args:
+        nodes: columns network, degree, the scores and `OUTCOMES`; one row per network and node.
+        scores: score columns.
+
+    Returns:
+        Columns network, score, outcome, kind (rank, partial), correlation, nodes. The partial
+        correlation of degree itself is left out.
+    """
+    rows = []
+    for network, part in nodes.groupby("network", sort=False):
+        for score in scores:
+            for outcome in OUTCOMES:
+                x, y, degree = (part[c].to_numpy(float) for c in (score, outcome, "degree"))
+                rows.append((network, score, outcome, "rank", rank_correlation(x, y), len(x)))
+                if score != "degree":
+                    value = partial_rank_correlation(x, y, degree)
+                    rows.append((network, score, outcome, "partial", value, len(x)))
+    return pd.DataFrame(
+        rows, columns=["network", "score", "outcome", "kind", "correlation", "nodes"]
+    )
+
+
+def over_networks(table: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
+    """Mean correlation over networks with a bootstrap interval over networks.
+
+    Args:
+        table: of `associations`, with two networks or more.
+        n_resamples: bootstrap resamples.
+        seed: of the resampling.
+
+    Returns:
+        Columns score, outcome, kind, estimate, ci_low, ci_high (95 %), n (networks in which the
+        correlation exists).
+    """
+    rows = []
+    for keys, part in table.groupby(["score", "outcome", "kind"], sort=False):
+        values = part["correlation"].dropna().to_numpy()
+        rows.append((*keys, *mean_interval(values, n_resamples=n_resamples, seed=seed)))
+    columns = ["score", "outcome", "kind", "estimate", "ci_low", "ci_high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def mean_interval(
+    values: np.ndarray, *, n_resamples: int, seed: int
+) -> tuple[float, float, float, int]:
+    """Mean with its 95 % percentile bootstrap interval.
+
+    Args:
+        values: shape (n,), independent units.
+        n_resamples: bootstrap resamples.
+        seed: of the resampling.
+
+    Returns:
+        estimate, lower end, upper end, n; nan ends for fewer than two values.
+    """
+    if len(values) == 0:
+        return float("nan"), float("nan"), float("nan"), 0
+    mean = float(values.mean())
+    if len(values) == 1:
+        return mean, float("nan"), float("nan"), 1
+    rng = np.random.Generator(np.random.Philox(seed))
+    drawn = stats.bootstrap(
+        (values,), np.mean, n_resamples=n_resamples, method="percentile", rng=rng
+    ).confidence_interval
+    return mean, float(drawn.low), float(drawn.high), len(values)
+
+
+def within_network(table: pd.DataFrame) -> pd.DataFrame:
+    """Correlation in one network with an interval over its nodes.
+
+    Args:
+        table: of `associations`, with one network.
+
+    Returns:
+        Columns score, outcome, kind, estimate, ci_low, ci_high (95 %), n (nodes).
+
+    Source: Bonett & Wright 2000, Psychometrika 65, 23-28 (Fisher's z with a standard error for
+    Spearman's rho); one degree of freedom less for the partial correlation.
+    """
+    rho = table["correlation"].clip(-0.999999, 0.999999)
+    free = table["nodes"] - 3 - (table["kind"] == "partial")
+    half = stats.norm.ppf(0.975) * np.sqrt((1 + rho**2 / 2) / free.where(free > 0))
+    return table[["score", "outcome", "kind"]].assign(
+        estimate=table["correlation"],
+        ci_low=np.tanh(np.arctanh(rho) - half),
+        ci_high=np.tanh(np.arctanh(rho) + half),
+        n=table["nodes"],
+    )
+
+
+def findings(summary: pd.DataFrame, **constants: object) -> pd.DataFrame:
+    """Rows from which claims are decided, one per score, outcome and kind.
+
+    Args:
+        summary: of `over_networks` or `within_network`.
+        **constants: columns that are the same in every row (study, dataset, protocol, ...).
+
+    Returns:
+        Columns quantity ("<score>_<outcome>_<kind>_correlation"), estimate, ci_low, ci_high, n and
+        the constants.
+    """
+    parts = [summary[c] for c in ("score", "outcome", "kind")]
+    quantity = parts[0] + "_" + parts[1] + "_" + parts[2] + "_correlation"
+    columns = ["estimate", "ci_low", "ci_high", "n"]
+    return summary[columns].assign(quantity=quantity, **constants)
