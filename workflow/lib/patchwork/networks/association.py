@@ -176,7 +176,7 @@ def within_network(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def findings(summary: pd.DataFrame, **constants: object) -> pd.DataFrame:
+def findings(summary: pd.DataFrame, **constants: str | int) -> pd.DataFrame:
     """Rows from which claims are decided, one per score, outcome and kind.
 
     Args:

@@ -59,9 +59,11 @@ def edge_chain(weights: np.ndarray, p: float, q: float) -> tuple[np.ndarray, np.
     strength = np.abs(weights - np.diag(np.diag(weights)))
     edges = np.argwhere(strength > 0)
     dead = np.setdiff1d(edges[:, 1], edges[:, 0])
-    if len(edges) == 0 or len(dead):
+    if len(edges) == 0:
+        raise ValueError("weights: no edges; allowed is a graph without sinks")
+    if len(dead):
         raise ValueError(
-            f"weights: node {dead[:1]} has no way out; allowed is a graph without sinks"
+            f"weights: node {dead[0]} has no way out; allowed is a graph without sinks"
         )
     (u, v), w = edges.T, edges[:, 1]
     follows = v[:, None] == edges[None, :, 0]

@@ -1,0 +1,87 @@
+import numpy as np
+import pandas as pd
+import pytest
+from patchwork.networks import association, data
+from scipy import stats
+
+PROPERTIES = {"strengthening": 0.1, "margin": 0.05, "p": 0.8, "q": 0.1}
+
+
+def _nodes(n_networks):
+    parts = []
+    for index in range(n_networks):
+        weights = data.random_network(data.RandomNetworks(), 0, index).weights
+        parts.append(association.node_properties(weights, **PROPERTIES).assign(network=index))
+    nodes = pd.concat(parts, ignore_index=True)
+    rng = np.random.default_rng(0)
+    return nodes.assign(planted=np.exp(nodes["abscissa_change"]), noise=rng.random(len(nodes)))
+
+
+def test_rank_correlation_is_spearmans():
+    x, y = np.random.default_rng(0).integers(0, 5, (2, 12)).astype(float)
+    assert association.rank_correlation(x, y) == pytest.approx(stats.spearmanr(x, y)[0])
+    assert np.isnan(association.rank_correlation(x, np.ones(12)))
+
+
+def test_partial_correlation_is_that_of_residual_ranks():
+    rng = np.random.default_rng(1)
+    given = rng.normal(size=40)
+    x, y = given + rng.normal(size=40), given + rng.normal(size=40)
+    ranks = [stats.rankdata(v) for v in (x, y, given)]
+    residual = [r - np.polyval(np.polyfit(ranks[2], r, 1), ranks[2]) for r in ranks[:2]]
+    expected = np.corrcoef(*residual)[0, 1]
+    assert association.partial_rank_correlation(x, y, given) == pytest.approx(expected)
+    assert np.isnan(association.partial_rank_correlation(x, y, x))
+    plain = association.rank_correlation(x, y)
+    assert association.partial_rank_correlation(x, y, np.ones(40)) == plain
+
+
+def test_a_planted_score_is_found_and_noise_is_not():
+    table = association.associations(_nodes(25), ["planted", "noise", "degree"])
+    summary = association.over_networks(table, n_resamples=500, seed=0).set_index(
+        ["score", "outcome", "kind"]
+    )
+    found = summary.loc["planted", "abscissa_change", "rank"]
+    assert found["estimate"] == pytest.approx(1)
+    assert found["n"] == 25
+    null = summary.loc["noise", "abscissa_change", "rank"]
+    assert null["ci_low"] < 0 < null["ci_high"]
+    assert ("degree", "abscissa_change", "partial") not in summary.index
+
+
+def test_interval_over_networks_covers_its_mean():
+    rng = np.random.default_rng(2)
+    hits = 0
+    for seed in range(200):
+        _, low, high, _ = association.mean_interval(
+            rng.uniform(-1, 1, 40), n_resamples=300, seed=seed
+        )
+        hits += low <= 0 <= high
+    assert hits >= stats.binom.ppf(0.001, 200, 0.92)
+
+
+def test_interval_over_nodes_covers_the_null():
+    rng = np.random.default_rng(3)
+    rows = [
+        (0, "s", "o", "rank", association.rank_correlation(*rng.normal(size=(2, 8))), 8)
+        for _ in range(500)
+    ]
+    names = ["network", "score", "outcome", "kind", "correlation", "nodes"]
+    result = association.within_network(pd.DataFrame(rows, columns=names))
+    covered = ((result["ci_low"] <= 0) & (result["ci_high"] >= 0)).sum()
+    assert covered >= stats.binom.ppf(0.001, 500, 0.93)
+
+
+def test_empty_and_single_values_have_no_interval():
+    assert association.mean_interval(np.array([]), n_resamples=10, seed=0)[3] == 0
+    mean, low, _, n = association.mean_interval(np.array([2.0]), n_resamples=10, seed=0)
+    assert (mean, n) == (2.0, 1)
+    assert np.isnan(low)
+
+
+def test_findings_name_the_quantity():
+    table = association.associations(_nodes(2), ["noise"])
+    summary = association.over_networks(table, n_resamples=50, seed=0)
+    rows = association.findings(summary, protocol="corrected", seeds=3)
+    assert "noise_abscissa_change_partial_correlation" in set(rows["quantity"])
+    assert (rows["protocol"] == "corrected").all()
