@@ -79,6 +79,15 @@ def test_empty_and_single_values_have_no_interval():
     assert np.isnan(low)
 
 
+def test_profile_of_a_planted_score_is_the_diagonal():
+    nodes = _nodes(12)
+    profile = association.rank_profiles(
+        nodes, ["planted", "noise"], ["abscissa_change"], n_resamples=200, seed=0
+    ).set_index(["score", "rank"])
+    np.testing.assert_allclose(profile.loc["planted", "estimate"], range(1, 9))
+    assert profile.loc["noise", "estimate"].between(2.5, 6.5).all()
+
+
 def test_findings_name_the_quantity():
     table = association.associations(_nodes(2), ["noise"])
     summary = association.over_networks(table, n_resamples=50, seed=0)

@@ -6,7 +6,8 @@ from patchwork.networks import cycles, data, perturbation, spectral
 def planted(sign):
     """Weak background; node 5 alone lies on both strong three-node loops of one sign."""
     rng = np.random.default_rng(3)
-    weights = 0.05 * rng.normal(size=(8, 8)) - np.diag(np.full(8, 1.0))
+    weights = 0.05 * rng.normal(size=(8, 8)) * (rng.random((8, 8)) < 0.4)
+    np.fill_diagonal(weights, -1.0)
     for a, b in ((0, 1), (2, 3)):
         weights[5, a] = weights[a, b] = 1.5
         weights[b, 5] = sign * 1.5

@@ -153,6 +153,34 @@ def mean_interval(
     return mean, float(drawn.low), float(drawn.high), len(values)
 
 
+def rank_profiles(
+    nodes: pd.DataFrame, scores: list[str], outcomes: list[str], *, n_resamples: int, seed: int
+) -> pd.DataFrame:
+    """Mean rank of each score among the nodes of its network, by the rank of an outcome.
+
+    Args:
+        nodes: columns network, the scores and the outcomes; networks of equal size.
+        scores: score columns.
+        outcomes: outcome columns.
+        n_resamples: bootstrap resamples over networks.
+        seed: of the resampling.
+
+    Returns:
+        Columns outcome, score, rank (1 = least; ties share by order), estimate, ci_low, ci_high
+        (95 %), n (networks).
+    """
+    ranks = nodes.groupby("network")[[*scores, *outcomes]].rank()
+    places = nodes.groupby("network")[outcomes].rank(method="first").astype(int)
+    rows = []
+    for outcome in outcomes:
+        for score in scores:
+            for rank, values in ranks[score].groupby(places[outcome]):
+                interval = mean_interval(values.to_numpy(), n_resamples=n_resamples, seed=seed)
+                rows.append((outcome, score, rank, *interval))
+    columns = ["outcome", "score", "rank", "estimate", "ci_low", "ci_high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def within_network(table: pd.DataFrame) -> pd.DataFrame:
     """Correlation in one network with an interval over its nodes.
 
