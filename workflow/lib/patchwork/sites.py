@@ -280,6 +280,13 @@ def find(model: nn.Module) -> Anatomy:
         for recognises, read in FAMILIES.values()
         if recognises(module)
     ]
+    # A wrapper that hands attributes through looks like its content: the innermost counts.
+    candidates = {id(module) for _, module in found}
+    found = [
+        (read, module)
+        for read, module in found
+        if not any(id(part) in candidates for part in module.modules() if part is not module)
+    ]
     trunks = {id(module) for _, module in found}
     if len(trunks) != 1:
         problem = "no supported transformer" if not trunks else f"{len(trunks)} transformers"

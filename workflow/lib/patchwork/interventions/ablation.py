@@ -170,9 +170,7 @@ class _FastSweep:
         """The read-out, made and checked with the first piece; None if the check fails."""
         if self.readout is None:
             readout = make_readout(self.model, self.anatomy, self.metric, batch, self.plan)
-            self.deviation, right = clean_deviation(
-                self.model, self.metric, batch, rows, readout(final, rows)
-            )
+            self.deviation, right = clean_deviation(self.model, readout, batch, rows, final)
             if not right:
                 return None
             readout.find_row(final, rows)

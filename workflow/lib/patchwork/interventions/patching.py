@@ -234,9 +234,7 @@ class _Sweep:
         others, other_final = self._run(source)
         if self.readout is None:
             readout = make_readout(self.model, self.anatomy, self.metric, base, self.plan)
-            self.deviation, right = clean_deviation(
-                self.model, self.metric, base, rows, readout(final, rows)
-            )
+            self.deviation, right = clean_deviation(self.model, readout, base, rows, final)
             if not right:
                 return None
             readout.find_row(final, rows)

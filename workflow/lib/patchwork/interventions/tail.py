@@ -103,15 +103,9 @@ class ModelTail:
     def __init__(self, model: nn.Module, anatomy: Anatomy, batch: Batch) -> None:
         self.model, self.anatomy = model, anatomy
         one = {k: v[:1] for k, v in batch.items()} if isinstance(batch, dict) else batch[:1]
-        outputs: list[bool] = []
-        handle = anatomy.blocks[0].block.register_forward_hook(
-            lambda module, args, output: outputs.append(isinstance(output, tuple))
-        )
-        try:
-            call(model, one)
-        finally:
-            handle.remove()
-        self.example, self.as_tuple = one, outputs[0]
+        # Older Hugging Face blocks return a tuple and their callers expect one.
+        block = anatomy.blocks[0].block
+        self.example, self.as_tuple = one, isinstance(block(embed(model, anatomy, one)), tuple)
 
     def __call__(self, stream: Tensor) -> Any:
         """The model's output for a final residual stream (m, rows, d)."""

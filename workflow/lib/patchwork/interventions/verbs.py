@@ -156,8 +156,8 @@ def patch(
         model: a supported model in eval mode.
         chosen: names or sites (see `sites.parse`), patched together.
         source: the other run's inputs, or its activations as a mapping from every site (or its
-            name) to a tensor. Row i of the source goes into row i of what the model is given;
-            one source row serves all.
+            name) to a tensor. Row i of the source goes into row i of the batch that the model is
+            given; one source row serves all.
         expect_change: whether an unchanged activation is an error.
 
     Returns:
@@ -172,9 +172,6 @@ def patch(
     stored = as_sources(model, resolved, source)
 
     def edit(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
-        other = stored[site]
-        first = int(rows[0]) % len(other)
-        piece = other if len(other) == 1 else other[first : first + len(rows)]
-        return piece.to(tensor.device)
+        return stored[site].to(tensor.device)
 
     return editing(model, resolved, edit, expect_change=expect_change)
