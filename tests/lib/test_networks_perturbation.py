@@ -9,8 +9,8 @@ def planted(sign):
     weights = 0.05 * rng.normal(size=(8, 8)) * (rng.random((8, 8)) < 0.4)
     np.fill_diagonal(weights, -1.0)
     for a, b in ((0, 1), (2, 3)):
-        weights[5, a] = weights[a, b] = 1.5
-        weights[b, 5] = sign * 1.5
+        weights[5, a] = weights[a, b] = 1.8
+        weights[b, 5] = sign * 1.8
     return weights
 
 

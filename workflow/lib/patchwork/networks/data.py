@@ -1,7 +1,9 @@
 """Networks as data: the piezoelectric actuator, user files, random signed networks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -26,6 +28,7 @@ _FEATURES = (
 )
 _TARGETS = (0.01, 0.2, 0.2, 0.01, 0.01, 0.2, 0.2, 0.01)
 _MAX_DRAWS = 1000
+_FEATURE_KEY = 212641  # apart from the seeds of networks
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,63 @@ def random_network(settings: RandomNetworks, seed: int, index: int) -> Network:
         f"mean_degree: {settings.mean_degree}; too sparse for a strongly connected network "
         f"of {n} nodes in {_MAX_DRAWS} draws"
     )
+
+
+def load(kind: str, **settings: Any) -> list[Network]:
+    """Networks of one data set.
+
+    Args:
+        kind: a key of `KINDS`.
+        **settings: of that kind: none for actuator; path for file; seed, n_networks and the fields
+            of `RandomNetworks` for random.
+
+    Returns:
+        One network or more.
+
+    Raises:
+        ValueError: if the kind or its settings are unknown.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: {kind!r}; allowed are {', '.join(KINDS)}")
+    return KINDS[kind](**settings)
+
+
+def node_features(kind: str, network: Network, index: int, factor: float = 1.0) -> np.ndarray:
+    """Features of the nodes: the paper's for the actuator, drawn for every other network.
+
+    Args:
+        kind: a key of `KINDS`.
+        network: whose nodes.
+        index: of the network in its data set, >= 0; decides the draw.
+        factor: the perturbation factor that multiplies the features of node 0.
+
+    Returns:
+        shape (n, 3), unitless.
+    """
+    if kind == "actuator":
+        return actuator_features(factor)
+    # ASSUME: the paper gives features for its own network alone; ours span the same range
+    rng = np.random.Generator(np.random.Philox(key=[_FEATURE_KEY, index]))
+    features = rng.uniform(-1, 1, (len(network.weights), 3))
+    features[0] *= factor
+    return features
+
+
+def node_targets(kind: str) -> np.ndarray | None:
+    """Targets of the nodes: the paper's for the actuator, none for every other network."""
+    return actuator_targets() if kind == "actuator" else None
+
+
+def _random_networks(*, n_networks: int, seed: int, **settings: Any) -> list[Network]:
+    drawn = RandomNetworks(**settings)
+    return [random_network(drawn, seed, index) for index in range(n_networks)]
+
+
+KINDS: dict[str, Callable[..., list[Network]]] = {
+    "actuator": lambda: [actuator()],
+    "file": lambda *, path: [read_network(path)],
+    "random": _random_networks,
+}
 
 
 def _check_weights(weights: np.ndarray, source: object) -> None:

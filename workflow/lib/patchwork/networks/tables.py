@@ -1,0 +1,300 @@
+"""Long tables of a set of networks: what a study writes and its figures read."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from patchwork.networks import (
+    association,
+    cycles,
+    perturbation,
+    released_attention,
+    spectral,
+    walks,
+)
+from patchwork.networks.data import Network
+from patchwork.networks.graph_attention import AttentionTraining, train_attention
+
+
+def per_network(
+    networks: Sequence[Network], table: Callable[[np.ndarray], pd.DataFrame]
+) -> pd.DataFrame:
+    """Apply one table to every network's weights.
+
+    Args:
+        networks: one or more.
+        table: weights (n, n) -> frame.
+
+    Returns:
+        The frames below each other with a first column network (position in the sequence).
+    """
+    frames = [table(n.weights).assign(network=k) for k, n in enumerate(networks)]
+    merged = pd.concat(frames, ignore_index=True)
+    return merged[["network", *merged.columns.drop("network")]]
+
+
+def edges(weights: np.ndarray) -> pd.DataFrame:
+    """Non-zero entries: columns source, target, weight."""
+    source, target = np.nonzero(weights)
+    return pd.DataFrame({"source": source, "target": target, "weight": weights[source, target]})
+
+
+def structure(weights: np.ndarray, *, margin: float, n_redraws: int, seed: int) -> pd.DataFrame:
+    """One row of whole-network numbers.
+
+    Args:
+        weights: shape (n, n).
+        margin: of the Kreiss constant, see `spectral.kreiss_lower_bound`.
+        n_redraws: of `perturbation.polarity_shares`.
+        seed: of the redraws.
+
+    Returns:
+        Columns nodes, edges, negative_edges, spectral_abscissa, numerical_abscissa (1 / time unit),
+        kreiss_lower_bound, frustration_index (edges), polarity_share, balanced_share.
+    """
+    own = weights - np.diag(np.diag(weights))
+    row = {
+        "nodes": len(weights),
+        "edges": int(np.count_nonzero(own)),
+        "negative_edges": int((own < 0).sum()),
+        "spectral_abscissa": float(spectral.spectral_abscissa(weights)),
+        "numerical_abscissa": float(spectral.numerical_abscissa(weights)),
+        "kreiss_lower_bound": float(spectral.kreiss_lower_bound(weights, margin)),
+        "frustration_index": cycles.frustration_index(weights),
+        **perturbation.polarity_shares(weights, n_redraws, seed),
+    }
+    return pd.DataFrame([row])
+
+
+def two_step(weights: np.ndarray, p: float, q: float) -> pd.DataFrame:
+    """Two-step walk scores as released and stationary visits, columns node, score, value."""
+    scores = {
+        "two_step_walk": walks.two_step_scores(weights, p, q),
+        "stationary_visits": walks.stationary_visits(weights, p, q),
+    }
+    return _by_node(scores)
+
+
+def pseudospectra(weights: np.ndarray, n_points: int) -> pd.DataFrame:
+    """Smallest singular value of z - A in two windows: all eigenvalues, and those near zero.
+
+    Args:
+        weights: shape (n, n).
+        n_points: grid points per axis, >= 2.
+
+    Returns:
+        Columns window (whole, near_zero), real, imaginary, smallest_singular_value.
+    """
+    values = np.linalg.eigvals(weights)
+    # the slower half of the spectrum decides stability and is invisible beside stiff eigenvalues
+    near = np.abs(values) <= np.median(np.abs(values)) * (1 + 1e-9)
+    frames = []
+    for window, inside in (("whole", values), ("near_zero", values[near])):
+        reach = 0.35 * max(np.ptp(inside.real), np.ptp(inside.imag), 1e-6)
+        real = np.linspace(inside.real.min() - reach, inside.real.max() + reach, n_points)
+        top = max(np.abs(inside.imag).max(), 0.0) + reach
+        imaginary = np.linspace(-top, top, n_points)
+        field = spectral.pseudospectrum(weights, real, imaginary)
+        grid = {"real": np.tile(real, n_points), "imaginary": np.repeat(imaginary, n_points)}
+        frames.append(
+            pd.DataFrame(grid).assign(window=window, smallest_singular_value=field.ravel())
+        )
+    merged = pd.concat(frames, ignore_index=True)
+    return merged[["window", "real", "imaginary", "smallest_singular_value"]]
+
+
+def edge_sweeps(weights: np.ndarray, factors: Sequence[float], n_edges: int) -> pd.DataFrame:
+    """Sweep the edges on whose weight the spectral abscissa depends most.
+
+    Args:
+        weights: shape (n, n).
+        factors: of the edge's weight; -1 turns its sign.
+        n_edges: how many edges.
+
+    Returns:
+        The columns of `perturbation.sweep_edge` and edge ("i to j").
+    """
+    pull = np.abs(spectral.abscissa_gradient(weights) * weights)
+    np.fill_diagonal(pull, 0)
+    frames = []
+    for place in np.argsort(-pull, axis=None, kind="stable")[:n_edges]:
+        i, j = (int(k) for k in np.unravel_index(place, pull.shape))
+        swept = perturbation.sweep_edge(weights, (i, j), np.asarray(factors, dtype=float))
+        frames.append(swept.assign(edge=f"{i} to {j}"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def released_scores(
+    weights: np.ndarray,
+    features: np.ndarray,
+    targets: np.ndarray | None,
+    *,
+    n_seeds: int,
+    graph_free_epochs: int,
+) -> pd.DataFrame:
+    """Scores of both released scripts over seeds.
+
+    Args:
+        weights: shape (n, n).
+        features: shape (n, f).
+        targets: shape (n,); None leaves the graph-free script out.
+        n_seeds: models per script, seeds 0, 1, ...
+        graph_free_epochs: epochs of the graph-free script.
+
+    Returns:
+        Columns score (random_label, graph_free), seed, node, value (the script's node score),
+        received (column sum of its attention).
+    """
+    seeds = np.arange(n_seeds)
+    runs = {"random_label": released_attention.random_label_scores(weights, features, seeds)}
+    if targets is not None:
+        runs["graph_free"] = released_attention.graph_free_scores(
+            weights, features, targets, seeds, graph_free_epochs
+        )
+    n = len(weights)
+    frames = [
+        pd.DataFrame(
+            {
+                "score": name,
+                "seed": np.repeat(seeds, n),
+                "node": np.tile(range(n), n_seeds),
+                "value": run.scores.ravel(),
+                "received": run.received.ravel(),
+            }
+        )
+        for name, run in runs.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def over_seeds(scores: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean and spread over seeds of a score of each node.
+
+    Args:
+        scores: columns score, seed, node and the value.
+        column: the value.
+
+    Returns:
+        Columns score, node, estimate (mean), low, high (2.5 and 97.5 % quantiles), seeds.
+    """
+    groups = scores.groupby(["score", "node"], sort=False)[column]
+    ends = {"low": groups.quantile(0.025), "high": groups.quantile(0.975)}
+    return groups.agg(estimate="mean", seeds="count").assign(**ends).reset_index()
+
+
+def random_scores(nodes: pd.DataFrame, seed: int) -> pd.Series:
+    """A score that knows nothing: one uniform number per row."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    return pd.Series(rng.random(len(nodes)), index=nodes.index)
+
+
+def summarise(
+    nodes: pd.DataFrame, scores: list[str], *, n_resamples: int, seed: int
+) -> pd.DataFrame:
+    """Associations with intervals over networks, or over nodes where there is one network.
+
+    Args:
+        nodes: as for `association.associations`.
+        scores: score columns.
+        n_resamples: bootstrap resamples over networks.
+        seed: of the resampling.
+
+    Returns:
+        Columns score, outcome, kind, estimate, ci_low, ci_high, n.
+    """
+    table = association.associations(nodes, scores)
+    if nodes["network"].nunique() == 1:
+        return association.within_network(table)
+    return association.over_networks(table, n_resamples=n_resamples, seed=seed)
+
+
+def trained_attention(
+    networks: Sequence[Network], training: AttentionTraining, n_seeds: int
+) -> pd.DataFrame:
+    """Attention of trained models per network, seed and node.
+
+    Args:
+        networks: one or more; those of one size are trained together.
+        training: sizes and schedule.
+        n_seeds: models per network, >= 1.
+
+    Returns:
+        Columns network, seed, node, attention, test_r2.
+    """
+    frames = []
+    for size in sorted({len(n.weights) for n in networks}):
+        index = [k for k, n in enumerate(networks) if len(n.weights) == size]
+        models = np.repeat(index, n_seeds)
+        seeds = np.tile(np.arange(n_seeds), len(index))
+        weights = np.stack([networks[k].weights for k in models])
+        # a network's first model must not start from the same draws as its neighbour's
+        result = train_attention(weights, models * n_seeds + seeds, training)
+        columns = {
+            "network": np.repeat(models, size),
+            "seed": np.repeat(seeds, size),
+            "node": np.tile(np.arange(size), len(models)),
+            "attention": result.received.ravel(),
+            "test_r2": np.repeat(result.test_r2, size),
+        }
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def scored_nodes(
+    nodes: pd.DataFrame, released: pd.DataFrame, attention: pd.DataFrame, seed: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Every node with its properties and every score, averaged over seeds.
+
+    Args:
+        nodes: columns network, node and the properties.
+        released: columns network, factor, score, seed, node, value; factor 1 is used.
+        attention: columns network, seed, node, attention.
+        seed: of the random score.
+
+    Returns:
+        The nodes with one column per score (the released ones, trained, random), and the number of
+        seeds behind each attention score.
+    """
+    keys = ["network", "node"]
+    plain = released[released["factor"] == 1]
+    wide = plain.groupby([*keys, "score"], sort=False)["value"].mean().unstack()
+    trained = attention.groupby(keys)["attention"].mean().rename("trained")
+    merged = nodes.merge(wide.reset_index(), on=keys).merge(trained.reset_index(), on=keys)
+    seeds = {name: plain["seed"].nunique() for name in wide.columns}
+    seeds["trained"] = attention["seed"].nunique()
+    return merged.assign(random=random_scores(merged, seed)), seeds
+
+
+def findings(
+    summary: pd.DataFrame, structure: pd.DataFrame, seeds: dict[str, int], resampling: dict
+) -> pd.DataFrame:
+    """Rows from which claims are decided.
+
+    Args:
+        summary: of `summarise`.
+        structure: columns polarity_share, balanced_share, one row per network.
+        seeds: seeds behind each attention score.
+        resampling: n_resamples and seed of the intervals over networks.
+
+    Returns:
+        Columns quantity, protocol (released for the released scores, else corrected), backbone
+        (none), estimate, ci_low, ci_high, n, seeds.
+    """
+    frames = []
+    for score, part in summary.groupby("score", sort=False):
+        protocol = "released" if score in ("random_label", "graph_free") else "corrected"
+        count = seeds.get(str(score), 1)
+        frames.append(association.findings(part, protocol=protocol, seeds=count))
+    rows = []
+    for share in ("polarity_share", "balanced_share"):
+        interval = association.mean_interval(structure[share].dropna().to_numpy(), **resampling)
+        rows.append((*interval, share, "corrected", 1))
+    columns = ["estimate", "ci_low", "ci_high", "n", "quantity", "protocol", "seeds"]
+    frames.append(pd.DataFrame(rows, columns=columns))
+    return pd.concat(frames, ignore_index=True).assign(backbone="none")
+
+
+def _by_node(scores: dict[str, np.ndarray]) -> pd.DataFrame:
+    wide = pd.DataFrame(scores).rename_axis("node").reset_index()
+    return wide.melt("node", var_name="score")

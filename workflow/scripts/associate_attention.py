@@ -1,0 +1,32 @@
+"""Set attention against instability for one data set: correlations, rank profiles, findings."""
+
+import pandas as pd
+from patchwork.joblog import job_log
+from patchwork.networks import association, tables
+
+
+def main(*, inputs: dict[str, str], outputs: dict[str, str], names: dict, analysis: dict) -> None:
+    read = {name: pd.read_csv(path) for name, path in inputs.items()}
+    resampling = {"n_resamples": analysis["n_resamples"], "seed": analysis["seed"]}
+    nodes, seeds = tables.scored_nodes(
+        read["nodes"], read["released"], read["attention"], analysis["seed"]
+    )
+    scores = [*seeds, "degree", "random"]
+    summary = tables.summarise(nodes, scores, **resampling).assign(dataset=names["dataset"])
+    profiles = association.rank_profiles(
+        nodes, scores, ["abscissa_change", "transient_growth_change"], **resampling
+    )
+    findings = tables.findings(summary, read["structure"], seeds, resampling).assign(**names)
+    made = {"nodes": nodes, "summary": summary, "profiles": profiles, "findings": findings}
+    for name, table in made.items():
+        table.to_csv(outputs[name], index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            inputs=dict(snakemake.input.items()),
+            outputs=dict(snakemake.output.items()),
+            names={"study": snakemake.wildcards.study, "dataset": snakemake.wildcards.dataset},
+            analysis=snakemake.params.analysis,
+        )

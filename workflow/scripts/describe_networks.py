@@ -1,0 +1,49 @@
+"""Describe the networks of one data set: edges, spectra, cycles, walks, instability, sweeps."""
+
+from functools import partial
+from pathlib import Path
+
+from patchwork.joblog import job_log
+from patchwork.networks import association, cycles, data, spectral, tables
+
+
+def main(*, networks: dict, analysis: dict, outputs: dict[str, str], seed: int) -> None:
+    drawn = data.load(**networks)
+    walk = {"p": analysis["walk_return"], "q": analysis["walk_in_out"]}
+    margin = analysis["kreiss_margin"]
+    lengths = tuple(analysis["cycle_lengths"])
+    redraws = {"margin": margin, "n_redraws": analysis["n_redraws"], "seed": seed}
+    properties = {"strengthening": analysis["strengthening"], "margin": margin, **walk}
+    first = drawn[:1]  # drawn in figures; an ensemble's other members are summarised
+    made = {
+        "edges": tables.per_network(drawn, tables.edges),
+        "nodes": tables.per_network(drawn, partial(association.node_properties, **properties)),
+        "structure": tables.per_network(drawn, partial(tables.structure, **redraws)),
+        "spectra": tables.per_network(drawn, spectral.spectra),
+        "motifs": tables.per_network(drawn, partial(cycles.motif_costs, lengths=lengths)),
+        "walks": tables.per_network(drawn, partial(tables.two_step, **walk)),
+        "pseudospectrum": tables.per_network(
+            first, partial(tables.pseudospectra, n_points=analysis["pseudospectrum_points"])
+        ),
+        "edge_sweeps": tables.per_network(
+            first,
+            partial(
+                tables.edge_sweeps,
+                factors=analysis["sweep_factors"],
+                n_edges=analysis["n_swept_edges"],
+            ),
+        ),
+    }
+    for name, table in made.items():
+        Path(outputs[name]).parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(outputs[name], index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            networks=snakemake.params.networks,
+            analysis=snakemake.params.analysis,
+            outputs=dict(snakemake.output.items()),
+            seed=snakemake.params.seed,
+        )
