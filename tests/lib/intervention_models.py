@@ -15,7 +15,10 @@ def _randomise(model, seed, dtype):
 
 
 def timm_vit(seed=0, dtype=torch.float64, **options):
-    shape = dict(img_size=32, patch_size=16, embed_dim=24, depth=3, num_heads=3, num_classes=4)
+    shape = {
+        "img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 3, "num_heads": 3,
+        "num_classes": 4,
+    }  # fmt: skip
     return _randomise(VisionTransformer(**{**shape, **options}), seed, dtype)
 
 
