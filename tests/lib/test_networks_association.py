@@ -88,6 +88,26 @@ def test_profile_of_a_planted_score_is_the_diagonal():
     assert profile.loc["noise", "estimate"].between(2.5, 6.5).all()
 
 
+def test_random_baseline_is_centred_and_covers_chance():
+    nodes = _nodes(1)
+    null = association.random_baseline(nodes, n_draws=300, seed=0).set_index(["outcome", "kind"])
+    row = null.loc["abscissa_change", "rank"]
+    # for eight nodes rho has standard deviation 1 / sqrt(7)
+    assert abs(row["estimate"]) < 4 / (7 * 300) ** 0.5
+    assert row["ci_low"] == pytest.approx(-0.71, abs=0.12)
+    assert row["ci_high"] == pytest.approx(0.71, abs=0.12)
+
+
+def test_polarity_contrast_tells_negative_from_positive_loops():
+    nodes = _nodes(15)
+    nodes = nodes.assign(negative=nodes["negative_loop_gain"], both=nodes["degree"])
+    table = association.polarity_contrasts(association.associations(nodes, ["negative", "both"]))
+    summary = association.over_networks(table, n_resamples=200, seed=0)
+    rank = summary[summary["kind"] == "rank"].set_index("score")
+    assert rank.loc["negative", "ci_low"] > 0
+    assert rank.loc["both", "ci_low"] < 0 < rank.loc["both", "ci_high"]
+
+
 def test_findings_name_the_quantity():
     table = association.associations(_nodes(2), ["noise"])
     summary = association.over_networks(table, n_resamples=50, seed=0)

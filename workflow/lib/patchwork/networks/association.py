@@ -108,6 +108,47 @@ def associations(nodes: pd.DataFrame, scores: list[str]) -> pd.DataFrame:
     )
 
 
+def polarity_contrasts(table: pd.DataFrame) -> pd.DataFrame:
+    """What a score follows in negative cycles beyond what it follows in positive ones.
+
+    Args:
+        table: of `associations`.
+
+    Returns:
+        The columns of `associations`; outcome is polarity_contrast and correlation the difference
+        of the correlations with negative_loop_gain and positive_loop_gain, in [-2, 2].
+    """
+    keys = ["network", "score", "kind", "nodes"]
+    sides = [
+        table[table["outcome"] == f"{sign}_loop_gain"].set_index(keys)["correlation"]
+        for sign in cycles.SIGNS
+    ]
+    contrast = (sides[0] - sides[1]).reset_index().assign(outcome="polarity_contrast")
+    return contrast[table.columns]
+
+
+def random_baseline(nodes: pd.DataFrame, *, n_draws: int, seed: int) -> pd.DataFrame:
+    """What a score that knows nothing correlates with in one network: its null distribution.
+
+    Args:
+        nodes: columns network (one value), degree and `OUTCOMES`.
+        n_draws: random scores.
+        seed: of the draws.
+
+    Returns:
+        The columns of `within_network` for score random; the estimate is the mean over draws and
+        the interval holds 95 % of them.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    draws = [
+        associations(nodes.assign(random=rng.random(len(nodes))), ["random"])
+        for _ in range(n_draws)
+    ]
+    groups = pd.concat(draws).groupby(["score", "outcome", "kind"], sort=False)["correlation"]
+    ends = {"ci_low": groups.quantile(0.025), "ci_high": groups.quantile(0.975)}
+    return groups.agg(estimate="mean").assign(**ends, n=len(nodes)).reset_index()
+
+
 def over_networks(table: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
     """Mean correlation over networks with a bootstrap interval over networks.
 

@@ -16,6 +16,8 @@ from patchwork.networks import (
 from patchwork.networks.data import Network
 from patchwork.networks.graph_attention import AttentionTraining, train_attention
 
+_NULL_DRAWS = 400
+
 
 def per_network(
     networks: Sequence[Network], table: Callable[[np.ndarray], pd.DataFrame]
@@ -204,9 +206,13 @@ def summarise(
         Columns score, outcome, kind, estimate, ci_low, ci_high, n.
     """
     table = association.associations(nodes, scores)
-    if nodes["network"].nunique() == 1:
-        return association.within_network(table)
-    return association.over_networks(table, n_resamples=n_resamples, seed=seed)
+    if nodes["network"].nunique() > 1:
+        table = pd.concat([table, association.polarity_contrasts(table)], ignore_index=True)
+        return association.over_networks(table, n_resamples=n_resamples, seed=seed)
+    known = association.within_network(table[table["score"] != "random"])
+    # one random score of a few nodes can correlate with anything; its distribution is the baseline
+    null = association.random_baseline(nodes, n_draws=_NULL_DRAWS, seed=seed)
+    return pd.concat([known, null], ignore_index=True)
 
 
 def trained_attention(
