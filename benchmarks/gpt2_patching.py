@@ -156,7 +156,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=["nnsight", "transformer_lens", "pyvene"])
+    parser.add_argument("--only-attribution", action="store_true")
     options = parser.parse_args()
+    if options.only_attribution:
+        model, *data = make(options.pairs, options.tokens, 1)
+        _attribution(model, tuple(data), options.rounds, 0)
+        return
     shape = f"{options.pairs} pairs of {options.tokens} tokens"
 
     def stack(effects) -> np.ndarray:
@@ -178,7 +183,7 @@ def main() -> None:
                 others.append(
                     Contender(
                         "TransformerLens generic patching",
-                        lambda m=model, d=data: with_lens(lens, m, *d),
+                        lambda m=model, d=data, b=lens: with_lens(b, m, *d),
                     )
                 )
             if "pyvene" in options.peers:
@@ -204,9 +209,14 @@ def _attribution(model, data, rounds: int, exact_flops: int) -> None:
     alternate([quick, full], rounds)
     assert quick.result is not None
     assert full.result is not None
-    r = interventions.correlation(quick.result, full.result)
-    report(f"Attribution patching (Pearson r {r:.4f}; its deviation is its error)", quick, [full],
-           {"exact sweep": exact_flops})  # fmt: skip
+    each = ", ".join(
+        f"{name} {interventions.correlation(quick.result[i], full.result[i]):.4f}"
+        for i, name in enumerate(COMPONENTS)
+    )
+    report(
+        f"Attribution patching (Pearson r {each}; its deviation is its error)",
+        quick, [full], {"exact sweep": exact_flops},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -112,7 +112,8 @@ def prisma_run(model):
     config = HookedViTConfig(
         n_layers=model.config.num_hidden_layers, d_model=width, d_head=width // heads,
         n_heads=heads, d_mlp=4 * width, patch_size=16, image_size=224, n_classes=10,
-        activation_name="gelu", normalization_type="LN", eps=1e-12, device="cpu", return_type="class_logits",
+        activation_name="gelu", normalization_type="LN", eps=1e-12, device="cpu",
+        return_type="class_logits",
     )  # fmt: skip
     hooked = HookedViT(config).eval()
     return lambda images, hooks: hooked.run_with_hooks(images, fwd_hooks=hooks)

@@ -210,7 +210,7 @@ def _plain(
     plan, reason = how
     anatomy = sites.find(model)
     chunk = plan.chunk or 16
-    groups = {str(site): [site] for site in sites.all_heads(anatomy)}
+    groups = {str(site): [site] for site in sites.resolve(model, "*.head_out.*", anatomy)}
     clean = _metric_over(model, inputs, metric, chunk)
     values = [
         [
