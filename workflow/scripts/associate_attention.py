@@ -17,7 +17,14 @@ def main(*, inputs: dict[str, str], outputs: dict[str, str], names: dict, analys
         nodes, scores, ["abscissa_change", "transient_growth_change"], **resampling
     )
     findings = tables.findings(summary, read["structure"], seeds, resampling).assign(**names)
-    made = {"nodes": nodes, "summary": summary, "profiles": profiles, "findings": findings}
+    spread = tables.score_spread(read["released"], read["attention"])
+    made = {
+        "scored": nodes,
+        "score_spread": spread,
+        "summary": summary,
+        "profiles": profiles,
+        "findings": findings,
+    }
     for name, table in made.items():
         table.to_csv(outputs[name], index=False)
 

@@ -1,18 +1,17 @@
 """Describe the networks of one data set: edges, spectra, cycles, walks, instability, sweeps."""
 
 from functools import partial
-from pathlib import Path
 
 from patchwork.joblog import job_log
 from patchwork.networks import association, cycles, data, spectral, tables
 
 
-def main(*, networks: dict, analysis: dict, outputs: dict[str, str], seed: int) -> None:
-    drawn = data.load(**networks)
+def main(*, dataset: dict, analysis: dict, outputs: dict[str, str]) -> None:
+    drawn = data.load(**dataset["source"])
     walk = {"p": analysis["walk_return"], "q": analysis["walk_in_out"]}
     margin = analysis["kreiss_margin"]
     lengths = tuple(analysis["cycle_lengths"])
-    redraws = {"margin": margin, "n_redraws": analysis["n_redraws"], "seed": seed}
+    redraws = {"margin": margin, "n_redraws": analysis["n_redraws"], "seed": analysis["seed"]}
     properties = {"strengthening": analysis["strengthening"], "margin": margin, **walk}
     first = drawn[:1]  # drawn in figures; an ensemble's other members are summarised
     made = {
@@ -35,15 +34,13 @@ def main(*, networks: dict, analysis: dict, outputs: dict[str, str], seed: int) 
         ),
     }
     for name, table in made.items():
-        Path(outputs[name]).parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(outputs[name], index=False)
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
-            networks=snakemake.params.networks,
+            dataset=snakemake.params.dataset,
             analysis=snakemake.params.analysis,
             outputs=dict(snakemake.output.items()),
-            seed=snakemake.params.seed,
         )

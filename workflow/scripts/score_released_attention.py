@@ -7,17 +7,17 @@ from patchwork.joblog import job_log
 from patchwork.networks import data, tables
 
 
-def main(*, networks: dict, released: dict, scores: str) -> None:
-    kind = networks["kind"]
-    drawn = enumerate(data.load(**networks))
+def main(*, dataset: dict, graph_free_epochs: int, scores: str) -> None:
+    kind = dataset["source"]["kind"]
+    drawn = enumerate(data.load(**dataset["source"]))
     frames = []
-    for (index, network), factor in itertools.product(drawn, released["perturbation_factors"]):
+    for (index, network), factor in itertools.product(drawn, dataset["perturbation_factors"]):
         table = tables.released_scores(
             network.weights,
             data.node_features(kind, network, index, factor),
             data.node_targets(kind),
-            n_seeds=released["n_seeds"],
-            graph_free_epochs=released["graph_free_epochs"],
+            n_seeds=dataset["n_released_seeds"],
+            graph_free_epochs=graph_free_epochs,
         )
         frames.append(table.assign(network=index, factor=factor))
     pd.concat(frames, ignore_index=True).to_csv(scores, index=False)
@@ -26,7 +26,7 @@ def main(*, networks: dict, released: dict, scores: str) -> None:
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
-            networks=snakemake.params.networks,
-            released=snakemake.params.released,
+            dataset=snakemake.params.dataset,
+            graph_free_epochs=snakemake.params.graph_free_epochs,
             scores=snakemake.output.scores,
         )

@@ -44,7 +44,7 @@ def plot_network(edges: pd.DataFrame, nodes: pd.DataFrame, *, caption: str) -> F
         Line2D([], [], color=NEGATIVE, ls=(0, (4, 1.5)), label="negative edge"),
     ]
     grid.figure.legend(handles=handles, loc="outside upper left", ncols=2)
-    return theme.finish(grid.figure, "Edges by sign, nodes by score", caption)
+    return _finish(grid.figure, "Edges by sign, nodes by score", caption)
 
 
 @theme.styled
@@ -72,19 +72,20 @@ def plot_spectrum(spectrum: pd.DataFrame, field: pd.DataFrame, *, caption: str) 
         levels = np.log10(np.maximum(wide.to_numpy(), 1e-12))
         low, high = np.floor(np.quantile(levels, 0.02)), np.ceil(levels.max() * 2) / 2
         drawn = axes.contourf(
-            wide.columns, wide.index, levels, np.linspace(low, high, 11),
+            wide.columns, wide.index, levels, np.linspace(low, high, 13),
             cmap=theme.SEQUENTIAL, extend="min",
         )  # fmt: skip
         bar = grid.figure.colorbar(drawn, ax=axes, shrink=0.9)
         bar.set_label("log10 of smallest singular value")
-        bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+        ticks = [float(level) for level in np.linspace(low, high, 5)]
+        bar.set_ticks(ticks, labels=[f"{tick:.1f}" for tick in ticks])
         axes.axvline(0, color="white", lw=0.8, ls=(0, (4, 1.5)))
         axes.plot(spectrum["real"], spectrum["imaginary"], ls="", marker="o", ms=3.5, mfc="white",
                   mec=theme.INK, mew=0.7, clip_on=True)  # fmt: skip
         axes.set_xlim(part["real"].min(), part["real"].max())
         axes.set_ylim(part["imaginary"].min(), part["imaginary"].max())
     grid.label("real part (1 / time unit)", "imaginary part (1 / time unit)")
-    return theme.finish(grid.figure, "Eigenvalues and pseudospectrum", caption)
+    return _finish(grid.figure, "Eigenvalues and pseudospectrum", caption)
 
 
 @theme.styled
@@ -114,9 +115,9 @@ def plot_motif_costs(costs: pd.DataFrame, *, caption: str) -> Figure:
         axes.axhline(0, color=theme.INK, lw=0.6)
         axes.set_yscale("symlog", linthresh=0.1, linscale=0.6)
         _node_ticks(axes, nodes)
-    grid.label("node", "cost (weight product / degree²)")
+    grid.label("node", "cycle cost")
     grid.legend()
-    return theme.finish(grid.figure, "Cost of signed cycles through each node", caption)
+    return _finish(grid.figure, "Cost of signed cycles through each node", caption)
 
 
 @theme.styled
@@ -141,7 +142,7 @@ def plot_scores(scores: pd.DataFrame, *, caption: str) -> Figure:
         axes.axhline(0, color=theme.PALE, lw=0.6)
         _node_ticks(axes, part["node"].to_numpy())
     grid.label("node", "score (unitless)")
-    return theme.finish(grid.figure, "Attention scores of nodes over seeds", caption)
+    return _finish(grid.figure, "Attention scores of nodes over seeds", caption)
 
 
 @theme.styled
@@ -172,7 +173,7 @@ def plot_rank_profiles(profiles: pd.DataFrame, *, caption: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     grid.label("rank of the node's instability (1 = least)", "mean rank of score (1 = least)")
     grid.legend()
-    return theme.finish(grid.figure, "Attention against instability over networks", caption)
+    return _finish(grid.figure, "Attention against instability over networks", caption)
 
 
 @theme.styled
@@ -214,7 +215,7 @@ def plot_associations(summary: pd.DataFrame, *, caption: str) -> Figure:
             axes.tick_params(labelleft=False)
     grid.label("Spearman correlation with the score", "")
     grid.legend()
-    return theme.finish(grid.figure, "What attention follows", caption)
+    return _finish(grid.figure, "What attention follows", caption)
 
 
 @theme.styled
@@ -247,7 +248,23 @@ def plot_sweep(sweep: pd.DataFrame, *, factor: str, title: str, caption: str) ->
             axes.set_yscale("symlog", linthresh=max(float(spread[0]), 0.1))
     grid.label(factor, "value")
     grid.legend(columns=len(colours))
-    return theme.finish(grid.figure, title, caption)
+    return _finish(grid.figure, title, caption)
+
+
+def _finish(figure: Figure, title: str, caption: str) -> Figure:
+    """Finish the figure and give an outside legend its own strip below the title."""
+    finished = theme.finish(figure, title, caption)
+    engine = finished.get_layout_engine()
+    if engine is None:
+        return finished
+    for legend in finished.legends:
+        left, bottom, width, height = engine.get()["rect"]
+        legend.set_loc("upper left")
+        legend.set_bbox_to_anchor((left, bottom, width, height), transform=finished.transFigure)
+        finished.draw_without_rendering()
+        strip = legend.get_window_extent().height / finished.bbox.height
+        engine.set(rect=(left, bottom, width, height - 1.15 * strip))  # type: ignore[call-arg]
+    return finished
 
 
 def _circle(n: int) -> np.ndarray:
@@ -290,8 +307,9 @@ def _draw_nodes(axes: Axes, part: pd.DataFrame) -> None:
         )
         ink = "white" if level < 0.55 else theme.INK
         axes.text(x, y, str(node), color=ink, ha="center", va="center", zorder=4)
-        axes.text(1.36 * x, 1.3 * y, f"{value:.2g}", ha="center", va="center", color=theme.INK)
-    axes.set(xlim=(-1.65, 1.65), ylim=(-1.5, 1.5), aspect="equal")
+        side = "left" if x > 0.3 else "right" if x < -0.3 else "center"
+        axes.text(1.22 * x, 1.28 * y, f"{value:.2g}", ha=side, va="center", color=theme.INK)
+    axes.set(xlim=(-2.0, 2.0), ylim=(-1.5, 1.5), aspect="equal")
     axes.set_axis_off()
 
 

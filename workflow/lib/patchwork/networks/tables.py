@@ -170,17 +170,20 @@ def released_scores(
     return pd.concat(frames, ignore_index=True)
 
 
-def over_seeds(scores: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Mean and spread over seeds of a score of each node.
+def score_spread(released: pd.DataFrame, attention: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread over seeds of every attention score of every node.
 
     Args:
-        scores: columns score, seed, node and the value.
-        column: the value.
+        released: columns network, factor, score, seed, node, value.
+        attention: columns network, seed, node, attention.
 
     Returns:
-        Columns score, node, estimate (mean), low, high (2.5 and 97.5 % quantiles), seeds.
+        Columns network, factor, score, node, estimate (mean), seeds, low, high (2.5 and 97.5 %
+        quantiles).
     """
-    groups = scores.groupby(["score", "node"], sort=False)[column]
+    trained = attention.rename(columns={"attention": "value"}).assign(score="trained", factor=1.0)
+    keys = ["network", "factor", "score", "node"]
+    groups = pd.concat([released, trained]).groupby(keys, sort=False)["value"]
     ends = {"low": groups.quantile(0.025), "high": groups.quantile(0.975)}
     return groups.agg(estimate="mean", seeds="count").assign(**ends).reset_index()
 

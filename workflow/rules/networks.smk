@@ -1,0 +1,132 @@
+# Stability of signed networks: one job per data set and table, one per figure.
+
+
+rule describe_networks:
+    output:
+        edges="<results>/{study}/{dataset}/edges.csv",
+        nodes="<results>/{study}/{dataset}/nodes.csv",
+        structure="<results>/{study}/{dataset}/structure.csv",
+        spectra="<results>/{study}/{dataset}/spectra.csv",
+        motifs="<results>/{study}/{dataset}/motifs.csv",
+        walks="<results>/{study}/{dataset}/walks.csv",
+        pseudospectrum="<results>/{study}/{dataset}/pseudospectrum.csv",
+        edge_sweeps="<results>/{study}/{dataset}/edge_sweeps.csv",
+    log:
+        "<logs>/{study}/{dataset}/describe_networks.log",
+    benchmark:
+        "<benchmarks>/{study}/{dataset}/describe_networks.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        dataset=lookup("studies/{study}/networks/datasets/{dataset}", within=config),
+        analysis=lookup("studies/{study}/networks/analysis", within=config),
+        code=code_of("describe_networks.py"),
+    script:
+        "../scripts/describe_networks.py"
+
+
+rule score_released_attention:
+    output:
+        scores="<results>/{study}/{dataset}/released_scores.csv",
+    log:
+        "<logs>/{study}/{dataset}/score_released_attention.log",
+    benchmark:
+        "<benchmarks>/{study}/{dataset}/score_released_attention.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        dataset=lookup("studies/{study}/networks/datasets/{dataset}", within=config),
+        graph_free_epochs=lookup("studies/{study}/networks/graph_free_epochs", within=config),
+        code=code_of("score_released_attention.py"),
+    script:
+        "../scripts/score_released_attention.py"
+
+
+rule train_graph_attention:
+    output:
+        attention="<results>/{study}/{dataset}/trained_attention.csv",
+    log:
+        "<logs>/{study}/{dataset}/train_graph_attention.log",
+    benchmark:
+        "<benchmarks>/{study}/{dataset}/train_graph_attention.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        dataset=lookup("studies/{study}/networks/datasets/{dataset}", within=config),
+        training=lookup("studies/{study}/networks/training", within=config),
+        code=code_of("train_graph_attention.py"),
+    script:
+        "../scripts/train_graph_attention.py"
+
+
+rule associate_attention:
+    input:
+        nodes=rules.describe_networks.output.nodes,
+        structure=rules.describe_networks.output.structure,
+        released=rules.score_released_attention.output.scores,
+        attention=rules.train_graph_attention.output.attention,
+    output:
+        scored="<results>/{study}/{dataset}/scored_nodes.csv",
+        score_spread="<results>/{study}/{dataset}/score_spread.csv",
+        summary="<results>/{study}/{dataset}/associations.csv",
+        profiles="<results>/{study}/{dataset}/rank_profiles.csv",
+        findings="<results>/{study}/{dataset}/findings.csv",
+    log:
+        "<logs>/{study}/{dataset}/associate_attention.log",
+    benchmark:
+        "<benchmarks>/{study}/{dataset}/associate_attention.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        analysis=lookup("studies/{study}/networks/analysis", within=config),
+        code=code_of("associate_attention.py"),
+    script:
+        "../scripts/associate_attention.py"
+
+
+rule plot_networks:
+    input:
+        unpack(network_tables),
+    output:
+        svg=report(
+            "<results>/{study}/figures/{figure}.svg",
+            caption="../report/network_figure.rst",
+            category="{study}",
+            labels={"figure": "{figure}"},
+        ),
+        png="<results>/{study}/figures/{figure}.png",
+        shown="<results>/{study}/figures/{figure}.csv",
+    log:
+        "<logs>/{study}/figures/{figure}.log",
+    benchmark:
+        "<benchmarks>/{study}/figures/{figure}.tsv"
+    wildcard_constraints:
+        figure="network|spectrum|motif_costs|attention_scores|attention_instability|associations|edge_sweep|factor_sweep",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        datasets=network_datasets,
+        drawn=lookup("studies/{study}/networks/drawn", within=config),
+        code=code_of("plot_networks.py"),
+    script:
+        "../scripts/plot_networks.py"

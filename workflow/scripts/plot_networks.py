@@ -1,0 +1,28 @@
+"""Draw one figure of a study of networks from the tables of all its data sets."""
+
+import pandas as pd
+from patchwork.figures import network_report, theme
+from patchwork.joblog import job_log
+
+
+def main(*, inputs: dict[str, list[str]], datasets: list[str], figure: dict, stem: str) -> None:
+    tables = {
+        name: pd.concat(
+            [pd.read_csv(p).assign(dataset=d) for p, d in zip(paths, datasets, strict=True)],
+            ignore_index=True,
+        )
+        for name, paths in inputs.items()
+    }
+    drawing, shown = network_report.draw(figure["name"], tables, figure["drawn"])
+    theme.save(drawing, stem)
+    shown.to_csv(f"{stem}.csv", index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            inputs={name: list(paths) for name, paths in snakemake.input.items()},
+            datasets=snakemake.params.datasets,
+            figure={"name": snakemake.wildcards.figure, "drawn": snakemake.params.drawn},
+            stem=snakemake.output.png.removesuffix(".png"),
+        )
