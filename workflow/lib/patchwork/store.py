@@ -6,7 +6,7 @@ uint8; `labels/<name>` (n,) with `units`, `range` and, for indices, `names` as a
 file's own attributes say how it was made.
 """
 
-import errno
+import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,13 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import h5py
 import numpy as np
 
 from patchwork import hdf5_layout
 from patchwork.stimuli.batch import Batch, LabelAttributes
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 REQUIRED_ATTRIBUTES = ("seed", "settings", "first_index", "code")
 
@@ -53,7 +56,7 @@ def write(
     if n < 1:
         raise ValueError(f"n is {n} for {path}; allowed is at least 1")
 
-    def fill(file: h5py.File) -> None:
+    def fill(file: h5py.File, output: _Output) -> None:
         hdf5_layout.set_attributes(file, attributes)
         written = 0
         for batch in batches:
@@ -63,6 +66,7 @@ def write(
             for name, values in hdf5_layout.columns_of(batch).items():
                 file[name][written : written + len(batch)] = values
             written += len(batch)
+            output.check()
         if written != n:
             raise ValueError(f"{path}: batches hold {written} images; allowed is n = {n}")
 
@@ -85,7 +89,7 @@ def merge(shards: Sequence[str | Path], path: str | Path) -> None:
         raise ValueError(f"shards is empty for {path}; allowed is at least one file")
     n = _check_shards(shards)
 
-    def fill(file: h5py.File) -> None:
+    def fill(file: h5py.File, output: _Output) -> None:
         written = 0
         for shard in shards:
             with Reader(shard) as reader:
@@ -94,6 +98,7 @@ def merge(shards: Sequence[str | Path], path: str | Path) -> None:
                 for name in hdf5_layout.column_names(reader.file):
                     hdf5_layout.copy_rows(reader.file[name], file[name], written)
                 written += len(reader)
+            output.check()
 
     _replace(Path(path), fill)
 
@@ -215,20 +220,56 @@ def read(path: str | Path) -> Batch:
         return reader.read(range(len(reader)))
 
 
-def _replace(path: Path, fill: Callable[[h5py.File], None]) -> None:
+class _Output(io.FileIO):
+    """A file that keeps the first write error to itself until it is asked.
+
+    HDF5 crashes the process when it cannot write what it holds while it closes; so it is told that
+    all is well, closes in peace, and the error is raised afterwards.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: "Buffer") -> int:
+        """Writes all of the data, or remembers why not."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self.failure is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Sets the size of the file, or remembers why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raises the first error there was."""
+        if self.failure is not None:
+            raise self.failure
+
+
+def _replace(path: Path, fill: Callable[[h5py.File, _Output], None]) -> None:
     """Fills a temporary file beside `path` and renames it; on any failure it leaves no trace."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
     try:
-        with h5py.File(name, "w") as file:
-            fill(file)
+        with _Output(handle, "w+b") as output:
+            with h5py.File(output, "w") as file:
+                fill(file, output)
+            output.check()
+            os.fsync(handle)
         # A file of mkstemp is private; a dataset is as readable as any other file made here.
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except (OSError, RuntimeError) as error:
-        # HDF5 reports a full disk as RuntimeError or OSError, often without an errno.
-        raise OSError(f"{path}: cannot write dataset ({_reason(error)})") from error
+    except OSError as error:
+        reason = error.strerror or hdf5_layout.one_line(error)
+        raise OSError(f"{path}: cannot write dataset ({reason})") from error
     finally:
         with suppress(FileNotFoundError):
             os.unlink(name)
@@ -238,11 +279,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _reason(error: BaseException) -> str:
-    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    return "no space left on the disk" if full else hdf5_layout.one_line(error)
 
 
 def _check_batch(path: str | Path, file: h5py.File, batch: Batch, written: int, n: int) -> None:
