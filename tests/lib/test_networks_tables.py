@@ -1,0 +1,101 @@
+import numpy as np
+import pandas as pd
+import pytest
+from patchwork.networks import data, spectral, tables
+from patchwork.networks.graph_attention import AttentionTraining
+
+QUICK = AttentionTraining(n_steps=20, n_conditions=(6, 2, 2), n_times=5, hidden=4)
+NETWORKS = data.load("random", n_networks=3, seed=0)
+
+
+def test_every_kind_loads_and_others_are_named(tmp_path):
+    path = tmp_path / "n.csv"
+    pd.DataFrame([[0.0, 1], [2, 0]], ["a", "b"], ["a", "b"]).to_csv(path)
+    settings = {"actuator": {}, "file": {"path": path}, "random": {"n_networks": 2, "seed": 0}}
+    assert settings.keys() == data.KINDS.keys()
+    assert [len(data.load(kind, **s)) for kind, s in settings.items()] == [1, 1, 2]
+    with pytest.raises(ValueError, match="kind: 'other'"):
+        data.load("other")
+
+
+def test_features_of_the_first_node_follow_the_factor():
+    for kind, network in (("actuator", data.actuator()), ("random", NETWORKS[0])):
+        plain, doubled = (data.node_features(kind, network, 0, f) for f in (1, 2))
+        np.testing.assert_allclose(doubled[0], 2 * plain[0])
+        np.testing.assert_array_equal(doubled[1:], plain[1:])
+    assert data.node_targets("random") is None
+
+
+def test_edges_rebuild_the_network():
+    table = tables.per_network(NETWORKS, tables.edges)
+    for k, network in enumerate(NETWORKS):
+        part = table[table["network"] == k]
+        rebuilt = np.zeros((8, 8))
+        rebuilt[part["source"], part["target"]] = part["weight"]
+        np.testing.assert_array_equal(rebuilt, network.weights)
+
+
+def test_pseudospectra_show_the_rightmost_eigenvalue_in_both_windows():
+    weights = data.actuator().weights
+    table = tables.pseudospectra(weights, 9)
+    assert table.groupby("window").size().to_dict() == {"whole": 81, "near_zero": 81}
+    right = spectral.spectral_abscissa(weights)
+    for _, part in table.groupby("window"):
+        assert part["real"].min() < right < part["real"].max()
+    here = table.iloc[5]
+    z = here["real"] + 1j * here["imaginary"]
+    smallest = np.linalg.svd(z * np.eye(8) - weights, compute_uv=False)[-1]
+    assert here["smallest_singular_value"] == pytest.approx(smallest)
+
+
+def test_swept_edges_are_those_that_move_the_abscissa_most():
+    weights = data.actuator().weights
+    table = tables.edge_sweeps(weights, [1.0, 1.001], 1)
+    i, j = (int(k) for k in table["edge"].iloc[0].split(" to "))
+    change = np.zeros((8, 8))
+    for a, b in np.argwhere((weights != 0) & ~np.eye(8, dtype=bool)):
+        nudged = weights.copy()
+        nudged[a, b] *= 1.001
+        change[a, b] = abs(spectral.spectral_abscissa(nudged) - spectral.spectral_abscissa(weights))
+    assert change[i, j] == pytest.approx(change.max(), rel=1e-3)
+
+
+def test_trained_attention_keeps_networks_of_different_sizes_apart():
+    small = data.load("random", n_networks=1, seed=1, n_nodes=5, mean_degree=2)
+    table = tables.trained_attention([NETWORKS[0], small[0], NETWORKS[1]], QUICK, 2)
+    sizes = table.groupby(["network", "seed"]).size()
+    assert sizes.loc[0].tolist() == sizes.loc[2].tolist() == [8, 8]
+    assert sizes.loc[1].tolist() == [5, 5]
+
+
+def test_scores_meet_their_nodes_and_findings_have_the_columns_of_claims():
+    from patchwork.networks import association
+
+    settings = {"strengthening": 0.1, "margin": 0.01, "p": 0.8, "q": 0.1}
+    nodes = tables.per_network(NETWORKS, lambda w: association.node_properties(w, **settings))
+    released = pd.concat(
+        tables.released_scores(
+            n.weights, data.node_features("random", n, k), None, n_seeds=2, graph_free_epochs=1
+        ).assign(network=k, factor=1)
+        for k, n in enumerate(NETWORKS)
+    )
+    attention = tables.trained_attention(NETWORKS, QUICK, 2)
+    scored, seeds = tables.scored_nodes(nodes, released, attention, 0)
+    assert seeds == {"random_label": 2, "trained": 2}
+    one = attention[(attention["network"] == 1) & (attention["node"] == 4)]["attention"].mean()
+    row = scored[(scored["network"] == 1) & (scored["node"] == 4)].iloc[0]
+    assert row["trained"] == pytest.approx(one)
+    spread = tables.score_spread(released, attention)
+    assert (spread["low"] <= spread["estimate"]).all()
+    resampling = {"n_resamples": 50, "seed": 0}
+    summary = tables.summarise(scored, [*seeds, "degree", "random"], **resampling)
+    structure = tables.per_network(
+        NETWORKS, lambda w: tables.structure(w, margin=0.01, n_redraws=5, seed=0)
+    )
+    found = tables.findings(summary, structure, seeds, resampling).set_index("quantity")
+    expected = {"protocol", "backbone", "estimate", "ci_low", "ci_high", "n", "seeds"}
+    assert expected == set(found.columns)
+    assert found.loc["random_label_abscissa_change_rank_correlation", "protocol"] == "released"
+    assert found.loc["polarity_share", "n"] == 3
+    assert "trained_polarity_contrast_partial_correlation" in found.index
+    assert found.index.is_unique
