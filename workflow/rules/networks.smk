@@ -1,4 +1,4 @@
-# Stability of signed networks: one job per data set and table, one per figure.
+# Stability of signed networks: one job per data set and kind of table.
 
 
 rule describe_networks:
@@ -44,7 +44,9 @@ rule score_released_attention:
         runtime=20,
     params:
         dataset=lookup("studies/{study}/networks/datasets/{dataset}", within=config),
-        graph_free_epochs=lookup("studies/{study}/networks/graph_free_epochs", within=config),
+        graph_free_epochs=lookup(
+            "studies/{study}/networks/graph_free_epochs", within=config
+        ),
         code=code_of("score_released_attention.py"),
     script:
         "../scripts/score_released_attention.py"
@@ -98,35 +100,3 @@ rule associate_attention:
         code=code_of("associate_attention.py"),
     script:
         "../scripts/associate_attention.py"
-
-
-rule plot_networks:
-    input:
-        unpack(network_tables),
-    output:
-        svg=report(
-            "<results>/{study}/figures/{figure}.svg",
-            caption="../report/network_figure.rst",
-            category="{study}",
-            labels={"figure": "{figure}"},
-        ),
-        png="<results>/{study}/figures/{figure}.png",
-        shown="<results>/{study}/figures/{figure}.csv",
-    log:
-        "<logs>/{study}/figures/{figure}.log",
-    benchmark:
-        "<benchmarks>/{study}/figures/{figure}.tsv"
-    wildcard_constraints:
-        figure="network|spectrum|motif_costs|attention_scores|attention_instability|associations|edge_sweep|factor_sweep",
-    conda:
-        "../../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        datasets=network_datasets,
-        drawn=lookup("studies/{study}/networks/drawn", within=config),
-        code=code_of("plot_networks.py"),
-    script:
-        "../scripts/plot_networks.py"

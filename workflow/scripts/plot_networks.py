@@ -22,7 +22,7 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
             inputs={name: list(paths) for name, paths in snakemake.input.items()},
-            datasets=snakemake.params.datasets,
+            datasets=list(snakemake.params.datasets),
             figure={"name": snakemake.wildcards.figure, "drawn": snakemake.params.drawn},
             stem=snakemake.output.png.removesuffix(".png"),
         )
