@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from patchwork.stimuli import lines
+from patchwork.stimuli import lines, objects
 from patchwork.stimuli.batch import Batch, LabelAttributes, concatenate
 
 __all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "stream"]
 
-GENERATORS: dict[str, Callable[..., Batch]] = {"lines": lines.generate}
+GENERATORS: dict[str, Callable[..., Batch]] = {
+    "lines": lines.generate,
+    "objects": objects.generate,
+}
 LABELS: dict[str, Callable[[Mapping[str, object]], dict[str, LabelAttributes]]] = {
-    "lines": lines.label_attributes
+    "lines": lines.label_attributes,
+    "objects": objects.label_attributes,
 }
 
 

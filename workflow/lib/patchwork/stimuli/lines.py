@@ -7,13 +7,11 @@ Source: arXiv 2504.09393, "Stimuli".
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.special import ndtri
 
-from patchwork.stimuli import palettes, rng
+from patchwork.stimuli import noise, palettes, rng
 from patchwork.stimuli.batch import Batch, LabelAttributes
 from patchwork.stimuli.validation import choice, closed, integer, interval, number, sequence
 
@@ -203,26 +201,8 @@ def _rasterise_antialiased(size: int, start: np.ndarray, end: np.ndarray, width:
 RASTERISERS = {"pil": _rasterise_pil, "antialiased": _rasterise_antialiased}
 
 
-@cache
-def _normal_scores() -> np.ndarray:
-    """Standard normal value of each 16-bit integer: the centre of its share of probability."""
-    return ndtri((np.arange(2**16) + 0.5) / 2**16)
-
-
-def _quantised(levels: np.ndarray) -> np.ndarray:
-    """Clips to 0..255 and drops the fraction."""
-    # ASSUME: noisy levels are truncated, not rounded: the usual cast of a clipped array to uint8.
-    return np.clip(levels, 0, 255).astype(np.uint8)
-
-
-@lru_cache(maxsize=64)
-def _noise_on_black(sd: float) -> np.ndarray:
-    """Level of a noisy black channel for each 16-bit integer; sd as a fraction of 255."""
-    return _quantised(sd * 255 * _normal_scores())
-
-
 def _paint(
-    out: np.ndarray, mask: np.ndarray, rgb: np.ndarray, sd: float, noise: np.random.Philox
+    out: np.ndarray, mask: np.ndarray, rgb: np.ndarray, sd: float, stream: np.random.Philox
 ) -> None:
     """Writes a coloured mask plus noise into one image of shape (size, size, 3).
 
@@ -231,11 +211,12 @@ def _paint(
     pixels = np.flatnonzero(mask != 0)
     levels = np.rint(mask.ravel()[pixels, None] * (rgb / 255.0))
     flat = out.reshape(-1, 3)
-    if sd > 0:
-        bits = rng.sixteen_bits(noise, out.size)
-        np.take(_noise_on_black(sd), bits, out=out.reshape(-1), mode="clip")
-        levels = levels + sd * 255 * _normal_scores()[bits.reshape(-1, 3)[pixels]]
-    flat[pixels] = _quantised(levels)
+    if sd == 0:
+        flat[pixels] = levels
+        return
+    bits = rng.sixteen_bits(stream, out.size)
+    np.take(noise.on_black(sd), bits, out=out.reshape(-1), mode="clip")
+    flat[pixels] = noise.noisy(levels, sd, bits.reshape(-1, 3)[pixels])
 
 
 def _turned(points: np.ndarray, settings: LineSettings) -> np.ndarray:
