@@ -17,6 +17,7 @@ from patchwork.networks.data import Network
 from patchwork.networks.graph_attention import AttentionTraining, train_attention
 
 _NULL_DRAWS = 400
+_MODELS_AT_ONCE = 100  # bounds the memory; models do not depend on their company
 
 
 def per_network(
@@ -224,7 +225,7 @@ def trained_attention(
     """Attention of trained models per network, seed and node.
 
     Args:
-        networks: one or more; those of one size are trained together.
+        networks: one or more; those of one size are trained together, by the hundred.
         training: sizes and schedule.
         n_seeds: models per network, >= 1.
 
@@ -236,17 +237,20 @@ def trained_attention(
         index = [k for k, n in enumerate(networks) if len(n.weights) == size]
         models = np.repeat(index, n_seeds)
         seeds = np.tile(np.arange(n_seeds), len(index))
-        weights = np.stack([networks[k].weights for k in models])
-        # a network's first model must not start from the same draws as its neighbour's
-        result = train_attention(weights, models * n_seeds + seeds, training)
-        columns = {
-            "network": np.repeat(models, size),
-            "seed": np.repeat(seeds, size),
-            "node": np.tile(np.arange(size), len(models)),
-            "attention": result.received.ravel(),
-            "test_r2": np.repeat(result.test_r2, size),
-        }
-        frames.append(pd.DataFrame(columns))
+        for first in range(0, len(models), _MODELS_AT_ONCE):
+            chunk = slice(first, first + _MODELS_AT_ONCE)
+            weights = np.stack([networks[k].weights for k in models[chunk]])
+            # a network's first model must not start from the same draws as its neighbour's
+            draws = models[chunk] * n_seeds + seeds[chunk]
+            result = train_attention(weights, draws, training)
+            columns = {
+                "network": np.repeat(models[chunk], size),
+                "seed": np.repeat(seeds[chunk], size),
+                "node": np.tile(np.arange(size), len(weights)),
+                "attention": result.received.ravel(),
+                "test_r2": np.repeat(result.test_r2, size),
+            }
+            frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 
