@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from patchwork import stimuli, store
+from PIL import Image
 
 BATCH = 64
 SETTINGS: dict[str, object] = {

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
-
 from patchwork import stimuli, store
 from patchwork.stimuli import palettes
+from PIL import Image, ImageDraw
 
 SETTINGS: dict[str, object] = {
     "image_px": 224,
@@ -61,14 +60,22 @@ def in_memory(indices: range) -> int:
     return sum(len(batch) for batch in parts)
 
 
-def to_file(path: Path, n: int) -> None:
+def to_file(path: Path, indices: range) -> Path:
     store.write(
         path,
-        stimuli.stream("lines", SETTINGS, seed=1, indices=range(n)),
-        n=n,
-        attributes={"seed": 1, "settings": SETTINGS, "first_index": 0, "code": "benchmark"},
+        stimuli.stream("lines", SETTINGS, seed=1, indices=indices),
+        n=len(indices),
+        attributes={"seed": 1, "settings": SETTINGS, "first_index": indices.start, "code": ""},
         label_attributes=stimuli.LABELS["lines"](SETTINGS),
     )
+    return path
+
+
+def to_merged_file(pool: ProcessPoolExecutor, folder: Path, n: int) -> None:
+    size = n // PROCESSES
+    parts = [range(first, first + size) for first in range(0, n, size)]
+    shards = pool.map(to_file, [folder / f"{part.start}.h5" for part in parts], parts)
+    store.merge(list(shards), folder / "merged.h5")
 
 
 def rate(n: int, work: Callable[[], object]) -> float:
@@ -78,7 +85,7 @@ def rate(n: int, work: Callable[[], object]) -> float:
 
 
 def main(n: int, rounds: int) -> None:
-    # The pool draws more, so that starting a task weighs little; its rate is per image all the same.
+    # The pool draws more, so that starting a task weighs little; its rate is per image too.
     shards = [range(i * 10 * n // 20, (i + 1) * 10 * n // 20) for i in range(20)]
     rows = []
     context = get_context("spawn")
@@ -91,9 +98,12 @@ def main(n: int, rounds: int) -> None:
                 {
                     "one picture at a time": rate(n, lambda: one_picture_at_a_time(folder, n)),
                     "in memory, 1 process": rate(n, lambda: in_memory(range(n))),
-                    "into HDF5, 1 process": rate(n, lambda: to_file(folder / "a.h5", n)),
+                    "into HDF5, 1 process": rate(n, lambda: to_file(folder / "a.h5", range(n))),
                     f"in memory, {PROCESSES} processes": rate(
                         10 * n, lambda: list(pool.map(in_memory, shards))
+                    ),
+                    f"into HDF5, {PROCESSES} shards, merged": rate(
+                        4 * n, lambda: to_merged_file(pool, folder, 4 * n)
                     ),
                 }
             )
@@ -102,7 +112,7 @@ def main(n: int, rounds: int) -> None:
     print(f"{n} images of 224 x 224 px, {rounds} rounds; ratio to the peer of the same round")
     for name in table:
         print(
-            f"{name:24s} {table[name].median():8.0f} images/s   ratio {ratio[name].median():6.1f} "
+            f"{name:28s} {table[name].median():8.0f} images/s   ratio {ratio[name].median():6.1f} "
             f"({ratio[name].min():.1f}-{ratio[name].max():.1f})"
         )
 
