@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork.networks import data, spectral, tables
+from patchwork.networks import association, data, spectral, tables
 from patchwork.networks.graph_attention import AttentionTraining
 
 QUICK = AttentionTraining(n_steps=20, n_conditions=(6, 2, 2), n_times=5, hidden=4)
@@ -69,7 +69,6 @@ def test_trained_attention_keeps_networks_of_different_sizes_apart():
 
 
 def test_scores_meet_their_nodes_and_findings_have_the_columns_of_claims():
-    from patchwork.networks import association
 
     settings = {"strengthening": 0.1, "margin": 0.01, "p": 0.8, "q": 0.1}
     nodes = tables.per_network(NETWORKS, lambda w: association.node_properties(w, **settings))
@@ -99,3 +98,28 @@ def test_scores_meet_their_nodes_and_findings_have_the_columns_of_claims():
     assert found.loc["polarity_share", "n"] == 3
     assert "trained_polarity_contrast_partial_correlation" in found.index
     assert found.index.is_unique
+
+
+def test_a_users_network_with_sinks_and_no_cycles_gets_every_table():
+    weights = np.triu(np.full((5, 5), 0.5), 1) - np.diag([1.0, 2, 3, 4, 5])
+    weights[0, 1] = -0.5
+    settings = {"strengthening": 0.1, "margin": 0.01, "p": 0.8, "q": 0.1}
+    nodes = association.node_properties(weights, **settings)
+    assert nodes["walk_visits"].isna().all()
+    np.testing.assert_allclose(nodes["abscissa_change"], 0, atol=1e-12)
+    assert not nodes["negative_loop_gain"].any()
+    assert tables.two_step(weights, 0.8, 0.1).groupby("score").size().tolist() == [5, 5]
+    row = tables.structure(weights, margin=0.01, n_redraws=3, seed=0).iloc[0]
+    assert row["frustration_index"] > 0
+    assert np.isnan(row["polarity_share"])
+    network = data.Network(tuple("abcde"), weights)
+    features = data.node_features("file", network, 0)
+    released = tables.released_scores(weights, features, None, n_seeds=2, graph_free_epochs=1)
+    scored, seeds = tables.scored_nodes(
+        nodes.assign(network=0),
+        released.assign(network=0, factor=1),
+        tables.trained_attention([network], QUICK, 2),
+        0,
+    )
+    summary = tables.summarise(scored, [*seeds, "degree", "random"], n_resamples=10, seed=0)
+    assert summary["estimate"].abs().max() <= 1

@@ -24,7 +24,7 @@ def node_properties(
     """Every property of the nodes that attention may follow.
 
     Args:
-        weights: shape (n, n), strongly connected.
+        weights: shape (n, n).
         strengthening: relative change of a node's edges, see `perturbation.node_instability`.
         margin: of the Kreiss constant, see `spectral.kreiss_lower_bound`.
         p: return parameter of the biased walk.
@@ -32,7 +32,8 @@ def node_properties(
 
     Returns:
         One row per node: the columns of `perturbation.node_instability`, abscissa_shift (its
-        absolute change), negative_loop_gain, positive_loop_gain, frustration, walk_visits.
+        absolute change), negative_loop_gain, positive_loop_gain, frustration, walk_visits
+        (nan where the endless walk has no law).
     """
     table = perturbation.node_instability(weights, strengthening, margin)
     gains = cycles.loop_gain(weights)
@@ -41,7 +42,7 @@ def node_properties(
         negative_loop_gain=gains[:, 0],
         positive_loop_gain=gains[:, 1],
         frustration=cycles.node_frustration(weights),
-        walk_visits=walks.stationary_visits(weights, p, q),
+        walk_visits=walks.visits_where_defined(weights, p, q),
     )
 
 

@@ -74,7 +74,7 @@ def two_step(weights: np.ndarray, p: float, q: float) -> pd.DataFrame:
     """Two-step walk scores as released and stationary visits, columns node, score, value."""
     scores = {
         "two_step_walk": walks.two_step_scores(weights, p, q),
-        "stationary_visits": walks.stationary_visits(weights, p, q),
+        "stationary_visits": walks.visits_where_defined(weights, p, q),
     }
     return _by_node(scores)
 

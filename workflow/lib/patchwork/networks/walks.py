@@ -100,6 +100,27 @@ def stationary_visits(weights: np.ndarray, p: float, q: float) -> np.ndarray:
     return np.bincount(edges[:, 1], weights=visits, minlength=len(weights))
 
 
+def visits_where_defined(weights: np.ndarray, p: float, q: float) -> np.ndarray:
+    """Stationary visits, or nan at every node of a network in which the endless walk has no law.
+
+    Args:
+        weights: shape (n, n).
+        p: return parameter, > 0.
+        q: in-out parameter, > 0.
+
+    Returns:
+        shape (n,), as `stationary_visits`, or all nan (a sink, or several recurrent classes).
+
+    Raises:
+        ValueError: if p or q <= 0.
+    """
+    _check_biases(p, q)
+    try:
+        return stationary_visits(weights, p, q)
+    except ValueError:
+        return np.full(len(weights), np.nan)
+
+
 def sampled_visits(
     weights: np.ndarray, p: float, q: float, *, n_steps: int, seed: int
 ) -> np.ndarray:
