@@ -1,5 +1,6 @@
 """What every figure shares: checked frames, a grid of panels, and counts for captions."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
 from patchwork.figures import theme
 
 BACKBONE = "backbone"
@@ -32,7 +34,9 @@ def words(name: Any) -> str:
 
 def levels(frame: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     """Distinct combinations of the columns, in order of appearance."""
-    return list(dict.fromkeys(frame[list(columns)].itertuples(index=False, name=None)))
+    if not columns:
+        return [()]
+    return list(frame[list(columns)].drop_duplicates().itertuples(index=False, name=None))
 
 
 def varying(frame: pd.DataFrame, *columns: str) -> list[str]:
@@ -52,6 +56,15 @@ class Facets:
     height_cm: float = 4.2
     most_columns: int = 3
     single_cm: float = theme.SINGLE_CM
+    aside: bool = False
+    """Name the rows once, left of them, in place of in every heading."""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    heading: str
+    row: str
+    part: pd.DataFrame
 
 
 @dataclass
@@ -59,7 +72,9 @@ class Grid:
     """Panels of one figure, each with its part of the frame."""
 
     figure: Figure
+    wrapped: bool = False
     cells: dict[tuple[int, int], tuple[Axes, pd.DataFrame]] = field(default_factory=dict)
+    row_names: dict[int, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Axes, pd.DataFrame]]:
         """Panels with their rows of the frame, in reading order."""
@@ -75,16 +90,19 @@ class Grid:
 
         Args:
             x: quantity with unit.
-            y: quantity with unit.
+            y: quantity with unit; rows named aside get their name above it.
         """
         for (row, column), (axes, _) in self.cells.items():
             if (row + 1, column) not in self.cells:
                 axes.set_xlabel(x)
             if not any((row, left) in self.cells for left in range(column)):
-                axes.set_ylabel(y)
+                name = self.row_names.get(row)
+                axes.set_ylabel(f"{name}\n{y}" if name else y)
 
     def share_y(self) -> None:
         """Give the panels of one protocol (one column of an unwrapped grid) the same limits."""
+        if self.wrapped:
+            return
         for column in {c for _, c in self.cells}:
             stack = [axes for (_, c), (axes, _) in self.cells.items() if c == column]
             low = min(axes.get_ylim()[0] for axes in stack)
@@ -99,40 +117,45 @@ class Grid:
             found |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         if len(found) < 2:
             return
-        room = 72 * self.figure.get_size_inches()[0]
+        width, height = self.figure.get_size_inches()
         widest = max(theme.text_width(name) for name in found) + 5 * theme.TEXT_PT
-        fitting = max(1, min(len(found), int(room / widest)))
-        self.figure.legend(
-            list(found.values()), list(found), loc="outside upper left", ncols=columns or fitting
-        )
+        ncols = columns or max(1, min(len(found), int(72 * width / widest)))
+        lines = -(-len(found) // ncols)
+        extra_pt = theme.TEXT_PT * (1 + 1.5 * lines)
+        self.figure.set_size_inches(width, height + extra_pt / 72)
+        self.figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=ncols)
 
 
-def _heading(keys: Sequence[str], values: Sequence[Any], shown: Sequence[str]) -> str:
+def _spots(n_rows: int, n_columns: int, facets: Facets) -> dict[tuple[int, int], tuple[int, int]]:
+    """Where each combination of row and column stands: one row of panels may be wrapped."""
+    every = itertools.product(range(n_rows), range(n_columns))
+    return {(r, c): divmod(c, facets.most_columns) if n_rows == 1 else (r, c) for r, c in every}
+
+
+def _select(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[Any]) -> pd.DataFrame:
+    for key, value in zip(keys, values, strict=True):
+        frame = frame[frame[key].isna() if pd.isna(value) else frame[key] == value]
+    return frame
+
+
+def _name(keys: Sequence[str], values: Sequence[Any], shown: Sequence[str]) -> str:
     return ", ".join(words(v) for k, v in zip(keys, values, strict=True) if k in shown)
 
 
-def _place(
-    frame: pd.DataFrame, facets: Facets
-) -> tuple[dict[tuple[int, int], tuple[str, pd.DataFrame]], int, int]:
-    """Where each combination stands, its heading and rows; then the grid's size."""
+def _place(frame: pd.DataFrame, facets: Facets) -> dict[tuple[int, int], _Cell]:
+    """Cut the frame; each combination that has rows, by where it stands."""
     rows = [c for c in facets.rows if c in frame.columns]
     columns = [c for c in facets.columns if c in frame.columns]
-    shown = varying(frame, *rows, *columns) + columns[:1] + rows[:1]
-    across = levels(frame, *columns) if columns else [()]
-    down = levels(frame, *rows) if rows else [()]
-    wrapped = len(down) == 1
-    cells: dict[tuple[int, int], tuple[str, pd.DataFrame]] = {}
-    for r, row in enumerate(down):
-        for c, column in enumerate(across):
-            keys, values = [*columns, *rows], [*column, *row]
-            part = frame
-            for key, value in zip(keys, values, strict=True):
-                part = part[part[key].isna() if pd.isna(value) else part[key] == value]
-            if part.empty:
-                continue
-            spot = divmod(c, facets.most_columns) if wrapped else (r, c)
-            cells[spot] = (_heading(keys, values, shown), part)
-    return cells, max(r for r, _ in cells) + 1, max(c for _, c in cells) + 1
+    shown = [*varying(frame, *rows, *columns), *columns[:1], *rows[:1]]
+    down, across = levels(frame, *rows), levels(frame, *columns)
+    cells = {}
+    for (r, c), spot in _spots(len(down), len(across), facets).items():
+        part = _select(frame, [*rows, *columns], [*down[r], *across[c]])
+        row, column = _name(rows, down[r], shown), _name(columns, across[c], shown)
+        if not part.empty:
+            heading = column if facets.aside else ", ".join(filter(None, (column, row)))
+            cells[spot] = _Cell(heading, row if facets.aside else "", part)
+    return cells
 
 
 def grid(frame: pd.DataFrame, facets: Facets) -> Grid:
@@ -145,20 +168,40 @@ def grid(frame: pd.DataFrame, facets: Facets) -> Grid:
     Returns:
         Panels with headings; 8 cm wide for one panel, 17 cm for more.
     """
-    cells, n_rows, n_columns = _place(frame, facets)
+    cells = _place(frame, facets)
+    n_rows, n_columns = (1 + max(spot[axis] for spot in cells) for axis in (0, 1))
     width = facets.single_cm if n_columns == 1 else theme.DOUBLE_CM
     room = 72 * theme.CM * width / n_columns - 5 * theme.TEXT_PT
-    headings = {spot: theme.wrap(text, room, weight="bold") for spot, (text, _) in cells.items()}
+    headings = {spot: theme.wrap(cell.heading, room, weight="bold") for spot, cell in cells.items()}
     lines = max(len(text) for text in headings.values())
     height = n_rows * (facets.height_cm + 0.32 * lines)
     figure = Figure(figsize=(width * theme.CM, height * theme.CM), layout="constrained")
-    result = Grid(figure)
+    wrapped = len(levels(frame, *[c for c in facets.rows if c in frame.columns])) == 1
+    result = Grid(figure, wrapped)
     spec = figure.add_gridspec(n_rows, n_columns)
     for spot in sorted(cells):
         axes = figure.add_subplot(spec[spot])
         axes.set_title("\n".join(headings[spot]), parse_math=False)
-        result.cells[spot] = (axes, cells[spot][1])
+        result.cells[spot] = (axes, cells[spot].part)
+        result.row_names.setdefault(spot[0], cells[spot].row)
     return result
+
+
+def band(axes: Axes, x: str, y: str, part: pd.DataFrame, **style: Any) -> None:
+    """Draw estimates as a line with points and their interval as a band.
+
+    Args:
+        axes: where.
+        x: column of the abscissa.
+        y: column of the estimate.
+        part: rows of one curve, with ``ci_low`` and ``ci_high`` in the unit of y.
+        style: passed to the line; ``color`` also colours the band.
+    """
+    ordered = part.sort_values(x)
+    axes.fill_between(
+        ordered[x], ordered["ci_low"], ordered["ci_high"], color=style["color"], alpha=0.2, lw=0
+    )
+    axes.plot(ordered[x], ordered[y], **style)
 
 
 def span(values: pd.Series) -> str:

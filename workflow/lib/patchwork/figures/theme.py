@@ -163,9 +163,12 @@ def finish(figure: Figure, title: str, caption: str) -> Figure:
     foot_pt = LINE_HEIGHT * TEXT_PT * len(foot) + 2 * margin
     total = 72 * height + head_pt + foot_pt
     figure.set_size_inches(width, total / 72)
+    inside = (0, foot_pt / total, 1, 1 - (head_pt + foot_pt) / total)
     engine = figure.get_layout_engine()
     if engine is not None:
-        engine.set(rect=(0, foot_pt / total, 1, 1 - (head_pt + foot_pt) / total))  # type: ignore[call-arg]
+        engine.set(rect=inside)  # type: ignore[call-arg]
+    for legend in figure.legends:  # else it would stand on the title
+        legend.set_bbox_to_anchor(inside, transform=figure.transFigure)
     common: dict[str, Any] = {"ha": "left", "linespacing": LINE_HEIGHT, "parse_math": False}
     x = margin / 72 / width
     y = margin / total
