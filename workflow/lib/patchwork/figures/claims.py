@@ -33,12 +33,12 @@ class Column:
 
 COLUMNS = (
     Column("Claim", 28),
-    Column("Statement", 124),
+    Column("Statement", 122),
     Column("Protocol", 58),
     Column("Published", 54),
     Column("Estimate [95 % interval]", 84),
-    Column("Control", 74),
-    Column("Verdict", 60),
+    Column("Control", 72),
+    Column("Verdict", 58),
 )
 
 
@@ -109,10 +109,11 @@ def _heights(block: list[list[list[str]]]) -> list[float]:
 def _write(axes: Axes, y: float, cells: Sequence[Sequence[str]], *, bold: bool = False) -> None:
     x = _PAD
     for column, lines in zip(COLUMNS, cells, strict=True):
-        axes.text(
-            x, y + _PAD / 2, "\n".join(lines), va="top", linespacing=theme.LINE_HEIGHT,
-            weight="bold" if bold else "normal", parse_math=False,
-        )  # fmt: skip
+        for i, line in enumerate(lines):
+            # One text per line, on its baseline: else the glyphs' heights move the lines.
+            base = y + _PAD / 2 + theme.TEXT_PT + i * _LINE
+            axes.text(x, base, line, va="baseline", weight="bold" if bold else "normal",
+                      parse_math=False)  # fmt: skip
         x += column.width
 
 

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, offset_copy
 from scipy.cluster.hierarchy import dendrogram
 
 from patchwork.figures import panels, theme
@@ -22,17 +20,15 @@ POINTS = [
 RGB = tuple[int, int, int]
 
 
-def _fill(row: Any) -> tuple[float, float, float]:
-    return row.red / 255, row.green / 255, row.blue / 255
-
-
 def _points(axes: Axes, part: pd.DataFrame) -> None:
-    for row in part.itertuples():
-        axes.plot([row.energy] * 2, [row.ci_low, row.ci_high], color=theme.INK, lw=0.7)
+    axes.vlines(part["energy"], part["ci_low"], part["ci_high"], color=theme.INK, lw=0.7)
     axes.scatter(
-        part["energy"], part["error_deg"], s=26, c=[_fill(row) for row in part.itertuples()],
-        edgecolors=theme.INK, linewidths=0.8, zorder=3, label="network (in its own colour)",
+        part["energy"], part["error_deg"], s=26, zorder=3, edgecolors=theme.INK, linewidths=0.8,
+        c=(part[["red", "green", "blue"]] / 255).to_numpy(float),
     )  # fmt: skip
+    axes.plot(
+        [], [], "o", color="white", mec=theme.INK, mew=0.8, ms=5, label="network, as coloured"
+    )
     axes.scatter(
         part["energy"], part["ideal_error_deg"], s=16, marker="D", facecolors="none",
         edgecolors=theme.PALETTE[1], linewidths=0.8, zorder=2, label="ideal observer",
@@ -65,9 +61,10 @@ def _label_points(axes: Axes, part: pd.DataFrame) -> None:
         marks = to_pixels(part[["energy", column]].to_numpy(float))
         taken += [Bbox.from_extents(x, y, x, y).padded(4 * scale) for x, y in marks]
     inside = axes.get_window_extent()
-    for row in part.sort_values("error_deg", ascending=False).itertuples():
-        size = np.array([theme.text_width(row.colour), theme.TEXT_PT]) * scale / 2
-        x, y = to_pixels((row.energy, row.error_deg))
+    for row in part.sort_values("error_deg", ascending=False).to_dict("records"):
+        name, point = row["colour"], (row["energy"], row["error_deg"])
+        size = np.array([theme.text_width(name), theme.TEXT_PT]) * scale / 2
+        x, y = to_pixels(point)
         boxes = {}
         for dx, dy in _offsets():
             # The offset is to the label's nearer side, so that long names do not cover the point.
@@ -79,7 +76,7 @@ def _label_points(axes: Axes, part: pd.DataFrame) -> None:
         side = {1: "left", -1: "right", 0: "center"}[int(np.sign(round(dx, 3)))]
         leader = {"arrowstyle": "-", "color": theme.PALE, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
         axes.annotate(
-            row.colour, (row.energy, row.error_deg), (dx, dy), textcoords="offset points", ha=side,
+            name, point, (dx, dy), textcoords="offset points", ha=side,
             va="center", arrowprops=leader if np.hypot(dx, dy) > 10 else None,
         )  # fmt: skip
 
@@ -109,7 +106,7 @@ def colour_error_vs_energy(frame: pd.DataFrame) -> Figure:
         ValueError: if a column is missing or frame is empty.
     """
     panels.require(frame, POINTS, "colour_error_vs_energy")
-    grid = panels.grid(frame, Facets(height_cm=6.2, most_columns=2, single_cm=11))
+    grid = panels.grid(frame, Facets(height_cm=6.2, most_columns=2, single_cm=11, aside=True))
     for axes, part in grid:
         _points(axes, part)
     grid.label("Signal energy (full channels squared)", "Angle error (deg)")
@@ -118,7 +115,7 @@ def colour_error_vs_energy(frame: pd.DataFrame) -> Figure:
         "Energy: sum of the squared channels of a colour on black, one full channel being 1. Bars: "
         f"95 % intervals. Scales differ between panels. {panels.counts(frame, 'colour')}"
     )
-    figure = theme.finish(grid.figure, "Angle error of each colour by its signal energy", caption)
+    figure = grid.finish("Angle error of each colour by its signal energy", caption)
     figure.draw_without_rendering()  # lays out, so that labels can be set around their points
     for axes, part in grid:
         _label_points(axes, part)
@@ -156,14 +153,15 @@ def _tree(
     leaves = tree["leaves"]
     places = 10 * np.arange(len(leaves)) + 5.0  # SciPy sets leaf i at 10 i + 5
     axes.set_yticks(places, [f"{words(names[i])} ({words(groups[i])})" for i in leaves])
-    axes.tick_params(axis="y", length=0, pad=11)
-    across = axes.get_yaxis_transform()  # x as a share of the panel, y in data
+    axes.tick_params(axis="y", length=0, pad=15)
+    # Left of the axis by a fixed distance, at the height of the leaf.
+    beside = offset_copy(
+        axes.get_yaxis_transform(), axes.get_figure(root=True), x=-8, units="points"
+    )
     for place, leaf in zip(places, leaves, strict=True):
         fill = tuple(channel / 255 for channel in rgb[leaf])
-        axes.add_patch(
-            Rectangle((-0.075, place - 3.5), 0.055, 7, fc=fill, ec=theme.INK, lw=0.6,
-                      transform=across, clip_on=False)
-        )  # fmt: skip
+        axes.plot(0, place, "s", ms=7, color=fill, mec=theme.INK, mew=0.6, transform=beside,
+                  clip_on=False)  # fmt: skip
     axes.spines["left"].set_visible(False)
     axes.set(xlim=(0, 1.05 * linkage[:, 2].max() or 1), ylim=(0, 10 * len(leaves)))
 
@@ -207,4 +205,4 @@ def colour_dendrogram(
         "In brackets: the basic category that people use. Thick branches join colours of one such "
         f"category only. {len(names)} colours. {panels.counts(frame, 'panel')}"
     )
-    return theme.finish(grid.figure, "Colours clustered by angle error", caption)
+    return grid.finish("Colours clustered by angle error", caption)

@@ -39,7 +39,7 @@ def _heat_map(axes: Axes, part: pd.DataFrame, value: str, norm: TwoSlopeNorm) ->
     clear = part[_excludes_zero(part)]
     axes.plot(clear["x"], clear["y"], "o", color=theme.INK, mec="white", mew=0.4, ms=2.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=7))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=13))
     axes.spines[:].set_visible(True)
 
 
@@ -83,7 +83,7 @@ def head_effects(frame: pd.DataFrame, *, unit: str) -> Figure:
     if len(metrics) != 1:
         raise ValueError(f"head_effects: metric is {metrics}; allowed is one metric per figure")
     cells = frame.assign(x=frame["head"] + 1, y=frame["layer"] + 1)
-    grid = panels.grid(cells, Facets(rows=("dataset", "baseline"), height_cm=4.0))
+    grid = panels.grid(cells, Facets(("dataset", "baseline"), height_cm=4.0, aside=True))
     norm = _norm(frame["effect"])
     for axes, part in grid:
         _heat_map(axes, part, "effect", norm)
@@ -95,7 +95,7 @@ def head_effects(frame: pd.DataFrame, *, unit: str) -> Figure:
         f"{panels.counts(frame, 'head')}"
     )
     title = f"Effect of single heads on {words(metrics[0])}"
-    return theme.finish(grid.figure, title, caption)
+    return grid.finish(title, caption)
 
 
 def _patch_cells(frame: pd.DataFrame, grid_shape: tuple[int, int] | None) -> pd.DataFrame:
@@ -152,32 +152,33 @@ def patch_effects(
     cells = _patch_cells(frame, grid_shape)
     norm = _norm(frame[value])
     if grid_shape is None:
-        facets = Facets(rows=("dataset", "component", "direction"), height_cm=3.6)
+        facets = Facets(("dataset", "component", "direction"), height_cm=3.6, aside=True)
     else:
         kinds = panels.varying(frame, "dataset", "protocol", "backbone")
-        facets = Facets(
-            (*kinds, "component", "direction"), ("site",), 2.6, most_columns=6, aside=True
-        )
+        facets = Facets((*kinds, "component", "direction"), ("site",), 3.0, 6, aside=True)
     grid = panels.grid(cells, facets)
     for axes, part in grid:
         _heat_map(axes, part, value, norm)
-        if grid_shape is not None:
-            axes.set(xticks=[], yticks=[], aspect="equal")
     _name_sites(grid, grid_shape)
     _colour_bar(grid, label)
-    caption = f"Layers counted from 1. {_marked(frame)} {panels.counts(frame, 'cell')}"
-    return theme.finish(grid.figure, "Effect of patching by layer and position", caption)
+    directions = " and ".join(words(name) for name in frame["direction"].unique())
+    caption = (
+        f"Layers counted from 1; patched from {directions}. {_marked(frame)} "
+        f"{panels.counts(frame, 'cell')}"
+    )
+    return grid.finish("Effect of patching by layer and position", caption)
 
 
 def _name_sites(grid: Grid, grid_shape: tuple[int, int] | None) -> None:
     if grid_shape is None:
         grid.label("Position (token no.)", "Layer (no.)")
         return
-    grid.label("", "")
-    for axes in grid.axes:
-        axes.set_ylabel(axes.get_ylabel().strip().replace(", ", "\n"))
     rows, columns = grid_shape
-    grid.figure.supxlabel(f"Patch column (1 to {columns}); rows (1 to {rows}) from the top")
+    for axes in grid.axes:
+        axes.set_aspect("equal")
+        axes.set_xticks([1, columns])
+        axes.set_yticks([1, rows], [str(rows), "1"])
+    grid.label("Patch column (no.)", "Patch row (no.)")
 
 
 @theme.styled
@@ -198,7 +199,7 @@ def head_similarity(frame: pd.DataFrame) -> Figure:
     panels.require(frame, needed, "head_similarity")
     colours = theme.colours(frame["backbone"])
     marks = dict(zip(colours, theme.MARKERS, strict=False))
-    grid = panels.grid(frame, Facets(rows=("measure",), columns=("protocol", "dataset")))
+    grid = panels.grid(frame, Facets(("measure",), ("protocol", "dataset"), aside=True))
     for axes, part in grid:
         for backbone, points in part.groupby("backbone", sort=False):
             x = _dodged(points, list(colours).index(backbone), len(colours))
@@ -215,7 +216,7 @@ def head_similarity(frame: pd.DataFrame) -> Figure:
         f"One point per head ({panels.span(heads)} a layer), spread sideways within its layer; "
         f"bars: 95 % intervals; 1 is the same head. {panels.counts(frame, 'head')}"
     )
-    return theme.finish(grid.figure, "Similarity of heads by layer", caption)
+    return grid.finish("Similarity of heads by layer", caption)
 
 
 def _dodged(points: pd.DataFrame, backbone: int, n_backbones: int) -> np.ndarray:

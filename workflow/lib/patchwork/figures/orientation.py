@@ -25,7 +25,7 @@ def _angle_axis(axes: Axes, part: pd.DataFrame) -> None:
 def _curves(frame: pd.DataFrame, value: str) -> Grid:
     names = list(frame["condition"].unique())
     colours, dashes = theme.colours(names), theme.dashes(names)
-    grid = panels.grid(frame, Facets())
+    grid = panels.grid(frame, Facets(aside=True))
     for axes, part in grid:
         for condition, curve in part.groupby("condition", sort=False):
             panels.band(
@@ -65,7 +65,7 @@ def error_vs_angle(frame: pd.DataFrame) -> Figure:
     grid.share_y()
     grid.label("Line angle (deg)", "Angle error (deg)")
     grid.legend()
-    return theme.finish(grid.figure, "Angle error by line angle", _caption(frame))
+    return grid.finish("Angle error by line angle", _caption(frame))
 
 
 @theme.styled
@@ -92,4 +92,4 @@ def bias_curve(frame: pd.DataFrame) -> Figure:
     grid.label("Line angle (deg)", "Signed error (deg)")
     grid.legend()
     caption = f"Above zero: predicted angle too large. {_caption(frame)}"
-    return theme.finish(grid.figure, "Bias of the predicted angle by line angle", caption)
+    return grid.finish("Bias of the predicted angle by line angle", caption)

@@ -75,6 +75,7 @@ class Grid:
     wrapped: bool = False
     cells: dict[tuple[int, int], tuple[Axes, pd.DataFrame]] = field(default_factory=dict)
     row_names: dict[int, str] = field(default_factory=dict)
+    strip_pt: float = 0.0
 
     def __iter__(self) -> Iterator[tuple[Axes, pd.DataFrame]]:
         """Panels with their rows of the frame, in reading order."""
@@ -124,12 +125,28 @@ class Grid:
         extra_pt = theme.TEXT_PT * (1 + 1.5 * lines)
         self.figure.set_size_inches(width, height + extra_pt / 72)
         self.figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=ncols)
+        self.strip_pt = extra_pt
+
+    def finish(self, title: str, caption: str) -> Figure:
+        """Set title and caption, and give the legend its own strip below the title."""
+        figure = theme.finish(self.figure, title, caption)
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        left, bottom, width, height = engine.get()["rect"]
+        for legend in figure.legends:
+            legend.set_loc("upper left")
+            legend.set_bbox_to_anchor((left, bottom, width, height), transform=figure.transFigure)
+        strip = self.strip_pt / 72 / figure.get_size_inches()[1]
+        engine.set(rect=(left, bottom, width, height - strip))  # type: ignore[call-arg]
+        return figure
 
 
 def _spots(n_rows: int, n_columns: int, facets: Facets) -> dict[tuple[int, int], tuple[int, int]]:
     """Where each combination of row and column stands: one row of panels may be wrapped."""
     every = itertools.product(range(n_rows), range(n_columns))
-    return {(r, c): divmod(c, facets.most_columns) if n_rows == 1 else (r, c) for r, c in every}
+    n_lines = -(-n_columns // facets.most_columns)
+    length = -(-n_columns // n_lines)  # four panels stand two by two, not three and one
+    return {(r, c): divmod(c, length) if n_rows == 1 else (r, c) for r, c in every}
 
 
 def _select(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[Any]) -> pd.DataFrame:

@@ -147,7 +147,7 @@ def finish(figure: Figure, title: str, caption: str) -> Figure:
     """Set the title above and the caption below the panels, growing the figure to hold both.
 
     Args:
-        figure: figure of the panels alone, with a constrained layout.
+        figure: figure of the panels alone, with a constrained layout or one bare axes.
         title: the finding's subject.
         caption: what is drawn, n and seeds; plain text.
 
@@ -167,8 +167,9 @@ def finish(figure: Figure, title: str, caption: str) -> Figure:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=inside)  # type: ignore[call-arg]
-    for legend in figure.legends:  # else it would stand on the title
-        legend.set_bbox_to_anchor(inside, transform=figure.transFigure)
+    else:
+        for axes in figure.axes:
+            axes.set_position(inside)
     common: dict[str, Any] = {"ha": "left", "linespacing": LINE_HEIGHT, "parse_math": False}
     x = margin / 72 / width
     y = margin / total

@@ -91,7 +91,7 @@ def loss_curves(frame: pd.DataFrame, transitions: pd.DataFrame, *, window: int =
         _check_transitions(frame, transitions)
         marks = dict(zip(transitions["detector"].unique(), theme.MARKERS, strict=False))
     colours = theme.colours(frame["target"])
-    grid = panels.grid(frame, Facets(height_cm=4.6))
+    grid = panels.grid(frame, Facets(height_cm=4.6, aside=True))
     for axes, part in grid:
         _loss_panel(axes, part, colours, window)
         _mark_transitions(axes, part, transitions, (colours, marks, window))
@@ -105,7 +105,7 @@ def loss_curves(frame: pd.DataFrame, transitions: pd.DataFrame, *, window: int =
         f"line per target and seed. Transitions found: {', '.join(found) or 'none'}. "
         f"n = {panels.span(steps)} logged steps per line; {panels.counts(frame, '')}"
     )
-    return theme.finish(grid.figure, "Training loss of each target", caption)
+    return grid.finish("Training loss of each target", caption)
 
 
 @theme.styled
@@ -123,7 +123,7 @@ def correlation_over_epochs(frame: pd.DataFrame) -> Figure:
     """
     panels.require(frame, [*RUN, "epoch", "r"], "correlation_over_epochs")
     colours = theme.colours(frame["target"])
-    grid = panels.grid(frame, Facets())
+    grid = panels.grid(frame, Facets(aside=True))
     low = min(0.0, float(frame["r"].min()))
     for axes, part in grid:
         for (target, _), curve in part.groupby(["target", "seed"], sort=False):
@@ -144,7 +144,7 @@ def correlation_over_epochs(frame: pd.DataFrame) -> Figure:
         f"prediction earns. n = {panels.span(epochs)} epochs per line; {panels.counts(frame, '')}"
     )
     title = "Correlation of prediction and truth over training"
-    return theme.finish(grid.figure, title, caption)
+    return grid.finish(title, caption)
 
 
 @theme.styled
@@ -165,7 +165,7 @@ def error_histograms(frame: pd.DataFrame) -> Figure:
     panels.require(frame, needed, "error_histograms")
     named = frame if "condition" in frame.columns else frame.assign(condition="all images")
     colours = theme.colours(named["condition"])
-    grid = panels.grid(named, Facets(height_cm=3.8))
+    grid = panels.grid(named, Facets(height_cm=3.8, aside=True))
     for axes, part in grid:
         for condition, curve in part.groupby("condition", sort=False):
             bins = curve.sort_values("error_deg")
@@ -182,4 +182,4 @@ def error_histograms(frame: pd.DataFrame) -> Figure:
         f"Bins of {' or '.join(f'{w:g}' for w in width)} deg. Each panel has its own scale. "
         f"{panels.counts(frame, 'panel')}"
     )
-    return theme.finish(grid.figure, "Distribution of angle errors", caption)
+    return grid.finish("Distribution of angle errors", caption)
