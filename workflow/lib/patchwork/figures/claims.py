@@ -50,7 +50,7 @@ def number(value: Any) -> str:
         amount = float(value)
     except (TypeError, ValueError):
         return str(value)
-    if amount == int(amount) and abs(amount) < 1e6:
+    if amount.is_integer() and abs(amount) < 1e6:
         return f"{int(amount):,}".replace("-", _MINUS)
     return f"{amount:.3g}".replace("-", _MINUS)
 

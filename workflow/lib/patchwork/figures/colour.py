@@ -40,8 +40,9 @@ def _points(axes: Axes, part: pd.DataFrame) -> None:
 
 
 def _offsets() -> list[tuple[float, float]]:
-    """Places for a label around its point, in points, the nearest first."""
-    rings = product((8, 14, 21, 29, 38), np.arange(0, 360, 22.5))
+    """Places for a label around its point, in points: the nearest first, beside before above."""
+    turns = sorted(np.arange(0, 360, 22.5), key=lambda a: abs(np.sin(np.radians(a))))
+    rings = product((8, 14, 21, 29, 38), turns)
     return [(r * np.cos(np.radians(a)), r * np.sin(np.radians(a))) for r, a in rings]
 
 

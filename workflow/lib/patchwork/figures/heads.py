@@ -50,7 +50,8 @@ def _colour_bar(grid: Grid, label: str) -> None:
         grid.axes[0].images[0], ax=grid.axes, location="bottom",
         fraction=0.05, aspect=40, shrink=min(1.0, 9 * theme.CM / width),
     )  # fmt: skip
-    bar.set_label(label)
+    room = min(72 * width, 72 * 9 * theme.CM) - 12 * theme.TEXT_PT
+    bar.set_label("\n".join(theme.wrap(label, room)))
     bar.locator = MaxNLocator(5, symmetric=True)
     bar.outline.set_linewidth(0.6)
 
@@ -155,7 +156,7 @@ def patch_effects(
         facets = Facets(("dataset", "component", "direction"), height_cm=3.6, aside=True)
     else:
         kinds = panels.varying(frame, "dataset", "protocol", "backbone")
-        facets = Facets((*kinds, "component", "direction"), ("site",), 3.0, 6, aside=True)
+        facets = Facets((*kinds, "component", "direction"), ("site",), 3.4, 6, aside=True)
     grid = panels.grid(cells, facets)
     for axes, part in grid:
         _heat_map(axes, part, value, norm)
@@ -210,7 +211,7 @@ def head_similarity(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(min(0.0, 1.05 * float(part["ci_low"].min())), 1.03)
         axes.grid(axis="y")
     grid.label("Layer (no.)", "Similarity (no unit)")
-    grid.legend()
+    grid.legend(least=1)
     heads = frame.groupby(["protocol", "backbone", "layer"])["head"].nunique()
     caption = (
         f"One point per head ({panels.span(heads)} a layer), spread sideways within its layer; "

@@ -38,9 +38,10 @@ def _curves(frame: pd.DataFrame, value: str) -> Grid:
 
 def _caption(frame: pd.DataFrame) -> str:
     bins = frame.groupby(CURVE[:4], sort=False)["bin_deg"].nunique()
+    scales = "Scales differ between protocols. " if frame["protocol"].nunique() > 1 else ""
     return (
-        f"{panels.span(bins)} bins per curve; bands: 95 % intervals. Scales differ between "
-        f"protocols. {panels.counts(frame, 'bin')}"
+        f"{panels.span(bins)} bins per curve; bands: 95 % intervals. {scales}"
+        f"{panels.counts(frame, 'bin')}"
     )
 
 
@@ -64,7 +65,7 @@ def error_vs_angle(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(bottom=0)
     grid.share_y()
     grid.label("Line angle (deg)", "Angle error (deg)")
-    grid.legend()
+    grid.legend(least=1)
     return grid.finish("Angle error by line angle", _caption(frame))
 
 
@@ -90,6 +91,6 @@ def bias_curve(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(-reach, reach)
     grid.share_y()
     grid.label("Line angle (deg)", "Signed error (deg)")
-    grid.legend()
+    grid.legend(least=1)
     caption = f"Above zero: predicted angle too large. {_caption(frame)}"
     return grid.finish("Bias of the predicted angle by line angle", caption)

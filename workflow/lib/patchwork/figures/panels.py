@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from patchwork.figures import theme
 
 BACKBONE = "backbone"
+_SPACE = "\u00a0"  # no line break within a count
 
 
 def require(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
@@ -98,7 +99,7 @@ class Grid:
                 axes.set_xlabel(x)
             if not any((row, left) in self.cells for left in range(column)):
                 name = self.row_names.get(row)
-                axes.set_ylabel(f"{name}\n{y}" if name else y)
+                axes.set_ylabel(f"{name}\n{y}" if name else y, multialignment="center")
 
     def share_y(self) -> None:
         """Give the panels of one protocol (one column of an unwrapped grid) the same limits."""
@@ -111,12 +112,12 @@ class Grid:
             for axes in stack:
                 axes.set_ylim(low, high)
 
-    def legend(self, columns: int | None = None) -> None:
-        """One legend for all panels, above them, from the labelled artists of each."""
+    def legend(self, columns: int | None = None, *, least: int = 2) -> None:
+        """One legend for all panels, above them, of the labelled artists if there are enough."""
         found: dict[str, Any] = {}
         for axes in self.axes:
             found |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        if len(found) < 2:
+        if len(found) < least:
             return
         width, height = self.figure.get_size_inches()
         widest = max(theme.text_width(name) for name in found) + 5 * theme.TEXT_PT
@@ -248,9 +249,9 @@ def counts(frame: pd.DataFrame, per: str) -> str:
     Returns:
         For example ``n = 180 to 220 per bin; seeds: 3.``, or empty text.
     """
-    parts = [f"n = {span(frame['n'])} per {per}"] if "n" in frame.columns else []
+    parts = [f"n{_SPACE}={_SPACE}{span(frame['n'])} per {per}"] if "n" in frame.columns else []
     if "seeds" in frame.columns:
-        parts.append(f"seeds: {span(frame['seeds'])}")
+        parts.append(f"seeds:{_SPACE}{span(frame['seeds'])}")
     elif "seed" in frame.columns:
-        parts.append(f"seeds: {frame['seed'].nunique()}")
+        parts.append(f"seeds:{_SPACE}{frame['seed'].nunique()}")
     return "; ".join(parts) + "." if parts else ""

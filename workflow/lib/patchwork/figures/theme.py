@@ -1,6 +1,7 @@
 """One theme for every figure: palette, type sizes, captions; the only place that writes."""
 
 import functools
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -61,6 +62,7 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "patchwork",
     "text.color": INK,
+    "text.hinting": "none",  # as wide on the page as measured, at every resolution
     "xtick.color": INK,
     "xtick.labelsize": TEXT_PT,
     "xtick.major.size": 2.5,
@@ -117,7 +119,7 @@ def wrap(text: str, width_pt: float, size_pt: float = TEXT_PT, weight: str = "no
     """Break text into lines no wider than the width, by measured glyphs.
 
     Args:
-        text: any text; white space is collapsed.
+        text: any text; white space is collapsed, but for no-break spaces.
         width_pt: available width, points.
         size_pt: type size, points.
         weight: ``normal`` or ``bold``.
@@ -126,7 +128,7 @@ def wrap(text: str, width_pt: float, size_pt: float = TEXT_PT, weight: str = "no
         At least one line. A single word that is too wide is cut where it must be.
     """
     lines: list[str] = []
-    for word in text.split():
+    for word in re.split(r"[ \t\n]+", text.strip()):  # keeps no-break spaces
         joined = f"{lines[-1]} {word}" if lines else word
         if lines and text_width(joined, size_pt, weight) <= width_pt:
             lines[-1] = joined

@@ -97,7 +97,7 @@ def loss_curves(frame: pd.DataFrame, transitions: pd.DataFrame, *, window: int =
         _mark_transitions(axes, part, transitions, (colours, marks, window))
     grid.share_y()
     grid.label("Training step (no.)", "Loss (no unit)")
-    grid.legend()
+    grid.legend(least=1)
     found = [f"{words(d)} {(transitions['detector'] == d).sum()}" for d in marks]
     steps = frame.groupby(RUN, sort=False).size()
     caption = (
@@ -137,7 +137,7 @@ def correlation_over_epochs(frame: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
     grid.label("Epoch (no.)", "Pearson r (no unit)")
-    grid.legend()
+    grid.legend(least=1)
     epochs = frame.groupby(RUN, sort=False).size()
     caption = (
         "One line per target and seed, on validation images; 1 is perfect, 0 is what a constant "
