@@ -1,0 +1,191 @@
+"""The decision rule: every combination of intervals and regions has its one verdict."""
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from patchwork import claims
+from patchwork.claims import Finding, Rule
+
+DECISION = {
+    "protocol": "described",
+    "quantity": "place_of_minimum",
+    "dataset": "angle",
+    "backbone": "reared",
+    "claimed": [170, 190],
+    "survives": [170, 190],
+    "unit": "deg",
+    "control": {
+        "protocol": "shifted_origin",
+        "quantity": "place_of_minimum",
+        "dataset": "angle",
+        "backbone": "reared",
+        "description": "the label's origin moved by 90 deg",
+    },
+}
+
+
+def claim(**changes):
+    return {
+        "study": "lines",
+        "paper": "arXiv 2504.09393",
+        "statement": "Angle error is lowest at 180 deg",
+        "published": "180 deg",
+        "decisions": [{**DECISION, **changes}],
+    }
+
+
+def finding(low, high, protocol="described", seeds=3, **more):
+    row = {
+        "study": "lines",
+        "quantity": "place_of_minimum",
+        "dataset": "angle",
+        "backbone": "reared",
+        "protocol": protocol,
+        "estimate": (low + high) / 2,
+        "ci_low": low,
+        "ci_high": high,
+        "n": 2400,
+        "seeds": seeds,
+    }
+    return row | more
+
+
+def decide(rows, **changes):
+    table = claims.decide(
+        {"A1": claim(**changes)}, pd.DataFrame(rows, columns=list(claims.FINDINGS))
+    )
+    assert tuple(table.columns) == claims.COLUMNS
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("estimate", "control", "expected"),
+    [
+        ((175, 185), (172, 188), "replicates"),
+        ((170, 190), (170, 190), "replicates"),  # regions are closed
+        ((175, 185), (265, 275), "artefact"),
+        ((175, 185), (185, 275), "undetermined"),
+        ((175, 195), (172, 188), "undetermined"),
+        ((160, 200), (172, 188), "undetermined"),
+        ((40, 50), (172, 188), "fails"),
+        ((40, 50), (265, 275), "fails"),
+        ((190.1, 200), (172, 188), "fails"),
+    ],
+)
+def test_each_case_has_its_verdict(estimate, control, expected):
+    row = decide([finding(*estimate), finding(*control, protocol="shifted_origin")])
+    assert row["verdict"] == expected
+    assert row["control_estimate"] == sum(control) / 2
+    assert "\n" not in row["reason"]
+    assert row["reason"].endswith(".")
+
+
+def test_reason_carries_the_numbers():
+    row = decide([finding(176, 184), finding(266, 274, "shifted_origin")])
+    assert row["reason"] == (
+        "The estimate 180 [176, 184] deg lies in the claimed region, 170 to 190 deg, but the "
+        "label's origin moved by 90 deg gives 270 [266, 274] deg, where a right claim needs 170 to "
+        "190 deg."
+    )
+    assert row["control"] == "the label's origin moved by 90 deg"
+    assert (row["n"], row["seeds"]) == (2400, 3)
+
+
+def test_what_is_not_there_is_not_decided():
+    nothing = decide([])
+    assert (nothing["verdict"], nothing["reason"]) == ("undetermined", "not yet computed")
+    assert math.isnan(nothing["estimate"])
+    assert nothing["n"] is pd.NA
+    alone = decide([finding(176, 184)])
+    assert alone["verdict"] == "undetermined"
+    assert "not yet computed" in alone["reason"]
+    # A failed claim needs no control.
+    assert decide([finding(40, 50)])["verdict"] == "fails"
+    naked = finding(176, 184) | {"ci_low": np.nan, "ci_high": np.nan}
+    assert "no interval" in decide([naked])["reason"]
+    control = finding(176, 184, "shifted_origin") | {"ci_low": np.nan}
+    assert "no interval" in decide([finding(176, 184), control])["reason"]
+
+
+def test_few_seeds_decide_nothing_not_even_failure():
+    row = decide([finding(40, 50, seeds=2)], seeds_min=3)
+    assert row["verdict"] == "undetermined"
+    assert "2 of at least 3 seeds" in row["reason"]
+    assert decide([finding(40, 50, seeds=3)], seeds_min=3)["verdict"] == "fails"
+
+
+def test_open_bounds_and_no_control():
+    row = decide([finding(5, 7)], claimed=[0, None], control=None, survives=None)
+    assert row["verdict"] == "replicates"
+    assert "at least 0 deg" in row["reason"]
+    assert row["control"] == ""
+    row = decide([finding(5, 7)], claimed=[None, 0], control=None, survives=None)
+    assert row["verdict"] == "fails"
+    assert "at most 0 deg" in row["reason"]
+
+
+def test_null_in_an_address_does_not_restrict_but_must_fit_one_row():
+    rows = [finding(5, 7, dataset="color")]
+    options = {"dataset": None, "claimed": [0, 10], "control": None, "survives": None}
+    assert decide(rows, **options)["verdict"] == "replicates"
+    with pytest.raises(ValueError, match=r"A1\.decisions\[0\]: 2 rows of findings"):
+        decide([*rows, finding(5, 7, dataset="width")], **options)
+
+
+def test_other_studies_findings_do_not_count():
+    assert decide([finding(176, 184, study="clap")])["reason"] == "not yet computed"
+
+
+numbers = st.floats(-1e3, 1e3)
+regions = st.tuples(numbers, numbers).map(lambda x: (min(x), max(x)))
+
+
+@given(regions, regions, regions, regions)
+def test_rule_agrees_with_set_relations(estimate, claimed, control, survives):
+    def where(interval, region):
+        shared = max(interval[0], region[0]), min(interval[1], region[1])
+        if shared[0] > shared[1]:
+            return "outside"
+        return "inside" if shared == interval else "across"
+
+    expected = {"outside": "fails", "across": "undetermined"}.get(where(estimate, claimed))
+    if expected is None:
+        expected = {"outside": "artefact", "across": "undetermined", "inside": "replicates"}[
+            where(control, survives)
+        ]
+    made = [Finding(sum(x) / 2, *x, n=10, seeds=3) for x in (estimate, control)]
+    found, reason = claims.verdict(Rule(claimed, survives), *made)
+    assert found == expected
+    assert len(re.findall(r"[.] [A-Z]", reason)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"claimed": [190, 170]}, r"claimed is \[190, 170\]; allowed is low <= high"),
+        ({"claimed": 180}, "claimed is 180"),
+        ({"survive": [0, 1]}, "has key 'survive'"),
+        ({"survives": None}, "one of control and survives"),
+        ({"control": {"protocol": "x"}}, "control lacks quantity"),
+    ],
+)
+def test_bad_claims_are_one_clear_line(changes, words):
+    with pytest.raises(ValueError, match=words) as error:
+        decide([], **changes)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("claims.A1.decisions[0]")
+
+
+def test_missing_columns_and_keys_are_named():
+    with pytest.raises(ValueError, match="findings lacks column study"):
+        claims.decide({"A1": claim()}, pd.DataFrame())
+    broken = claim()
+    del broken["paper"]
+    with pytest.raises(ValueError, match=r"claims\.A1 lacks paper"):
+        claims.decide({"A1": broken}, pd.DataFrame(columns=list(claims.FINDINGS)))
