@@ -6,10 +6,12 @@ from patchwork.statistics.bootstrap import (
     N_RESAMPLES,
     Interval,
     Resampling,
+    Statistic,
     arithmetic_mean,
     bootstrap_means,
     cluster_bootstrap,
     interval_of,
+    joint_bootstrap,
     paired_bootstrap,
 )
 from patchwork.statistics.effects import (
@@ -30,6 +32,7 @@ __all__ = [
     "Equivalence",
     "Interval",
     "Resampling",
+    "Statistic",
     "arithmetic_mean",
     "bootstrap_means",
     "cluster_bootstrap",
@@ -37,6 +40,7 @@ __all__ = [
     "equivalence_test",
     "false_discovery_rate",
     "interval_of",
+    "joint_bootstrap",
     "max_t_p",
     "paired_bootstrap",
     "permutation_p",

@@ -6,7 +6,7 @@ covers far too little; here the spread of the replicates is enlarged by k / (k -
 Student's t with k - 1 degrees of freedom, which the tests check by simulation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -261,17 +261,47 @@ def cluster_bootstrap(
     Raises:
         ValueError: if shapes differ or values are not finite.
     """
-    columns = columns_of(values)
-    replicates = statistic(bootstrap_means(columns, clusters, resampling, units))
+    quantities = {"": (values, statistic, period)}
+    return joint_bootstrap(quantities, clusters, resampling=resampling, units=units)[""]
+
+
+def joint_bootstrap(
+    quantities: Mapping[str, tuple[np.ndarray, Statistic, float | None]],
+    clusters: np.ndarray | None,
+    *,
+    resampling: Resampling = DEFAULT,
+    units: np.ndarray | None = None,
+) -> dict[str, Interval]:
+    """Intervals of several statistics of the same examples from one resampling.
+
+    Args:
+        quantities: name to (values, statistic, period), each as for `cluster_bootstrap`.
+        clusters: as for `cluster_bootstrap`.
+        resampling: replicates, confidence and seed.
+        units: as for `bootstrap_means`.
+
+    Returns:
+        name to interval.
+
+    Raises:
+        ValueError: if shapes differ or values are not finite.
+    """
+    blocks = [columns_of(values) for values, _, _ in quantities.values()]
+    columns = np.concatenate(blocks, axis=1)
+    means, replicates = columns.mean(0), bootstrap_means(columns, clusters, resampling, units)
     k = int(codes_of(clusters, len(columns), "clusters").max()) + 1
-    return interval_of(
-        float(statistic(columns.mean(0))),
-        replicates,
-        n=len(columns),
-        clusters=k,
-        confidence=resampling.confidence,
-        period=period,
-    )
+    intervals, first = {}, 0
+    for block, (name, (_, statistic, period)) in zip(blocks, quantities.items(), strict=True):
+        part = slice(first, first := first + block.shape[1])
+        intervals[name] = interval_of(
+            float(statistic(means[part])),
+            statistic(replicates[:, part]),
+            n=len(columns),
+            clusters=k,
+            confidence=resampling.confidence,
+            period=period,
+        )
+    return intervals
 
 
 def paired_bootstrap(

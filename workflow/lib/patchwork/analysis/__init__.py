@@ -1,0 +1,1 @@
+"""What each study computes from predictions and logs."""
