@@ -1,0 +1,167 @@
+"""Planted curves along the angle are found where they were planted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from patchwork.analysis import orientation
+from patchwork.statistics import Resampling
+
+QUICK = Resampling(n_resamples=300)
+
+
+def generator(seed):
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def planted(curve, seeds=4, n=1500, noise=2.0, between=0.5, period=360, draw=0):
+    rng, parts = generator(draw), []
+    for seed in range(seeds):
+        angle = rng.uniform(0, period, n)
+        signed = curve(angle) + noise * rng.standard_normal(n) + between * rng.standard_normal()
+        parts.append(
+            pd.DataFrame(
+                {"seed": seed, "angle_deg": angle, "error_deg": signed, "signed_error_deg": signed}
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def wave(order, phase, size=3.0, mean=20.0):
+    return lambda angle: mean + size * np.cos(np.deg2rad(order * (angle - phase)))
+
+
+def test_curve_agrees_with_a_loop_over_bins():
+    frame = planted(wave(1, 30), n=300)
+    curve = orientation.angle_curve(frame, n_bins=24, resampling=QUICK)
+    assert list(curve.columns) == ["bin_deg", "error_deg", "ci_low", "ci_high", "n", "seeds"]
+    assert curve["bin_deg"].tolist() == [15.0 * i for i in range(24)]
+    assert curve["n"].sum() == len(frame)
+    for row in curve.itertuples():
+        apart = np.abs((frame["angle_deg"] - row.bin_deg + 180) % 360 - 180)
+        assert row.error_deg == pytest.approx(frame.loc[apart < 7.5, "error_deg"].mean())
+    truth = wave(1, 30)(curve["bin_deg"])
+    covered = (curve["ci_low"] <= truth) & (truth <= curve["ci_high"])
+    assert covered.mean() > 0.85
+
+
+def test_curve_of_the_bias_and_angles_beyond_the_period():
+    frame = planted(wave(2, 10, mean=0), period=180)
+    turned = frame.assign(angle_deg=frame["angle_deg"] - 540)
+    options = {"value": "signed_error_deg", "period": 180.0, "n_bins": 24, "resampling": QUICK}
+    a, b = (orientation.angle_curve(x, **options) for x in (frame, turned))
+    pd.testing.assert_frame_equal(a, b)
+    assert a["bin_deg"].max() < 180
+    assert a.set_index("bin_deg")["signed_error_deg"].idxmax() == 7.5
+
+
+def test_fine_bins_show_a_lattice_that_coarse_bins_hide():
+    def lattice(angle):
+        return np.where(np.abs((angle + 22.5) % 45 - 22.5) < 5.6, 13.0, 28.0)
+
+    frame = planted(lattice)
+    found = orientation.angle_contrasts(frame, half_width_deg=5.0, resampling=QUICK)
+    found = found.set_index("quantity")
+    assert found.loc["lattice_index", "estimate"] == pytest.approx(15, abs=0.5)
+    assert abs(found.loc["oblique_index", "estimate"]) < 0.5
+    curve = orientation.angle_curve(frame, n_bins=72, resampling=QUICK).set_index("bin_deg")
+    assert curve["error_deg"].nsmallest(8).index.sort_values().tolist() == list(range(0, 360, 45))
+
+
+@pytest.mark.parametrize(("order", "phase"), [(1, 200.0), (2, 15.0), (4, 45.0)])
+def test_planted_wave_is_found(order, phase):
+    fit = orientation.harmonic_fit(planted(wave(order, phase)), resampling=QUICK)
+    fit = fit.set_index("term")
+    truth = {
+        "mean": 20, f"amplitude{order}": 3, f"phase{order}": phase,
+        f"cos{order}": 3 * np.cos(np.deg2rad(order * phase)),
+    }  # fmt: skip
+    for term, value in truth.items():
+        assert fit.loc[term, "ci_low"] <= value <= fit.loc[term, "ci_high"]
+        assert fit.loc[term, "estimate"] == pytest.approx(value, abs=1.0)
+    for other in {1, 2, 4} - {order}:
+        assert fit.loc[f"amplitude{other}", "estimate"] < 0.3
+        assert fit.loc[f"amplitude{other}", "ci_low"] >= 0
+
+
+def test_harmonic_fit_agrees_with_least_squares():
+    frame = planted(wave(4, 20), n=100)
+    fit = orientation.harmonic_fit(frame, resampling=QUICK).set_index("term")["estimate"]
+    angle = np.deg2rad(frame["angle_deg"].to_numpy())
+    design = np.stack([f(k * angle) for k in (1, 2, 4) for f in (np.cos, np.sin)], axis=1)
+    design = np.c_[np.ones(len(design)), design]
+    truth = np.linalg.lstsq(design, frame["error_deg"], rcond=None)[0]
+    names = ["mean", "cos1", "sin1", "cos2", "sin2", "cos4", "sin4"]
+    np.testing.assert_allclose(fit[names], truth, atol=1e-5)
+
+
+@pytest.mark.parametrize("origin", [0, 90, 300])
+def test_place_of_minimum_follows_a_v(origin):
+    truth = (180 + origin) % 360
+
+    def vee(angle):
+        return 20 + 0.3 * np.abs((angle - truth + 180) % 360 - 180)
+
+    found = orientation.place_of_minimum(planted(vee, noise=8), centre_deg=truth, resampling=QUICK)
+    assert found.estimate == pytest.approx(truth, abs=4)
+    assert found.low <= truth <= found.high
+    assert found.high - found.low < 30
+
+
+def test_place_of_minimum_is_nowhere_on_a_flat_curve():
+    found = orientation.place_of_minimum(planted(lambda a: 20 + 0 * a), resampling=QUICK)
+    assert found.high - found.low > 180
+
+
+def test_place_of_minimum_covers_over_draws_of_seeds():
+    hits = 0
+    for draw in range(60):
+        rng, parts = generator(1000 + draw), []
+        for seed in range(3):
+            place = 180 + 10 * rng.standard_normal()
+            part = planted(wave(1, place + 180, size=8), seeds=1, n=200, draw=draw * 10 + seed)
+            parts.append(part.assign(seed=seed))
+        found = orientation.place_of_minimum(
+            pd.concat(parts), orders=(1,), resampling=Resampling(200)
+        )
+        hits += found.low <= 180 <= found.high
+    assert hits >= 53
+
+
+def test_contrasts_have_the_sign_of_an_oblique_effect():
+    frame = planted(wave(4, 45))  # worst at 45, 135, ...: the oblique effect
+    found = orientation.angle_contrasts(frame, resampling=QUICK).set_index("quantity")
+    assert found.loc["oblique_index", "ci_low"] > 0
+    assert found.loc["horizontal_advantage", "ci_low"] > 0
+    flat = orientation.angle_contrasts(planted(lambda a: 20 + 0 * a), resampling=QUICK)
+    assert ((flat["ci_low"] <= 0) & (flat["ci_high"] >= 0)).all()
+    half = orientation.angle_contrasts(planted(wave(2, 90), period=180), period=180.0,
+                                       resampling=QUICK).set_index("quantity")  # fmt: skip
+    assert half.loc["horizontal_advantage", "estimate"] == pytest.approx(3.2, abs=0.4)
+    assert half.loc["vertical_advantage", "ci_high"] < 0
+    assert "origin_180_advantage" not in half.index
+
+
+def test_contrast_against_plain_means():
+    frame = planted(wave(2, 0), n=400)
+    found = orientation.angle_contrasts(frame, resampling=QUICK).set_index("quantity")
+    near = np.abs((frame["angle_deg"] + 90) % 180 - 90) <= 7.5
+    plain = frame.loc[~near, "error_deg"].mean() - frame.loc[near, "error_deg"].mean()
+    assert found.loc["horizontal_advantage", "estimate"] == pytest.approx(plain)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda f: orientation.angle_curve(f, period=90.0), "period is 90"),
+        (lambda f: orientation.angle_curve(f, n_bins=4), "n_bins is 4"),
+        (lambda f: orientation.angle_curve(f.drop(columns="seed")), "lacks column seed"),
+        (lambda f: orientation.angle_curve(f.iloc[:0]), "frame is empty"),
+        (lambda f: orientation.harmonic_fit(f, period=180.0, orders=(1,)), "orders has 1"),
+        (lambda f: orientation.harmonic_fit(f, orders=()), "orders has no entry"),
+        (lambda f: orientation.angle_contrasts(f, half_width_deg=30), "half_width_deg is 30"),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, words):
+    with pytest.raises(ValueError, match=words) as error:
+        call(planted(wave(1, 0), n=20))
+    assert "\n" not in str(error.value)
