@@ -1,0 +1,82 @@
+"""A job's own log: logging, warnings and the traceback go to its file and to standard error."""
+
+import logging
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOGGER = logging.getLogger("patchwork")
+
+
+@contextmanager
+def job_log(path: str | Path) -> Iterator[None]:
+    """Send logging, warnings and an escaping exception to a file and to standard error.
+
+    A ``ValueError`` (bad input) is shown as its one line; any other exception with its traceback.
+    The file holds the traceback in both cases.
+
+    Args:
+        path: the log file; its folder is made when missing.
+
+    Raises:
+        SystemExit: with status 1 in place of a ``ValueError``, after its line was written.
+        BaseException: any other exception, unchanged.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", buffering=1) as file:
+        handlers = [_handler(file), _handler(sys.stderr)]
+        for handler in handlers:
+            LOGGER.addHandler(handler)
+        LOGGER.setLevel(logging.INFO)
+        previous = warnings.showwarning
+        warnings.showwarning = _log_warning
+        try:
+            yield
+        except ValueError as error:
+            file.write(traceback.format_exc())
+            LOGGER.error("error: %s", error)
+            raise SystemExit(1) from None
+        except BaseException:
+            file.write(traceback.format_exc())
+            raise
+        finally:
+            warnings.showwarning = previous
+            for handler in handlers:
+                LOGGER.removeHandler(handler)
+
+
+def _handler(stream: object) -> logging.Handler:
+    handler = logging.StreamHandler(stream)  # type: ignore[arg-type]
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    return handler
+
+
+def _log_warning(message: object, category: type, filename: str, lineno: int, *_: object) -> None:
+    LOGGER.warning("%s: %s (%s:%d)", category.__name__, message, Path(filename).name, lineno)
+
+
+class Progress:
+    """A line with the share done and the time left, at most once in ``every_s`` seconds."""
+
+    def __init__(self, name: str, total: int, *, done: int = 0, every_s: float = 15.0) -> None:
+        self.name, self.total, self.every_s = name, total, every_s
+        self.first, self.started = done, time.monotonic()
+        self.last = self.started
+
+    def step(self, done: int, text: str = "") -> None:
+        """Report that ``done`` of ``total`` steps are finished; the last step is always shown."""
+        now = time.monotonic()
+        if done < self.total and now - self.last < self.every_s:
+            return
+        self.last = now
+        fresh = max(done - self.first, 1)
+        left = (now - self.started) / fresh * (self.total - done)
+        share = 100 * done / max(self.total, 1)
+        LOGGER.info(
+            "%s: %d/%d (%.0f %%), %.0f s left%s",
+            *(self.name, done, self.total, share, left, f", {text}" if text else ""),
+        )

@@ -1,0 +1,229 @@
+"""A backbone with an optional adapter, a read-out and one head per target; saved and loaded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from patchwork import backbones
+from patchwork.provenance import as_metadata, from_metadata
+from patchwork.tasks import ACTIVATIONS, Target
+
+READOUTS = ("cls", "cls_before_norm", "mean")
+ADAPTERS = ("none", "lora", "full")
+
+
+class Network(nn.Module):
+    """A vision transformer, a read-out of its tokens and one MLP head per target.
+
+    Args:
+        backbone: the encoder and its pixel statistics.
+        targets: target name to :class:`patchwork.tasks.Target`.
+        readout: ``cls`` (after the final norm), ``cls_before_norm``, or ``mean`` of patch tokens.
+        hidden: widths of the heads' hidden layers.
+    """
+
+    def __init__(
+        self,
+        backbone: "backbones.Backbone",
+        targets: Mapping[str, Target],
+        readout: str,
+        hidden: list[int],
+    ) -> None:
+        super().__init__()
+        if readout not in READOUTS:
+            raise ValueError(f"readout is {readout!r}; allowed is {', '.join(READOUTS)}")
+        self.encoder: nn.Module = backbone.encoder
+        self.readout = readout
+        self.targets = dict(targets)
+        self.heads = nn.ModuleDict(
+            {name: _head(backbone.width, hidden, target) for name, target in targets.items()}
+        )
+        self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std)[:, None, None], persistent=False)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images uint8 (n, H, W, 3) to normalised pixels (n, 3, H, W), float32."""
+        return (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (n, 3, H, W) to final tokens (n, tokens, width), class token first."""
+        if self.readout == "cls_before_norm":
+            ((patches, prefix),) = self.encoder.forward_intermediates(
+                pixels,
+                indices=1,
+                return_prefix_tokens=True,
+                norm=False,
+                output_fmt="NLC",
+                intermediates_only=True,
+            )
+            return torch.cat([prefix, patches], dim=1)
+        return self.encoder.forward_features(pixels)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (n, 3, H, W) to the read-out vector (n, width)."""
+        return self.read(self.tokens(pixels))
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Final tokens (n, tokens, width) to the read-out vector (n, width)."""
+        if self.readout == "mean":
+            return tokens[:, self.encoder.num_prefix_tokens :].mean(1)
+        return tokens[:, 0]
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Predict every target.
+
+        Args:
+            inputs: uint8 images (n, H, W, 3), normalised pixels (n, 3, H, W), or read-out vectors
+                (n, width) computed before (a frozen encoder gives the same ones every time).
+
+        Returns:
+            target name to (n, target width); to (n, patches, width) if the target reads patches.
+        """
+        if inputs.ndim == 2:
+            vector, patches = inputs, None
+        else:
+            pixels = self.pixels(inputs) if inputs.dtype == torch.uint8 else inputs
+            tokens = self.tokens(pixels)
+            vector = self.read(tokens)
+            patches = tokens[:, self.encoder.num_prefix_tokens :]
+        outputs = {}
+        for name, head in self.heads.items():
+            target = self.targets[name]
+            outputs[name] = ACTIVATIONS[target.activation](
+                head(patches if target.reads == "patches" else vector)
+            )
+        return outputs
+
+
+def _head(width: int, hidden: list[int], target: Target) -> nn.Sequential:
+    if target.reads == "patches":
+        return nn.Sequential(nn.Linear(width, target.width))
+    sizes = [width, *hidden]
+    layers: list[nn.Module] = []
+    for left, right in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(left, right), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], target.width))
+
+
+def build(
+    backbone: "backbones.Backbone",
+    targets: Mapping[str, Target],
+    settings: Mapping,
+    *,
+    seed: int,
+) -> Network:
+    """Assemble a network whose trainable parameters are the adapter's and the heads'.
+
+    Args:
+        backbone: as loaded; the network takes it over.
+        targets: target name to target.
+        settings: ``readout``, ``head_hidden`` (widths) and ``adapter`` with ``kind`` (``none``:
+            the encoder is frozen; ``lora``: peft LoRA with ``rank``, ``alpha``, ``dropout`` and
+            ``modules``, names of attention projections; ``full``: everything trains).
+        seed: of the heads' and the adapter's initial values.
+
+    Raises:
+        ValueError: for an unknown readout or adapter, or modules that match nothing.
+    """
+    adapter = settings["adapter"]
+    if adapter["kind"] not in ADAPTERS:
+        raise ValueError(f"adapter.kind is {adapter['kind']!r}; allowed is {', '.join(ADAPTERS)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(backbone, targets, settings["readout"], settings["head_hidden"])
+        network.encoder.requires_grad_(adapter["kind"] == "full")
+        if adapter["kind"] == "lora":
+            network.encoder = _with_lora(network.encoder, adapter)
+    return network
+
+
+def _with_lora(encoder: nn.Module, adapter: Mapping) -> PeftModel:
+    modules = "|".join(adapter["modules"])
+    config = LoraConfig(
+        r=adapter["rank"],
+        lora_alpha=adapter["alpha"],
+        lora_dropout=adapter["dropout"],
+        target_modules=rf".*attn\.({modules})",
+    )
+    return get_peft_model(encoder, config)
+
+
+def merge(network: Network) -> Network:
+    """Fold a LoRA adapter into the encoder's weights, in place, so that analyses see one ViT."""
+    if isinstance(network.encoder, PeftModel):
+        network.encoder = network.encoder.merge_and_unload()
+    return network.eval()
+
+
+def trainable(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters that training changes, by name."""
+    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+
+
+def save(network: Network, record: Mapping[str, object], path: str | Path) -> None:
+    """Write the trained parameters and the record that rebuilds the network around them.
+
+    Args:
+        network: after training.
+        record: JSON-able; must hold ``settings`` and ``targets`` (configuration blocks),
+            ``image_px`` and ``seed``; anything else is provenance.
+        path: a ``.safetensors`` file.
+
+    Raises:
+        AssertionError: if the file does not give back every trainable parameter, bit for bit.
+    """
+    tensors = {name: value.contiguous() for name, value in trainable(network).items()}
+    save_file(tensors, path, metadata=as_metadata(record))
+    with safe_open(path, "pt") as handle:
+        assert set(handle.keys()) == set(tensors), "saved parameters differ in name"
+        for name, value in tensors.items():
+            assert torch.equal(handle.get_tensor(name), value.cpu()), f"{name} did not load back"
+
+
+def load(path: str | Path, backbone_path: str | Path) -> Network:
+    """Rebuild a saved network, its adapter merged, in eval mode.
+
+    Args:
+        path: written by :func:`save`.
+        backbone_path: the backbone that it was trained on.
+
+    Raises:
+        ValueError: if the file is not such a model, or if it does not fit the backbone.
+    """
+    try:
+        with safe_open(path, "pt") as handle:
+            record = from_metadata(handle.metadata() or {})
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    if "settings" not in record:
+        raise ValueError(f"{path}: holds no network record; expected one written by fine_tune")
+    backbone = backbones.load(backbone_path)
+    network = build(backbone, _recorded_targets(record), record["settings"], seed=0)
+    expected = trainable(network)
+    if set(expected) != set(tensors):
+        odd = sorted(set(expected) ^ set(tensors))
+        raise ValueError(f"{path}: {len(odd)} parameters do not fit the backbone, first {odd[0]}")
+    network.load_state_dict(tensors, strict=False)
+    return merge(network)
+
+
+def _recorded_targets(record: Mapping) -> dict[str, Target]:
+    from patchwork.tasks import _read_target
+
+    return {
+        name: _read_target(block, record["image_px"]) for name, block in record["targets"].items()
+    }
+
+
+@torch.no_grad()
+def predict(network: Network, images: Tensor) -> dict[str, np.ndarray]:
+    """Outputs for uint8 images (n, H, W, 3), each (n, width), float32, on the network's device."""
+    device = network.mean.device
+    return {name: out.float().cpu().numpy() for name, out in network(images.to(device)).items()}

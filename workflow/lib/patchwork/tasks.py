@@ -1,0 +1,236 @@
+"""What a network is asked to predict, as data: encodings, output activations, losses, weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+class Encoding(Protocol):
+    """Physical labels to network targets and back."""
+
+    def width(self, n_labels: int) -> int:
+        """Number of network outputs for ``n_labels`` label columns."""
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Labels (n, n_labels) in physical units to targets (n, width)."""
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Network outputs (n, width) to labels (n, n_labels) in physical units."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A directed angle on a line from -1 to 1: ((angle - origin) mod period) / (period / 2) - 1.
+
+    It jumps at ``origin``: two almost equal angles on either side get targets -1 and 1.
+
+    Source: arXiv 2504.09393, training targets, with origin 0 and period 360.
+    """
+
+    period: float = 360.0
+    origin: float = 0.0
+
+    def width(self, n_labels: int) -> int:
+        """One output per angle."""
+        return n_labels
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Degrees, any range, to [-1, 1)."""
+        return np.mod(labels - self.origin, self.period) / (self.period / 2) - 1
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """[-1, 1] to degrees in [0, period)."""
+        return np.mod((outputs + 1) * (self.period / 2) + self.origin, self.period)
+
+
+@dataclass(frozen=True)
+class DoubleAngle:
+    """An angle as (cos, sin) of its phase in the period: no jump, no favoured origin.
+
+    With period 180 this is the orientation of a line as (cos 2 theta, sin 2 theta).
+    """
+
+    period: float = 180.0
+
+    def width(self, n_labels: int) -> int:
+        """Two outputs per angle."""
+        return 2 * n_labels
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Degrees to the unit circle, cosines first."""
+        phase = labels * (2 * np.pi / self.period)
+        return np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Any vector in the plane to degrees in [0, period)."""
+        cos, sin = np.split(outputs, 2, axis=1)
+        return np.mod(np.arctan2(sin, cos) * (self.period / (2 * np.pi)), self.period)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A quantity divided by a fixed scale."""
+
+    scale: float = 1.0
+
+    def width(self, n_labels: int) -> int:
+        """One output per label."""
+        return n_labels
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Physical units to label / scale."""
+        return labels / self.scale
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs to physical units."""
+        return outputs * self.scale
+
+
+@dataclass(frozen=True)
+class Category:
+    """One of ``n_classes`` classes, as scores."""
+
+    n_classes: int
+
+    def width(self, n_labels: int) -> int:
+        """One score per class; one label column."""
+        return self.n_classes
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Class numbers (n, 1) to one-hot rows."""
+        return np.eye(self.n_classes)[labels[:, 0].astype(int)]
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Scores to the number of the best class, (n, 1)."""
+        return outputs.argmax(axis=1)[:, None].astype(float)
+
+
+ENCODINGS: dict[str, type] = {
+    "turn": Turn,
+    "double_angle": DoubleAngle,
+    "scaled": Scaled,
+    "category": Category,
+}
+
+ACTIVATIONS = {"none": lambda x: x, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+
+
+def _cross_entropy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(output, target, reduction="none")
+
+
+def _huber(output: torch.Tensor, target: torch.Tensor, delta: float) -> torch.Tensor:
+    return F.huber_loss(output, target, delta=delta, reduction="none").flatten(1).mean(1)
+
+
+def _squared(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.mse_loss(output, target, reduction="none").flatten(1).mean(1)
+
+
+LOSSES = {"huber": _huber, "squared": _squared, "cross_entropy": _cross_entropy}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One head: which labels it predicts, how they are encoded and how it is scored.
+
+    Attributes:
+        labels: label columns, in the order of the decoded columns; ``pixels`` of the clean image
+            when ``reads`` is ``patches``.
+        encoding: an instance of one of ``ENCODINGS``.
+        activation: key of ``ACTIVATIONS``.
+        loss: key of ``LOSSES``.
+        loss_options: keyword arguments of the loss.
+        weight: its share in the total loss, > 0.
+        reads: ``readout`` (the pooled vector) or ``patches`` (every patch token).
+    """
+
+    labels: tuple[str, ...]
+    encoding: Encoding
+    activation: str = "none"
+    loss: str = "squared"
+    loss_options: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
+    reads: str = "readout"
+
+    @property
+    def width(self) -> int:
+        """Number of outputs of the head (per patch, when it reads patches)."""
+        return self.encoding.width(len(self.labels))
+
+    def encode(self, labels: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Label columns to float32 targets, shape (n, width)."""
+        columns = np.stack([np.asarray(labels[name], float) for name in self.labels], axis=1)
+        return self.encoding.encode(columns).astype(np.float32)
+
+    def losses(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Loss of each example, shape (n,), without the weight."""
+        return LOSSES[self.loss](output, target, **self.loss_options)
+
+
+def read_targets(
+    blocks: Mapping[str, Mapping], labels: Mapping[str, np.ndarray], image_px: int
+) -> dict[str, Target]:
+    """Build the targets whose labels vary in the data; a constant label teaches nothing.
+
+    Args:
+        blocks: target name to its configuration block (see ``config/studies``).
+        labels: label columns of the training data, each shape (n,).
+        image_px: image side, for scales given as ``image_px``.
+
+    Returns:
+        target name to :class:`Target`, in the order of the configuration.
+
+    Raises:
+        ValueError: for a label that the data does not have, or if no target is left.
+    """
+    targets = {}
+    for name, block in blocks.items():
+        missing = [label for label in block["labels"] if label not in labels]
+        if missing:
+            raise ValueError(
+                f"targets.{name}.labels: {missing[0]!r} is not in the data; "
+                f"it has {', '.join(sorted(labels))}"
+            )
+        if all(np.ptp(labels[label]) > 0 for label in block["labels"]):
+            targets[name] = _read_target(block, image_px)
+    if not targets:
+        raise ValueError(f"targets: none of {', '.join(blocks)} varies in the training data")
+    return targets
+
+
+def _read_target(block: Mapping, image_px: int) -> Target:
+    options = {key: block[key] for key in ("period", "origin", "scale", "n_classes") if key in block}
+    if options.get("scale") == "image_px":
+        options["scale"] = image_px
+    loss_options = {"delta": block["delta"]} if "delta" in block else {}
+    return Target(
+        labels=tuple(block["labels"]),
+        encoding=ENCODINGS[block["encoding"]](**options),
+        activation=block.get("activation", "none"),
+        loss=block.get("loss", "squared"),
+        loss_options=loss_options,
+        weight=block.get("weight", 1.0),
+    )
+
+
+def encode_all(
+    targets: Mapping[str, Target], labels: Mapping[str, np.ndarray]
+) -> dict[str, torch.Tensor]:
+    """Encoded targets of a batch, each shape (n, width), float32."""
+    return {name: torch.from_numpy(target.encode(labels)) for name, target in targets.items()}
+
+
+def decode_all(
+    targets: Mapping[str, Target], outputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Predicted label columns in physical units, each shape (n,)."""
+    columns = {}
+    for name, target in targets.items():
+        decoded = target.encoding.decode(np.asarray(outputs[name], float))
+        columns.update(zip(target.labels, decoded.T, strict=True))
+    return columns
