@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from patchwork import backbones
 from patchwork.provenance import as_metadata, from_metadata
-from patchwork.tasks import ACTIVATIONS, Target
+from patchwork.tasks import ACTIVATIONS, Target, read_target
 
 READOUTS = ("cls", "cls_before_norm", "mean")
 ADAPTERS = ("none", "lora", "full")
@@ -178,12 +178,33 @@ def save(network: Network, record: Mapping[str, object], path: str | Path) -> No
     Raises:
         AssertionError: if the file does not give back every trainable parameter, bit for bit.
     """
-    tensors = {name: value.contiguous() for name, value in trainable(network).items()}
+    tensors = {name: value.cpu().contiguous() for name, value in trainable(network).items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata=as_metadata(record))
     with safe_open(path, "pt") as handle:
         assert set(handle.keys()) == set(tensors), "saved parameters differ in name"
         for name, value in tensors.items():
-            assert torch.equal(handle.get_tensor(name), value.cpu()), f"{name} did not load back"
+            assert torch.equal(handle.get_tensor(name), value), f"{name} did not load back"
+
+
+def check_adapted(network: Network, kind: str) -> None:
+    """Stop if the adapter that was asked for is not there or learnt nothing.
+
+    LoRA's second factor starts at zero: one that is still zero was never trained.
+
+    Raises:
+        AssertionError: naming the parameter.
+    """
+    encoder = dict(network.encoder.named_parameters())
+    trained = {name: p for name, p in encoder.items() if p.requires_grad}
+    if kind == "none":
+        assert not trained, f"{next(iter(trained))} of a frozen encoder is trainable"
+        return
+    assert trained, f"adapter {kind} left no parameter of the encoder trainable"
+    if kind == "lora":
+        assert all("lora_" in name for name in trained), "parameters beside the adapter train"
+        for name, value in trained.items():
+            assert bool(value.detach().abs().max() > 0), f"{name} is zero after training"
 
 
 def load(path: str | Path, backbone_path: str | Path) -> Network:
@@ -196,12 +217,8 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
     Raises:
         ValueError: if the file is not such a model, or if it does not fit the backbone.
     """
-    try:
-        with safe_open(path, "pt") as handle:
-            record = from_metadata(handle.metadata() or {})
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    tensors, metadata = backbones.read_tensors(path)
+    record = from_metadata(metadata)
     if "settings" not in record:
         raise ValueError(f"{path}: holds no network record; expected one written by fine_tune")
     backbone = backbones.load(backbone_path)
@@ -215,10 +232,8 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
 
 
 def _recorded_targets(record: Mapping) -> dict[str, Target]:
-    from patchwork.tasks import _read_target
-
     return {
-        name: _read_target(block, record["image_px"]) for name, block in record["targets"].items()
+        name: read_target(block, record["image_px"]) for name, block in record["targets"].items()
     }
 
 

@@ -109,11 +109,34 @@ class Category:
         return outputs.argmax(axis=1)[:, None].astype(float)
 
 
+@dataclass(frozen=True)
+class Patches:
+    """Pixels of a picture (n, H, W, 3), uint8, as one row of values in 0..1 per square patch."""
+
+    patch_px: int
+
+    def width(self, n_labels: int) -> int:
+        """Three values per pixel of a patch."""
+        return 3 * self.patch_px**2
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Pictures (n, H, W, 3) to (n, patches, width), row by row as a ViT cuts them."""
+        n, height, width, _ = labels.shape
+        p = self.patch_px
+        cut = labels.reshape(n, height // p, p, width // p, p, 3).swapaxes(2, 3)
+        return cut.reshape(n, -1, self.width(1)) / 255
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Pictures are learnt from, not reported."""
+        raise ValueError("a picture target has no label columns to decode")
+
+
 ENCODINGS: dict[str, type] = {
     "turn": Turn,
     "double_angle": DoubleAngle,
     "scaled": Scaled,
     "category": Category,
+    "patches": Patches,
 }
 
 ACTIVATIONS = {"none": lambda x: x, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
@@ -139,8 +162,8 @@ class Target:
     """One head: which labels it predicts, how they are encoded and how it is scored.
 
     Attributes:
-        labels: label columns, in the order of the decoded columns; ``pixels`` of the clean image
-            when ``reads`` is ``patches``.
+        labels: label columns, in the order of the decoded columns; one picture of the batch's
+            extras when ``reads`` is ``patches``.
         encoding: an instance of one of ``ENCODINGS``.
         activation: key of ``ACTIVATIONS``.
         loss: key of ``LOSSES``.
@@ -157,6 +180,15 @@ class Target:
     weight: float = 1.0
     reads: str = "readout"
 
+    def absolute_errors(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean absolute error of each example on the encoded scale, shape (n,).
+
+        For classes: one minus the probability of the right one.
+        """
+        if self.loss == "cross_entropy":
+            return 1 - (output.softmax(1) * target).sum(1)
+        return (output - target).abs().flatten(1).mean(1)
+
     @property
     def width(self) -> int:
         """Number of outputs of the head (per patch, when it reads patches)."""
@@ -164,6 +196,8 @@ class Target:
 
     def encode(self, labels: Mapping[str, np.ndarray]) -> np.ndarray:
         """Label columns to float32 targets, shape (n, width)."""
+        if self.reads == "patches":
+            return self.encoding.encode(labels[self.labels[0]]).astype(np.float32)
         columns = np.stack([np.asarray(labels[name], float) for name in self.labels], axis=1)
         return self.encoding.encode(columns).astype(np.float32)
 
@@ -197,14 +231,16 @@ def read_targets(
                 f"it has {', '.join(sorted(labels))}"
             )
         if all(np.ptp(labels[label]) > 0 for label in block["labels"]):
-            targets[name] = _read_target(block, image_px)
+            targets[name] = read_target(block, image_px)
     if not targets:
         raise ValueError(f"targets: none of {', '.join(blocks)} varies in the training data")
     return targets
 
 
-def _read_target(block: Mapping, image_px: int) -> Target:
-    options = {key: block[key] for key in ("period", "origin", "scale", "n_classes") if key in block}
+def read_target(block: Mapping, image_px: int) -> Target:
+    """One target from its configuration block; a scale of ``image_px`` is the image's side."""
+    keys = ("period", "origin", "scale", "n_classes", "patch_px")
+    options = {key: block[key] for key in keys if key in block}
     if options.get("scale") == "image_px":
         options["scale"] = image_px
     loss_options = {"delta": block["delta"]} if "delta" in block else {}
@@ -215,6 +251,7 @@ def _read_target(block: Mapping, image_px: int) -> Target:
         loss=block.get("loss", "squared"),
         loss_options=loss_options,
         weight=block.get("weight", 1.0),
+        reads="patches" if block["encoding"] == "patches" else "readout",
     )
 
 
