@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import timm
@@ -12,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor, nn
+from torch import Tensor
 
 from patchwork.provenance import as_metadata, check_sha256, file_sha256, from_metadata
 
@@ -105,11 +106,11 @@ def _initial(architecture: dict, seed: int) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = _create(architecture)
-    statistics = encoder.pretrained_cfg
+    statistics: Any = encoder.pretrained_cfg
     return Backbone(encoder, architecture, tuple(statistics["mean"]), tuple(statistics["std"]))
 
 
-def _set_positions(encoder: VisionTransformer, scale: float) -> None:
+def _set_positions(encoder: Any, scale: float) -> None:
     """Fixed frequencies, so that place can be read from the first step on."""
     rows, columns = encoder.patch_embed.grid_size
     quarter = encoder.embed_dim // 4
@@ -199,16 +200,16 @@ def load(path: str | Path) -> Backbone:
     tensors, metadata = read_tensors(path)
     if "architecture" not in metadata:
         raise ValueError(f"{path}: holds no backbone record; expected one of prepare_backbone")
-    record = from_metadata(metadata)
-    encoder: nn.Module = _create(record["architecture"])  # type: ignore[arg-type]
+    record: Any = from_metadata(metadata)
+    encoder = _create(record["architecture"])
     try:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path}: weights do not fit the record ({error})") from error
     return Backbone(
-        encoder,  # type: ignore[arg-type]
-        dict(record["architecture"]),  # type: ignore[call-overload]
-        tuple(record["mean"]),  # type: ignore[arg-type]
-        tuple(record["std"]),  # type: ignore[arg-type]
-        dict(record["provenance"]),  # type: ignore[call-overload]
+        encoder,
+        record["architecture"],
+        tuple(record["mean"]),
+        tuple(record["std"]),
+        record["provenance"],
     )

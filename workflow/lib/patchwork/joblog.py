@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 LOGGER = logging.getLogger("patchwork")
 
@@ -49,13 +50,15 @@ def job_log(path: str | Path) -> Iterator[None]:
                 LOGGER.removeHandler(handler)
 
 
-def _handler(stream: object) -> logging.Handler:
-    handler = logging.StreamHandler(stream)  # type: ignore[arg-type]
+def _handler(stream: TextIO) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     return handler
 
 
-def _log_warning(message: object, category: type, filename: str, lineno: int, *_: object) -> None:
+def _log_warning(
+    message: Any, category: type, filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
     LOGGER.warning("%s: %s (%s:%d)", category.__name__, message, Path(filename).name, lineno)
 
 

@@ -1,7 +1,9 @@
 """A backbone with an optional adapter, a read-out and one head per target; saved and loaded."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,9 @@ class Network(nn.Module):
         hidden: widths of the heads' hidden layers.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         backbone: "backbones.Backbone",
@@ -38,7 +43,7 @@ class Network(nn.Module):
         super().__init__()
         if readout not in READOUTS:
             raise ValueError(f"readout is {readout!r}; allowed is {', '.join(READOUTS)}")
-        self.encoder: nn.Module = backbone.encoder
+        self.encoder: Any = backbone.encoder
         self.readout = readout
         self.targets = dict(targets)
         self.heads = nn.ModuleDict(
@@ -106,7 +111,7 @@ def _head(width: int, hidden: list[int], target: Target) -> nn.Sequential:
         return nn.Sequential(nn.Linear(width, target.width))
     sizes = [width, *hidden]
     layers: list[nn.Module] = []
-    for left, right in zip(sizes[:-1], sizes[1:], strict=True):
+    for left, right in pairwise(sizes):
         layers += [nn.Linear(left, right), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], target.width))
 
@@ -218,7 +223,7 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
         ValueError: if the file is not such a model, or if it does not fit the backbone.
     """
     tensors, metadata = backbones.read_tensors(path)
-    record = from_metadata(metadata)
+    record: Any = from_metadata(metadata)
     if "settings" not in record:
         raise ValueError(f"{path}: holds no network record; expected one written by fine_tune")
     backbone = backbones.load(backbone_path)

@@ -1,6 +1,6 @@
 """What a network is asked to predict, as data: encodings, output activations, losses, weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -154,7 +154,11 @@ def _squared(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return F.mse_loss(output, target, reduction="none").flatten(1).mean(1)
 
 
-LOSSES = {"huber": _huber, "squared": _squared, "cross_entropy": _cross_entropy}
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "huber": _huber,
+    "squared": _squared,
+    "cross_entropy": _cross_entropy,
+}
 
 
 @dataclass(frozen=True)
@@ -266,8 +270,10 @@ def decode_all(
     targets: Mapping[str, Target], outputs: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Predicted label columns in physical units, each shape (n,)."""
-    columns = {}
-    for name, target in targets.items():
-        decoded = target.encoding.decode(np.asarray(outputs[name], float))
+    columns: dict[str, np.ndarray] = {}
+    for target_name, target in targets.items():
+        if target.reads == "patches":
+            continue
+        decoded = target.encoding.decode(np.asarray(outputs[target_name], float))
         columns.update(zip(target.labels, decoded.T, strict=True))
     return columns

@@ -1,0 +1,95 @@
+"""Run a network over a whole source and set its predictions beside the labels."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+
+from patchwork import tasks
+from patchwork.models import Network
+from patchwork.sources import Source
+
+
+@torch.no_grad()
+def validate(
+    network: Network, source: Source, batch_size: int
+) -> tuple[list[tuple[str, str, float, float]], float]:
+    """Loss of each target and correlation of each label over a whole source.
+
+    Args:
+        network: any mode; it is in eval mode afterwards.
+        source: examples.
+        batch_size: examples at once.
+
+    Returns:
+        Rows of target, label, loss and Pearson r (nan for pictures and constants), and the
+        weighted total loss.
+    """
+    outputs, labels = collect(network, source, batch_size)
+    rows, total = [], 0.0
+    for name, target in network.targets.items():
+        encoded = torch.from_numpy(target.encode(labels))
+        loss = float(target.losses(torch.from_numpy(outputs[name]), encoded).double().mean())
+        total += target.weight * loss
+        if target.reads == "patches":
+            rows.append((name, name, loss, math.nan))
+            continue
+        decoded = target.encoding.decode(outputs[name].astype(float))
+        rows += [
+            (name, label, loss, _correlation(decoded[:, i], labels[label]))
+            for i, label in enumerate(target.labels)
+        ]
+    return rows, total
+
+
+def _correlation(predicted: np.ndarray, actual: np.ndarray) -> float:
+    if np.ptp(predicted) == 0 or np.ptp(actual) == 0:
+        return math.nan
+    return float(np.corrcoef(predicted, actual)[0, 1])
+
+
+@torch.no_grad()
+def collect(
+    network: Network, source: Source, batch_size: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Outputs of a network for a whole source, with the labels.
+
+    Returns:
+        target name to float32 outputs, and label name to values, in the order of the source.
+    """
+    network.eval()
+    device = network.mean.device
+    outputs: dict[str, list[np.ndarray]] = {}
+    columns: dict[str, list[np.ndarray]] = {}
+    for inputs, labels in source.batches(np.arange(len(source)), max(batch_size, 128)):
+        for name, value in network(inputs.to(device)).items():
+            outputs.setdefault(name, []).append(value.float().cpu().numpy())
+        for name, column in labels.items():
+            columns.setdefault(name, []).append(column)
+    joined = {name: np.concatenate(parts) for name, parts in outputs.items()}
+    return joined, {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def predictions(network: Network, source: Source, batch_size: int = 256) -> pd.DataFrame:
+    """What a network predicts for each example, beside what is true.
+
+    Args:
+        network: merged or not; it is in eval mode afterwards.
+        source: test examples.
+        batch_size: examples at once.
+
+    Returns:
+        One row per example: ``index`` (row of the source), every label column, and for each
+        predicted label ``predicted_<label>``, both in the label's unit; for each target
+        ``loss_<target>`` (without weight).
+    """
+    outputs, labels = collect(network, source, batch_size)
+    columns = {"index": np.arange(len(source)), **labels}
+    for name, values in tasks.decode_all(network.targets, outputs).items():
+        columns[f"predicted_{name}"] = values
+    for name, target in network.targets.items():
+        encoded = torch.from_numpy(target.encode(labels))
+        losses = target.losses(torch.from_numpy(outputs[name]), encoded)
+        columns[f"loss_{name}"] = losses.double().numpy()
+    return pd.DataFrame(columns)
