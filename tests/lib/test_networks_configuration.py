@@ -10,9 +10,10 @@ from patchwork.networks.graph_attention import AttentionTraining
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/networks.schema.yaml").read_text())
 BLOCKS = {
-    path.stem: block["networks"]
+    name: study["networks"]
     for path in sorted((ROOT / "config/studies").glob("*.yaml"))
-    if "networks" in (block := yaml.safe_load(path.read_text()))
+    for name, study in yaml.safe_load(path.read_text())["studies"].items()
+    if "networks" in study
 }
 
 

@@ -1,0 +1,48 @@
+# Which files there are and what is made by default. How: workflow/rules. Numbers: config.
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+pathvars:
+    results="results",
+    logs="results/logs",
+    benchmarks="results/benchmarks",
+    checkpoints="results/checkpoints",
+    run="{study}/{dataset}/{backbone}/{protocol}/seed{seed}",
+
+
+report: "workflow/report/workflow.rst"
+
+
+configfile: "config/config.yaml"
+configfile: "config/claims.yaml"
+
+
+for study_file in sorted(Path(workflow.basedir).glob("config/studies/*.yaml")):
+
+    configfile: study_file
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/backbone.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/networks.smk"
+include: "workflow/rules/network_figures.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/claims.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/claims.csv",
+        "<results>/claims.html",
+        figures_of_all_studies(),

@@ -1,0 +1,101 @@
+"""Figures by name: which tables each is drawn from, and what it shows of them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from patchwork.figures import colour, network_report, orientation, training
+
+Tables = Mapping[str, pd.DataFrame]
+NETWORK_FIGURES = tuple(network_report.FIGURES)
+HEAD_FIGURES = ("head_effects", "patch_effects", "head_similarity")
+
+
+def _by_backbone(frame: pd.DataFrame) -> pd.DataFrame:
+    """Backbones as curves of one panel, beside the ideal observer."""
+    network = frame["condition"] == "network"
+    named = frame["condition"].where(~network, frame["backbone"] + " backbone")
+    return frame.assign(condition=named, backbone="any")
+
+
+def _error_vs_angle(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    frame = _by_backbone(tables["curves"])
+    return orientation.error_vs_angle(frame), frame
+
+
+def _bias_curve(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    frame = _by_backbone(tables["curves"])
+    return orientation.bias_curve(frame), frame
+
+
+def _loss_curves(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return training.loss_curves(tables["curves"], tables["transitions"]), tables["curves"]
+
+
+def _correlation_over_epochs(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return training.correlation_over_epochs(tables["epochs"]), tables["epochs"]
+
+
+def _error_histograms(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return training.error_histograms(tables["histograms"]), tables["histograms"]
+
+
+def _colour_error_vs_energy(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return colour.colour_error_vs_energy(tables["errors"]), tables["errors"]
+
+
+def _colour_dendrogram(
+    tables: Tables, categories: Mapping[str, str]
+) -> tuple[Figure, pd.DataFrame]:
+    leaves = tables["errors"].drop_duplicates("colour").set_index("colour")
+    rgb = {name: tuple(row) for name, row in leaves[["red", "green", "blue"]].iterrows()}
+    return colour.colour_dendrogram(tables["merges"], rgb, categories), tables["merges"]
+
+
+DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
+    "error_vs_angle": _error_vs_angle,
+    "bias_curve": _bias_curve,
+    "loss_curves": _loss_curves,
+    "correlation_over_epochs": _correlation_over_epochs,
+    "error_histograms": _error_histograms,
+    "colour_error_vs_energy": _colour_error_vs_energy,
+    "colour_dendrogram": _colour_dendrogram,
+}
+
+
+def draw(
+    name: str,
+    tables: Tables,
+    select: Mapping[str, list],
+    options: Mapping[str, Any],
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw one figure.
+
+    Args:
+        name: a key of `DRAWINGS`.
+        tables: frames by role, as the drawing function names them.
+        select: column to the values that are drawn, applied to every table that has the column.
+        options: further arguments of the drawing function.
+
+    Returns:
+        The figure and the rows that it shows.
+
+    Raises:
+        ValueError: if the name is unknown or nothing is left to draw.
+    """
+    if name not in DRAWINGS:
+        raise ValueError(f"figure draw is {name!r}; allowed is {', '.join(DRAWINGS)}")
+    chosen = {role: _selected(table, select) for role, table in tables.items()}
+    return DRAWINGS[name](chosen, **options)
+
+
+def _selected(table: pd.DataFrame, select: Mapping[str, list]) -> pd.DataFrame:
+    for column, values in select.items():
+        if column in table:
+            # Panels stand in the order that the configuration gives.
+            order = {value: i for i, value in enumerate(values)}
+            table = table[table[column].isin(values)]
+            table = table.sort_values(column, key=lambda c: c.map(order), kind="stable")
+    return table.reset_index(drop=True)

@@ -1,0 +1,147 @@
+"""Check a configuration against closed schemas and say in one line what is wrong and where."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+from referencing import Registry, Resource
+
+
+def check(
+    document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]], root: str
+) -> None:
+    """Stop at the first thing that a schema does not allow.
+
+    Args:
+        document: the whole configuration.
+        schemas: file name to JSON Schema (2020-12); they may refer to each other by file name.
+        root: name of the schema of the whole.
+
+    Raises:
+        ValueError: one line with file, key, value and what is allowed.
+    """
+    resources = [(name, Resource.from_contents(dict(schema))) for name, schema in schemas.items()]
+    registry: Registry = Registry().with_resources(resources)
+    validator = Draft202012Validator(schemas[root], registry=registry)
+    error = best_match(validator.iter_errors(document))
+    if error is not None:
+        raise ValueError(f"{place(error.absolute_path)} {_complaint(error)}")
+
+
+def place(path: Iterable[str | int]) -> str:
+    """Where a value stands: the file of its study, and the key inside."""
+    keys = list(path)
+    file = "configuration"
+    if keys[:1] == ["claims"]:
+        file, keys = "config/claims.yaml", keys[1:]
+    elif keys[:1] == ["studies"] and len(keys) > 1:
+        file, keys = f"config/studies/{keys[1]}.yaml", keys[2:]
+    elif keys:
+        file = "config/config.yaml"
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return f"{file}: {text.lstrip('.')}".rstrip(": ")
+
+
+def _complaint(error: ValidationError) -> str:
+    rule, allowed, value = error.validator, error.validator_value, error.instance
+    if rule == "additionalProperties" and isinstance(value, Mapping):
+        known = list(error.schema.get("properties", {}))
+        odd = [key for key in value if key not in known]
+        return f"has the unknown key {odd[0]!r}; allowed is {', '.join(known)}"
+    if rule == "required":
+        missing = [key for key in allowed if key not in value]
+        return f"lacks {missing[0]!r}; needed are {', '.join(allowed)}"
+    return f"is {_short(value)}; allowed is {_allowed(rule, allowed, error)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _allowed(rule: Any, allowed: Any, error: ValidationError) -> str:
+    texts = {
+        "minimum": f"at least {allowed}",
+        "exclusiveMinimum": f"more than {allowed}",
+        "maximum": f"at most {allowed}",
+        "exclusiveMaximum": f"less than {allowed}",
+        "minItems": f"at least {allowed} entries",
+        "maxItems": f"at most {allowed} entries",
+        "minProperties": f"at least {allowed} entries",
+        "uniqueItems": "no entry twice",
+        "pattern": f"text that matches {allowed}",
+    }
+    if rule in texts:
+        return texts[rule]
+    if rule == "enum":
+        return ", ".join(map(str, allowed))
+    if rule == "const":
+        return str(allowed)
+    if rule == "type":
+        kinds = [allowed] if isinstance(allowed, str) else allowed
+        return f"{' or '.join(kinds)}: {described(error.schema)}".rstrip(": ")
+    return described(error.schema) or f"what {rule} says: {_short(allowed)}"
+
+
+def described(schema: Any) -> str:
+    """The description of a schema node, without its full stop."""
+    return str(schema.get("description", "")).rstrip(".") if isinstance(schema, Mapping) else ""
+
+
+def cross(runs: Sequence[Mapping[str, Sequence[str]]], seeds: Sequence[int]) -> list[dict]:
+    """Every combination of dataset, backbone, protocol and seed, each once, in order.
+
+    Args:
+        runs: rows with ``datasets``, ``backbones`` and ``protocols``.
+        seeds: repetitions.
+    """
+    found = {
+        (dataset, backbone, protocol, seed): None
+        for row in runs
+        for dataset in row["datasets"]
+        for backbone in row["backbones"]
+        for protocol in row["protocols"]
+        for seed in seeds
+    }
+    keys = ("dataset", "backbone", "protocol", "seed")
+    return [dict(zip(keys, values, strict=True)) for values in found]
+
+
+def check_study(name: str, study: Mapping[str, Any]) -> None:
+    """Stop at names that are used and not defined, and at images that patches do not fill.
+
+    Raises:
+        ValueError: one line with file, key, value and what is allowed.
+    """
+    where = f"config/studies/{name}.yaml"
+    for i, row in enumerate(study.get("runs", ())):
+        for plural, defined in (
+            ("datasets", study["stimuli"]["datasets"]),
+            ("backbones", study["backbones"]),
+            ("protocols", study["protocols"]),
+        ):
+            for one in row[plural]:
+                if one not in defined:
+                    raise ValueError(
+                        f"{where}: runs[{i}].{plural} has {one!r}; "
+                        f"allowed is {', '.join(defined)}"
+                    )
+    image_px = study.get("stimuli", {}).get("common", {}).get("image_px")
+    for key, backbone in study.get("backbones", {}).items():
+        patch = backbone["architecture"].get("options", {}).get("patch_size", 16)
+        if image_px is not None and image_px % patch:
+            raise ValueError(
+                f"{where}: stimuli.common.image_px is {image_px}; allowed is a multiple of "
+                f"{patch}, the patch_size of backbones.{key}"
+            )
+
+
+def stimulus_settings(stimuli: Mapping[str, Any], dataset: str, split: str) -> dict[str, Any]:
+    """The generator's settings of one split: common ones, the dataset's, the split's own."""
+    block = stimuli["datasets"][dataset]
+    return {
+        **stimuli["common"],
+        **block["settings"],
+        **block.get("by_split", {}).get(split, {}),
+    }

@@ -1,0 +1,113 @@
+# From the predictions and logs of all runs of a study to tables and findings.
+
+
+rule score_predictions:
+    input:
+        predictions=of_runs("predictions.parquet"),
+        tests=datasets_of_runs,
+    output:
+        metrics="<results>/{study}/tables/metrics.csv",
+        histograms="<results>/{study}/tables/error_histograms.csv",
+        findings="<results>/{study}/findings/metrics.csv",
+    log:
+        "<logs>/{study}/score_predictions.log",
+    benchmark:
+        "<benchmarks>/{study}/score_predictions.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        runs=runs_in(),
+        settings=lookup("studies/{study}/analyses", within=config),
+        code=code_of("score_predictions.py"),
+    script:
+        "../scripts/score_predictions.py"
+
+
+rule analyse_orientation:
+    input:
+        predictions=of_runs("predictions.parquet"),
+        tests=datasets_of_runs,
+    output:
+        curves="<results>/{study}/tables/orientation_curves.csv",
+        bias="<results>/{study}/tables/orientation_bias.csv",
+        harmonics="<results>/{study}/tables/orientation_harmonics.csv",
+        contrasts="<results>/{study}/tables/orientation_contrasts.csv",
+        findings="<results>/{study}/findings/orientation.csv",
+    log:
+        "<logs>/{study}/analyse_orientation.log",
+    benchmark:
+        "<benchmarks>/{study}/analyse_orientation.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        runs=runs_in(),
+        settings=lookup("studies/{study}/analyses", within=config),
+        protocols=lookup("studies/{study}/protocols", within=config),
+        code=code_of("analyse_orientation.py"),
+    script:
+        "../scripts/analyse_orientation.py"
+
+
+rule analyse_colour:
+    input:
+        predictions=of_runs("predictions.parquet"),
+        tests=datasets_of_runs,
+    output:
+        errors="<results>/{study}/tables/colour_errors.csv",
+        merges="<results>/{study}/tables/colour_merges.csv",
+        clusterings="<results>/{study}/tables/colour_clusterings.csv",
+        contrasts="<results>/{study}/tables/colour_contrasts.csv",
+        findings="<results>/{study}/findings/colour.csv",
+    log:
+        "<logs>/{study}/analyse_colour.log",
+    benchmark:
+        "<benchmarks>/{study}/analyse_colour.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        runs=runs_in(),
+        settings=lookup("studies/{study}/analyses", within=config),
+        code=code_of("analyse_colour.py"),
+    script:
+        "../scripts/analyse_colour.py"
+
+
+rule detect_transitions:
+    input:
+        steps=of_runs("training_log.parquet"),
+        epochs=of_runs("validation.csv"),
+    output:
+        curves="<results>/{study}/tables/loss_curves.csv",
+        transitions="<results>/{study}/tables/transitions.csv",
+        counts="<results>/{study}/tables/transition_counts.csv",
+        epochs="<results>/{study}/tables/validation.csv",
+        findings="<results>/{study}/findings/transitions.csv",
+    log:
+        "<logs>/{study}/detect_transitions.log",
+    benchmark:
+        "<benchmarks>/{study}/detect_transitions.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        runs=runs_in(),
+        settings=lookup("studies/{study}/analyses", within=config),
+        warmup=lookup("studies/{study}/training/schedule/warmup_steps", within=config),
+        code=code_of("detect_transitions.py"),
+    script:
+        "../scripts/detect_transitions.py"

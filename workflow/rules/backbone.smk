@@ -1,0 +1,27 @@
+# Backbones: from the hub, from a file, reared here, or random.
+
+
+rule prepare_backbone:
+    output:
+        backbone="<results>/{study}/backbones/{backbone}/seed{seed}.safetensors",
+        log="<results>/{study}/backbones/{backbone}/seed{seed}_training.parquet",
+    log:
+        "<logs>/{study}/backbones/{backbone}/prepare_backbone_seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{study}/backbones/{backbone}/prepare_backbone_seed{seed}.tsv"
+    conda:
+        "../../envs/training.yaml"
+    # Preparing a backbone is on the path of everything else, so it starts first.
+    priority: 10
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        backbone=lookup("studies/{study}/backbones/{backbone}", within=config),
+        image_px=lookup("studies/{study}/stimuli/common/image_px", within=config),
+        checkpoints="<checkpoints>/{study}/backbones/{backbone}/seed{seed}",
+        code=code_of("prepare_backbone.py"),
+    script:
+        "../scripts/prepare_backbone.py"

@@ -1,0 +1,57 @@
+# Every claim decided by its rule, as a table for machines, a page and a figure for readers.
+
+
+rule decide_claims:
+    input:
+        findings=findings_of_all_studies(),
+    output:
+        claims="<results>/claims.csv",
+    log:
+        "<logs>/decide_claims.log",
+    benchmark:
+        "<benchmarks>/decide_claims.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        claims=config["claims"],
+        studies=studies_of_findings(),
+        code=code_of("decide_claims.py"),
+    script:
+        "../scripts/decide_claims.py"
+
+
+rule plot_claims:
+    input:
+        claims=rules.decide_claims.output.claims,
+    output:
+        page=report(
+            "<results>/claims.html",
+            caption="../report/claims.rst",
+            category="claims",
+            labels={"figure": "claims table"},
+        ),
+        svg=report(
+            "<results>/claims/claims_table.svg",
+            caption="../report/claims.rst",
+            category="claims",
+            labels={"figure": "claims overview"},
+        ),
+        png="<results>/claims/claims_table.png",
+    log:
+        "<logs>/plot_claims.log",
+    benchmark:
+        "<benchmarks>/plot_claims.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_of("plot_claims.py"),
+    script:
+        "../scripts/plot_claims.py"

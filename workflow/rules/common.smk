@@ -1,0 +1,187 @@
+# Which files? Enumerations, input functions, checks of the configuration. No numbers.
+import os
+import sys
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+LIBRARY = Path(workflow.basedir) / "workflow/lib"
+SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
+# Scripts find the library also in environments that do not have it installed.
+sys.path.insert(0, str(LIBRARY))
+os.environ["PYTHONPATH"] = str(LIBRARY)
+
+from patchwork import settings as configuration
+from patchwork import stimuli
+from patchwork.figures import registry
+from patchwork.provenance import code_digest
+
+
+def check_configuration() -> None:
+    """Stops before the first job at a configuration that cannot work, in one line."""
+    folder = Path(workflow.basedir) / "workflow/schemas"
+    schemas = {
+        path.name: yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")
+    }
+    try:
+        configuration.check(config, schemas, "config.schema.yaml")
+        for name in config["run"]:
+            if name not in config["studies"]:
+                raise ValueError(
+                    f"config/config.yaml: run has {name!r}; allowed is {', '.join(config['studies'])}"
+                )
+            configuration.check_study(name, config["studies"][name])
+            check_stimuli(name, config["studies"][name].get("stimuli"))
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def check_stimuli(study: str, block: dict | None) -> None:
+    """Asks the generator itself whether each dataset can be drawn."""
+    for dataset in block["datasets"] if block else ():
+        for split in block["splits"]:
+            drawn = configuration.stimulus_settings(block, dataset, split)
+            try:
+                stimuli.LABELS[block["kind"]](drawn)
+            except ValueError as error:
+                raise ValueError(
+                    f"config/studies/{study}.yaml: stimuli.datasets.{dataset}: {error}"
+                ) from None
+
+
+def code_of(script: str) -> str:
+    """Digest of a script and of the library's modules that it imports."""
+    return code_digest(SCRIPTS / script)
+
+
+def runs_of(study: str, block: str = "runs") -> list[dict]:
+    """Every run of a study; a block may name the datasets, backbones and protocols it wants."""
+    runs = configuration.cross(config["studies"][study]["runs"], config["seeds"])
+    wanted = config["studies"][study][block] if block != "runs" else {}
+    return [
+        run
+        for run in runs
+        if all(
+            run[key] in wanted.get(f"{key}s", [run[key]])
+            for key in ("dataset", "backbone", "protocol")
+        )
+    ]
+
+
+def of_runs(file: str, block: str = "runs"):
+    """Input function: one file of every run of the study."""
+
+    def files(wildcards) -> list[str]:
+        return [
+            f"{RUN_FOLDER.format(study=wildcards.study, **run)}/{file}"
+            for run in runs_of(wildcards.study, block)
+        ]
+
+    return files
+
+
+def runs_in(block: str = "runs"):
+    """Params function: the runs whose files `of_runs` lists, in the same order."""
+
+    def runs(wildcards) -> list[dict]:
+        return runs_of(wildcards.study, block)
+
+    return runs
+
+
+def drawn_images(wildcards) -> dict:
+    """Params function: what one split of one dataset is drawn from, and nothing else."""
+    block = config["studies"][wildcards.study]["stimuli"]
+    return {
+        "kind": block["kind"],
+        "seed": block["seed"],
+        "settings": configuration.stimulus_settings(
+            block, wildcards.dataset, wildcards.split
+        ),
+        **block["splits"][wildcards.split],
+    }
+
+
+def training_of(wildcards) -> dict:
+    """Params function: how a run trains: the study's numbers, then the protocol's own."""
+    study = config["studies"][wildcards.study]
+    own = study["protocols"][wildcards.protocol].get("training", {})
+    return {**study["training"], **own}
+
+
+RUN_FOLDER = "results/{study}/{dataset}/{backbone}/{protocol}/seed{seed}"
+
+
+def backbone_of(wildcards) -> str:
+    """The backbone of a run; weights that were not made here are the same for every seed."""
+    source = config["studies"][wildcards.study]["backbones"][wildcards.backbone]["source"]
+    seed = wildcards.seed if source in ("reared", "random") else config["seeds"][0]
+    return f"results/{wildcards.study}/backbones/{wildcards.backbone}/seed{seed}.safetensors"
+
+
+def datasets_of_runs(wildcards) -> list[str]:
+    """Test images of every dataset of the study that has runs."""
+    names = dict.fromkeys(run["dataset"] for run in runs_of(wildcards.study))
+    return [f"results/{wildcards.study}/{name}/data/test.h5" for name in names]
+
+
+def sample_files(wildcards) -> list[str]:
+    """Test images of the datasets that are shown."""
+    names = config["studies"][wildcards.study]["samples"]["datasets"]
+    return [f"results/{wildcards.study}/{name}/data/test.h5" for name in names]
+
+
+def figure_tables(wildcards) -> dict[str, str]:
+    """The tables of a figure by role."""
+    block = config["studies"][wildcards.study]["figures"][wildcards.figure]
+    return {
+        role: f"results/{wildcards.study}/tables/{table}.csv"
+        for role, table in block["tables"].items()
+    }
+
+
+def findings_of_all_studies() -> list[str]:
+    """Everything that claims are decided from."""
+    files = []
+    for name in config["run"]:
+        study = config["studies"][name]
+        if "runs" in study:
+            files += [f"results/{name}/findings/{kind}.csv" for kind in FINDINGS_OF_RUNS]
+        if "interventions" in study:
+            files.append(f"results/{name}/findings/heads.csv")
+        for dataset in study.get("networks", {}).get("datasets", {}):
+            files.append(f"results/{name}/{dataset}/findings.csv")
+    return files
+
+
+FINDINGS_OF_RUNS = ("metrics", "orientation", "colour", "transitions")
+
+
+def studies_of_findings() -> list[str]:
+    """The study of each file of `findings_of_all_studies`, in the same order."""
+    return [Path(file).parts[1] for file in findings_of_all_studies()]
+
+
+def figures_of_all_studies() -> list[str]:
+    """Every figure of the studies that run."""
+    figures = ["results/claims/claims_table.svg"]
+    for name in config["run"]:
+        study = config["studies"][name]
+        names = [*study.get("figures", {})]
+        names += ["samples"] if "samples" in study else []
+        names += registry.NETWORK_FIGURES if "networks" in study else []
+        names += registry.HEAD_FIGURES if "interventions" in study else []
+        figures += [f"results/{name}/figures/{figure}.svg" for figure in names]
+    return figures
+
+
+wildcard_constraints:
+    study="[a-z][a-z0-9_]*",
+    dataset="[a-z][a-z0-9_]*",
+    backbone="[a-z][a-z0-9_]*",
+    protocol="[a-z][a-z0-9_]*",
+    split="train|validation|test",
+    seed=r"\d+",
+
+
+check_configuration()

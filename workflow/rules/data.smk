@@ -1,0 +1,48 @@
+# Synthetic images: shards side by side, then one file per dataset and split.
+
+
+scattergather:
+    shards=2,
+
+
+rule synthesise_shard:
+    output:
+        shard=temp("<results>/{study}/{dataset}/data/{split}_{scatteritem}.h5"),
+    log:
+        "<logs>/{study}/{dataset}/synthesise_shard_{split}_{scatteritem}.log",
+    benchmark:
+        "<benchmarks>/{study}/{dataset}/synthesise_shard_{split}_{scatteritem}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        images=drawn_images,
+        code=code_of("synthesise_shard.py"),
+    script:
+        "../scripts/synthesise_shard.py"
+
+
+rule synthesise_dataset:
+    input:
+        shards=gather.shards(
+            "<results>/{{study}}/{{dataset}}/data/{{split}}_{scatteritem}.h5"
+        ),
+    output:
+        dataset="<results>/{study}/{dataset}/data/{split}.h5",
+    log:
+        "<logs>/{study}/{dataset}/synthesise_dataset_{split}.log",
+    benchmark:
+        "<benchmarks>/{study}/{dataset}/synthesise_dataset_{split}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        code=code_of("synthesise_dataset.py"),
+    script:
+        "../scripts/synthesise_dataset.py"

@@ -1,0 +1,54 @@
+# Fine-tuning of a backbone on one dataset under one protocol, and its predictions.
+
+
+rule fine_tune:
+    input:
+        train="<results>/{study}/{dataset}/data/train.h5",
+        validation="<results>/{study}/{dataset}/data/validation.h5",
+        backbone=backbone_of,
+    output:
+        model="<results>/<run>/model.safetensors",
+        steps="<results>/<run>/training_log.parquet",
+        epochs="<results>/<run>/validation.csv",
+    log:
+        "<logs>/<run>/fine_tune.log",
+    benchmark:
+        "<benchmarks>/<run>/fine_tune.tsv"
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=720,
+    params:
+        protocol=lookup("studies/{study}/protocols/{protocol}", within=config),
+        training=training_of,
+        checkpoints="<checkpoints>/<run>",
+        code=code_of("fine_tune.py"),
+    script:
+        "../scripts/fine_tune.py"
+
+
+rule evaluate:
+    input:
+        test="<results>/{study}/{dataset}/data/test.h5",
+        backbone=backbone_of,
+        model=rules.fine_tune.output.model,
+    output:
+        predictions="<results>/<run>/predictions.parquet",
+    log:
+        "<logs>/<run>/evaluate.log",
+    benchmark:
+        "<benchmarks>/<run>/evaluate.tsv"
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=code_of("evaluate.py"),
+    script:
+        "../scripts/evaluate.py"

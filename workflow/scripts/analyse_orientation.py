@@ -1,0 +1,58 @@
+"""Angle error along the angle for every condition of a study, beside the ideal observer's."""
+
+from patchwork import store, tables
+from patchwork.analysis import errors
+from patchwork.analysis.observer import LineGeometry
+from patchwork.joblog import job_log
+from patchwork.statistics import Resampling
+
+
+def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, protocols: dict) -> None:
+    frame = tables.gather(inputs["predictions"], runs)
+    attributes, geometries = described(inputs["tests"])
+    angles = [errors.Angle(name, attributes[name].maximum) for name in block["angles"]]
+    resampling = Resampling(block["n_resamples"], seed=block["seed"])
+    found = errors.orientation_tables(frame, angles, block["n_bins"], block["pooled"], resampling)
+    encodings = errors.encodings_of(protocols, angles)
+    curves, contrasts = errors.observer_tables(geometries, encodings, block["n_bins"])
+    seen = set(zip(frame["dataset"], frame["protocol"], strict=True))
+    curves, contrasts = (errors.only(table, seen) for table in (curves, contrasts))
+    curves = curves.assign(backbone="none", n=0, seeds=0)
+    for value, table in (("error_deg", found.curves), ("signed_error_deg", found.bias)):
+        ideal = curves.assign(ci_low=curves[value], ci_high=curves[value])
+        both = tables.join([table, ideal[list(table.columns)]])
+        both.to_csv(outputs["curves" if value == "error_deg" else "bias"], index=False)
+    found.harmonics.to_csv(outputs["harmonics"], index=False)
+    found.contrasts.to_csv(outputs["contrasts"], index=False)
+    exact = contrasts.assign(
+        backbone="ideal_observer", n=0, seeds=0,
+        ci_low=contrasts["estimate"], ci_high=contrasts["estimate"],
+    )  # fmt: skip
+    findings = tables.join([found.contrasts, exact])[list(tables.FINDINGS)]
+    findings.to_csv(outputs["findings"], index=False)
+
+
+def described(tests: list[str]) -> tuple[dict, dict]:
+    """Label attributes, and the geometry of each dataset's lines."""
+    attributes, geometries = {}, {}
+    for path in tests:
+        with store.Reader(path) as reader:
+            attributes |= reader.label_attributes
+            drawn = reader.attributes["settings"]
+        length, width = (
+            (drawn[key]["min"], drawn[key]["max"]) for key in ("length_px", "width_px")
+        )
+        name = path.split("/")[-3]
+        geometries[name] = LineGeometry(drawn["image_px"], length, width, drawn["margin"])
+    return attributes, geometries
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            inputs=dict(snakemake.input.items()),
+            outputs=dict(snakemake.output.items()),
+            runs=snakemake.params.runs,
+            block=snakemake.params.settings,
+            protocols=snakemake.params.protocols,
+        )

@@ -1,0 +1,21 @@
+"""Decide every claim from the findings of all studies."""
+
+import pandas as pd
+from patchwork import claims, tables
+from patchwork.joblog import job_log
+
+
+def main(*, findings: list[str], studies: list[str], stated: dict, path: str) -> None:
+    parts = [pd.read_csv(file).assign(study=s) for file, s in zip(findings, studies, strict=True)]
+    table = tables.join(parts)[list(claims.FINDINGS)]
+    claims.decide(stated, table).to_csv(path, index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            findings=list(snakemake.input.findings),
+            studies=snakemake.params.studies,
+            stated=snakemake.params.claims,
+            path=snakemake.output.claims,
+        )

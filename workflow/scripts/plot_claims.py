@@ -1,0 +1,22 @@
+"""Show the table of claims as a page and as a figure."""
+
+from pathlib import Path
+
+import pandas as pd
+from patchwork.figures import claims, theme
+from patchwork.joblog import job_log
+
+
+def main(*, table: str, page: str, stem: str) -> None:
+    frame = pd.read_csv(table)
+    Path(page).write_text(claims.claims_html(frame), encoding="utf-8")
+    theme.save(claims.claims_table(frame), stem)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            table=snakemake.input.claims,
+            page=snakemake.output.page,
+            stem=snakemake.output.png.removesuffix(".png"),
+        )

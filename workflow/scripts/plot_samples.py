@@ -1,0 +1,30 @@
+"""Show the first test images of some datasets with their labels."""
+
+from pathlib import Path
+
+import pandas as pd
+from patchwork import store
+from patchwork.figures import lines, theme
+from patchwork.joblog import job_log
+
+
+def main(*, tests: list[str], samples: dict, stem: str) -> None:
+    images, labels, shown = {}, {}, []
+    for path, name in zip(tests, samples["datasets"], strict=True):
+        with store.Reader(path) as reader:
+            batch = reader.read(range(samples["n_images"]))
+        images[name] = batch.images
+        table = pd.DataFrame(batch.labels).assign(dataset=name, index=range(len(batch)))
+        labels[name] = [f"{angle:.0f} deg" for angle in table["angle_deg"]]
+        shown.append(table)
+    theme.save(lines.samples(images, labels), stem)
+    pd.concat(shown).to_csv(Path(f"{stem}.csv"), index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            tests=list(snakemake.input.tests),
+            samples=snakemake.params.samples,
+            stem=snakemake.output.png.removesuffix(".png"),
+        )

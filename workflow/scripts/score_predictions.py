@@ -1,0 +1,33 @@
+"""Score the predictions of every run of a study, beside a constant predictor."""
+
+from patchwork import store, tables
+from patchwork.analysis import errors
+from patchwork.joblog import job_log
+from patchwork.statistics import Resampling
+
+
+def main(*, predictions: list[str], runs: list[dict], tests: list[str], outputs: dict, block: dict):
+    frame = tables.gather(predictions, runs)
+    attributes: dict = {}
+    for path in tests:
+        with store.Reader(path) as reader:
+            attributes |= reader.label_attributes
+    resampling = Resampling(block["n_resamples"], seed=block["seed"])
+    metrics = errors.metric_tables(frame, attributes, resampling)
+    metrics.to_csv(outputs["metrics"], index=False)
+    angles = [errors.Angle(name, attributes[name].maximum) for name in block["angles"]]
+    histograms = errors.histograms(frame, angles, block["error_bin_width_deg"])
+    histograms.to_csv(outputs["histograms"], index=False)
+    found = metrics.assign(quantity=metrics["target"] + "_" + metrics["metric"])
+    found[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            predictions=list(snakemake.input.predictions),
+            runs=snakemake.params.runs,
+            tests=list(snakemake.input.tests),
+            outputs=dict(snakemake.output.items()),
+            block=snakemake.params.settings,
+        )

@@ -1,0 +1,46 @@
+"""Draw one shard of a dataset; every image depends on its own number alone."""
+
+from collections.abc import Iterator
+
+from patchwork import stimuli, store
+from patchwork.joblog import Progress, job_log
+
+
+def main(*, images: dict, part: tuple[int, int], shard: str, code: str) -> None:
+    """Part (i, k) is the i-th of k shards, counted from 1."""
+    start, stop = ((edge * images["n"]) // part[1] for edge in (part[0] - 1, part[0]))
+    if stop == start:
+        raise ValueError(f"shards is {part[1]}; allowed is at most n = {images['n']}")
+    kind, settings, seed = (images[key] for key in ("kind", "settings", "seed"))
+    indices = range(images["first_index"] + start, images["first_index"] + stop)
+    store.write(
+        shard,
+        counted(stimuli.stream(kind, settings, seed=seed, indices=indices), len(indices)),
+        n=len(indices),
+        attributes={
+            "seed": seed,
+            "settings": {"kind": kind, **settings},
+            "first_index": indices.start,
+            "code": code,
+        },
+        label_attributes=stimuli.LABELS[kind](settings),
+    )
+
+
+def counted(batches: Iterator[stimuli.Batch], n: int) -> Iterator[stimuli.Batch]:
+    """The batches, with a line of progress now and then."""
+    progress, done = Progress("images", n), 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        progress.step(done)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            images=snakemake.params.images,
+            part=tuple(map(int, snakemake.wildcards.scatteritem.split("-of-"))),
+            shard=snakemake.output.shard,
+            code=snakemake.params.code,
+        )
