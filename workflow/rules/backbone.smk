@@ -9,10 +9,10 @@ rule prepare_backbone:
         "<logs>/{study}/backbones/{backbone}/prepare_backbone_seed{seed}.log",
     benchmark:
         "<benchmarks>/{study}/backbones/{backbone}/prepare_backbone_seed{seed}.tsv"
-    conda:
-        "../../envs/training.yaml"
     # Preparing a backbone is on the path of everything else, so it starts first.
     priority: 10
+    conda:
+        "../../envs/training.yaml"
     threads: 1
     resources:
         gpu=1,

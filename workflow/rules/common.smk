@@ -114,7 +114,9 @@ RUN_FOLDER = "results/{study}/{dataset}/{backbone}/{protocol}/seed{seed}"
 
 def backbone_of(wildcards) -> str:
     """The backbone of a run; weights that were not made here are the same for every seed."""
-    source = config["studies"][wildcards.study]["backbones"][wildcards.backbone]["source"]
+    source = config["studies"][wildcards.study]["backbones"][wildcards.backbone][
+        "source"
+    ]
     seed = wildcards.seed if source in ("reared", "random") else config["seeds"][0]
     return f"results/{wildcards.study}/backbones/{wildcards.backbone}/seed{seed}.safetensors"
 
@@ -140,13 +142,23 @@ def figure_tables(wildcards) -> dict[str, str]:
     }
 
 
+def drawn_figures() -> str:
+    """Pattern of the names of all figures that a configuration describes."""
+    names = {
+        name for study in config["studies"].values() for name in study.get("figures", {})
+    }
+    return "|".join(sorted(names)) or "-"
+
+
 def findings_of_all_studies() -> list[str]:
     """Everything that claims are decided from."""
     files = []
     for name in config["run"]:
         study = config["studies"][name]
         if "runs" in study:
-            files += [f"results/{name}/findings/{kind}.csv" for kind in FINDINGS_OF_RUNS]
+            files += [
+                f"results/{name}/findings/{kind}.csv" for kind in FINDINGS_OF_RUNS
+            ]
         if "interventions" in study:
             files.append(f"results/{name}/findings/heads.csv")
         for dataset in study.get("networks", {}).get("datasets", {}):

@@ -47,6 +47,8 @@ rule plot_figure:
         "<logs>/{study}/figures/{figure}.log",
     benchmark:
         "<benchmarks>/{study}/figures/{figure}.tsv"
+    wildcard_constraints:
+        figure=drawn_figures(),
     conda:
         "../../envs/analysis.yaml"
     threads: 1

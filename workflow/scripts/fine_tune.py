@@ -9,7 +9,14 @@ from patchwork.joblog import job_log
 
 
 def main(
-    *, inputs: dict, outputs: dict, protocol: dict, settings: dict, seed: int, folder: str, device: str
+    *,
+    inputs: dict,
+    outputs: dict,
+    protocol: dict,
+    settings: dict,
+    seed: int,
+    folder: str,
+    device: str,
 ) -> None:
     data, validation = sources.Stored(inputs["train"]), sources.Stored(inputs["validation"])
     backbone = backbones.load(inputs["backbone"])

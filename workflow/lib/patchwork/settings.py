@@ -8,9 +8,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry, Resource
 
 
-def check(
-    document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]], root: str
-) -> None:
+def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]], root: str) -> None:
     """Stop at the first thing that a schema does not allow.
 
     Args:
@@ -124,8 +122,7 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
             for one in row[plural]:
                 if one not in defined:
                     raise ValueError(
-                        f"{where}: runs[{i}].{plural} has {one!r}; "
-                        f"allowed is {', '.join(defined)}"
+                        f"{where}: runs[{i}].{plural} has {one!r}; allowed is {', '.join(defined)}"
                     )
     image_px = study.get("stimuli", {}).get("common", {}).get("image_px")
     for key, backbone in study.get("backbones", {}).items():

@@ -1,4 +1,4 @@
-"""From predictions of many runs to tables of errors: metrics, histograms, curves along the angle."""
+"""Tables of errors from predictions of many runs: metrics, histograms, curves along the angle."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

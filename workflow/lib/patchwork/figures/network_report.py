@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 from matplotlib.figure import Figure
+
 from patchwork.figures import networks
 from patchwork.figures.panels import span, words
 

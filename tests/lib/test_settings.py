@@ -1,0 +1,167 @@
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from patchwork import backbones, models, settings, stimuli, tasks, training
+from patchwork.figures import registry
+from patchwork.stimuli import lines, objects, palettes
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMAS = {
+    path.name: yaml.safe_load(path.read_text())
+    for path in (ROOT / "workflow/schemas").glob("*.yaml")
+}
+STUDY = SCHEMAS["study.schema.yaml"]["$defs"]
+
+
+def configuration() -> dict:
+    whole = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    whole |= yaml.safe_load((ROOT / "config/claims.yaml").read_text())
+    whole["studies"] = {}
+    for path in (ROOT / "config/studies").glob("*.yaml"):
+        whole["studies"] |= yaml.safe_load(path.read_text())["studies"]
+    return whole
+
+
+def complaint(change) -> str:
+    whole = configuration()
+    change(whole)
+    with pytest.raises(ValueError, match=r".+") as caught:
+        settings.check(whole, SCHEMAS, "config.schema.yaml")
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_every_schema_is_valid_and_the_configuration_passes():
+    for schema in SCHEMAS.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    settings.check(configuration(), SCHEMAS, "config.schema.yaml")
+
+
+def closed(node):
+    """Every object of a schema that lists properties."""
+    if isinstance(node, dict):
+        if node.get("type") == "object" and "properties" in node:
+            yield node
+        for value in node.values():
+            yield from closed(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from closed(value)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_no_object_takes_unknown_keys(name):
+    for node in closed(SCHEMAS[name]):
+        assert node["additionalProperties"] is False, node
+
+
+def test_an_unknown_key_is_named_with_its_file():
+    text = complaint(lambda c: c["studies"]["lines"]["training"].update(epoch=3))
+    assert text.startswith("config/studies/lines.yaml: training has the unknown key 'epoch'")
+    assert "epochs" in text
+
+
+def test_a_wrong_type_is_named_with_what_is_allowed():
+    text = complaint(lambda c: c["studies"]["lines"]["training"].update(epochs="many"))
+    assert text == (
+        "config/studies/lines.yaml: training.epochs is 'many'; allowed is integer: "
+        "Passes over the training images, 1 or more"
+    )
+
+
+def test_no_samples_are_refused():
+    text = complaint(lambda c: c["studies"]["lines"]["stimuli"]["splits"]["train"].update(n=0))
+    assert "stimuli.splits.train.n is 0; allowed is at least 8" in text
+
+
+def test_a_missing_key_is_named():
+    text = complaint(lambda c: c["studies"]["lines"]["stimuli"].pop("seed"))
+    assert "config/studies/lines.yaml: stimuli lacks 'seed'" in text
+
+
+def test_a_source_needs_its_own_keys():
+    def hub(c):
+        c["studies"]["lines"]["backbones"]["random"]["source"] = "hub"
+
+    assert "lacks 'repository'" in complaint(hub)
+
+
+def test_names_that_are_not_defined_are_refused():
+    study = configuration()["studies"]["lines"]
+    study["runs"][0]["protocols"].append("imagined")
+    with pytest.raises(ValueError, match=r"runs\[0\].protocols has .imagined.; allowed"):
+        settings.check_study("lines", study)
+
+
+def test_patches_must_fill_the_image():
+    study = configuration()["studies"]["lines"]
+    study["stimuli"]["common"]["image_px"] = 60
+    with pytest.raises(ValueError, match="image_px is 60; allowed is a multiple of 8"):
+        settings.check_study("lines", study)
+
+
+def test_splits_are_disjoint():
+    for name, study in configuration()["studies"].items():
+        if "stimuli" in study:
+            ranges = sorted(
+                (s["first_index"], s["first_index"] + s["n"])
+                for s in study["stimuli"]["splits"].values()
+            )
+            ends = [stop for _, stop in ranges]
+            starts = [start for start, _ in ranges]
+            assert all(e <= s for e, s in zip(ends, starts[1:], strict=False)), name
+
+
+def test_runs_are_crossed_once():
+    row = {"datasets": ["a", "b"], "backbones": ["c"], "protocols": ["d"]}
+    runs = settings.cross([row, row], [0, 1])
+    assert len(runs) == 4
+    assert runs[0] == {"dataset": "a", "backbone": "c", "protocol": "d", "seed": 0}
+
+
+def test_a_split_may_differ_from_its_dataset():
+    block = configuration()["studies"]["lines"]["stimuli"]
+    assert settings.stimulus_settings(block, "hue", "train")["hues"] == "seen"
+    assert settings.stimulus_settings(block, "hue", "test")["hues"] == "all"
+    assert settings.stimulus_settings(block, "angle", "test")["image_px"] == 64
+
+
+def enum(*keys: str) -> set:
+    node = STUDY
+    for key in keys:
+        node = node[key]
+    return set(node["enum"])
+
+
+def test_enums_of_the_schema_are_the_registries_of_the_library():
+    generator = STUDY["generator"]["properties"]
+    target = STUDY["targets"]["additionalProperties"]["properties"]
+    rearing = STUDY["backbone"]["properties"]["rearing"]["properties"]["stimuli"]["properties"]
+    schedule = STUDY["training"]["properties"]["schedule"]["properties"]
+    pairs = [
+        (STUDY["stimuli"]["properties"]["kind"], stimuli.GENERATORS),
+        (generator["palette"], palettes.PALETTES),
+        (generator["margin"], lines.MARGINS),
+        (generator["hues"], lines.HUES),
+        (generator["rasteriser"], lines.RASTERISERS),
+        (rearing["orientation_statistics"], objects.ORIENTATION_STATISTICS),
+        (rearing["colour_statistics"], objects.COLOUR_STATISTICS),
+        (STUDY["backbone"]["properties"]["source"], backbones.SOURCES),
+        (STUDY["protocol"]["properties"]["readout"], models.READOUTS),
+        (STUDY["protocol"]["properties"]["adapter"]["properties"]["kind"], models.ADAPTERS),
+        (target["encoding"], tasks.ENCODINGS),
+        (target["activation"], tasks.ACTIVATIONS),
+        (target["loss"], tasks.LOSSES),
+        (schedule["kind"], training.SCHEDULES),
+    ]
+    for node, known in pairs:
+        assert set(node["enum"]) == set(known)
+
+
+def test_configured_figures_can_be_drawn():
+    for study in configuration()["studies"].values():
+        for figure in study.get("figures", {}).values():
+            assert figure["draw"] in registry.DRAWINGS
