@@ -10,7 +10,6 @@ pathvars:
     results="results",
     logs="results/logs",
     benchmarks="results/benchmarks",
-    checkpoints="results/checkpoints",
     run="{study}/{dataset}/{backbone}/{protocol}/seed{seed}",
 
 

@@ -21,7 +21,7 @@ rule prepare_backbone:
     params:
         backbone=lookup("studies/{study}/backbones/{backbone}", within=config),
         image_px=lookup("studies/{study}/stimuli/common/image_px", within=config),
-        checkpoints="<checkpoints>/{study}/backbones/{backbone}/seed{seed}",
+        checkpoints=checkpoints_of,
         code=code_of("prepare_backbone.py"),
     script:
         "../scripts/prepare_backbone.py"

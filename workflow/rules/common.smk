@@ -121,6 +121,11 @@ def backbone_of(wildcards) -> str:
     return f"results/{wildcards.study}/backbones/{wildcards.backbone}/seed{seed}.safetensors"
 
 
+def checkpoints_of(wildcards) -> str:
+    """Params function: where a training keeps what it needs to go on after a kill."""
+    return "/".join(["results/checkpoints", *wildcards])
+
+
 def datasets_of_runs(wildcards) -> list[str]:
     """Test images of every dataset of the study that has runs."""
     names = dict.fromkeys(run["dataset"] for run in runs_of(wildcards.study))

@@ -24,7 +24,7 @@ rule fine_tune:
     params:
         protocol=lookup("studies/{study}/protocols/{protocol}", within=config),
         training=training_of,
-        checkpoints="<checkpoints>/<run>",
+        checkpoints=checkpoints_of,
         code=code_of("fine_tune.py"),
     script:
         "../scripts/fine_tune.py"

@@ -10,12 +10,10 @@ import timm
 import torch
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor
 
-from patchwork.provenance import as_metadata, check_sha256, file_sha256, from_metadata
+from patchwork.provenance import check_sha256, file_sha256, from_metadata
+from patchwork.tensors import read_tensors, write_tensors
 
 SOURCES = ("hub", "local", "random", "reared")
 WEIGHTS_FILE = "model.safetensors"
@@ -149,20 +147,6 @@ def _local(settings: Mapping) -> Path:
     return path
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
-
-    Raises:
-        ValueError: if it is not such a file.
-    """
-    try:
-        with safe_open(path, "pt") as handle:
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-            return tensors, handle.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
-
-
 def _fill(encoder: VisionTransformer, path: Path) -> None:
     """Load weights made for this architecture; positions are resampled to the image size."""
     tensors, _ = read_tensors(path)
@@ -180,15 +164,13 @@ def save(backbone: Backbone, path: str | Path) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    tensors = {k: v.detach().cpu().contiguous() for k, v in backbone.encoder.state_dict().items()}
     record = {
         "architecture": backbone.architecture,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
         "provenance": backbone.provenance,
     }
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata=as_metadata(record))
+    write_tensors(backbone.encoder.state_dict(), record, path)
 
 
 def load(path: str | Path) -> Backbone:

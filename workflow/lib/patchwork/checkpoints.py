@@ -1,17 +1,15 @@
 """Checkpoints of a training: one file, written whole or not at all, read without unpickling."""
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from patchwork.backbones import read_tensors
-from patchwork.provenance import as_metadata, from_metadata
+from patchwork.provenance import from_metadata
+from patchwork.tensors import read_tensors, write_tensors
 
 _NAME = "checkpoint.safetensors"
 
@@ -24,19 +22,7 @@ def write(folder: Path, tensors: dict[str, Tensor], record: dict[str, object]) -
         tensors: parameters, optimiser moments, logs.
         record: JSON-able state: step, schedule, early stopping.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{_NAME}.{os.getpid()}.partial"
-    try:
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-            partial,
-            metadata=as_metadata(record),
-        )
-        with open(partial, "rb+") as handle:
-            os.fsync(handle)
-        os.replace(partial, folder / _NAME)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_tensors(tensors, record, folder / _NAME)
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:

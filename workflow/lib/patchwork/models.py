@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from patchwork import backbones
-from patchwork.provenance import as_metadata, from_metadata
+from patchwork.provenance import from_metadata
 from patchwork.tasks import ACTIVATIONS, Target, read_target
+from patchwork.tensors import read_tensors, write_tensors
 
 READOUTS = ("cls", "cls_before_norm", "mean")
 ADAPTERS = ("none", "lora", "full")
@@ -183,13 +182,12 @@ def save(network: Network, record: Mapping[str, object], path: str | Path) -> No
     Raises:
         AssertionError: if the file does not give back every trainable parameter, bit for bit.
     """
-    tensors = {name: value.cpu().contiguous() for name, value in trainable(network).items()}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata=as_metadata(record))
-    with safe_open(path, "pt") as handle:
-        assert set(handle.keys()) == set(tensors), "saved parameters differ in name"
-        for name, value in tensors.items():
-            assert torch.equal(handle.get_tensor(name), value), f"{name} did not load back"
+    tensors = trainable(network)
+    write_tensors(tensors, record, path)
+    kept, _ = read_tensors(path)
+    assert set(kept) == set(tensors), "saved parameters differ in name"
+    for name, value in tensors.items():
+        assert torch.equal(kept[name], value.cpu()), f"{name} did not load back"
 
 
 def check_adapted(network: Network, kind: str) -> None:
@@ -222,7 +220,7 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
     Raises:
         ValueError: if the file is not such a model, or if it does not fit the backbone.
     """
-    tensors, metadata = backbones.read_tensors(path)
+    tensors, metadata = read_tensors(path)
     record: Any = from_metadata(metadata)
     if "settings" not in record:
         raise ValueError(f"{path}: holds no network record; expected one written by fine_tune")

@@ -1,4 +1,4 @@
-"""Digests of code, files and settings: what makes a result stale, and what a result was made from."""
+"""Digests of code, files and settings: what makes a result stale, what it was made from."""
 
 import ast
 import hashlib

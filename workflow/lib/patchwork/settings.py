@@ -42,9 +42,12 @@ def place(path: Iterable[str | int]) -> str:
 
 
 def _complaint(error: ValidationError) -> str:
-    rule, allowed, value = error.validator, error.validator_value, error.instance
+    rule: Any = error.validator
+    allowed: Any = error.validator_value
+    value: Any = error.instance
+    schema: Any = error.schema
     if rule == "additionalProperties" and isinstance(value, Mapping):
-        known = list(error.schema.get("properties", {}))
+        known = list(schema.get("properties", {}))
         odd = [key for key in value if key not in known]
         return f"has the unknown key {odd[0]!r}; allowed is {', '.join(known)}"
     if rule == "required":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ CONDITION = ("dataset", "backbone", "protocol")
 FINDINGS = ("quantity", *CONDITION, "estimate", "ci_low", "ci_high", "n", "seeds")
 
 
-def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Join the tables of runs, each row with the names of its run.
 
     Args:
@@ -37,7 +38,7 @@ def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, object]]) ->
 def conditions(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """Each dataset, backbone and protocol of a frame with its rows; empty columns are dropped."""
     for values, part in frame.groupby(list(CONDITION), sort=False):
-        names = dict(zip(CONDITION, values, strict=True))
+        names = {key: str(value) for key, value in zip(CONDITION, values, strict=True)}
         yield names, part.dropna(axis=1, how="all").reset_index(drop=True)
 
 

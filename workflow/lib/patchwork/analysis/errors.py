@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,8 @@ def scales(attributes: Mapping[str, LabelAttributes]) -> dict[str, TargetScale]:
 
 def predicted_labels(frame: pd.DataFrame) -> list[str]:
     """Labels that the runs of a frame predict."""
-    return [name.removeprefix(_PREDICTED) for name in frame if name.startswith(_PREDICTED)]
+    columns = map(str, frame.columns)
+    return [name.removeprefix(_PREDICTED) for name in columns if name.startswith(_PREDICTED)]
 
 
 def metric_tables(
@@ -168,13 +170,15 @@ def orientation_tables(
         pooled: datasets that are also taken together, as dataset ``all``.
         resampling: of the intervals.
     """
-    curves, bias, harmonics, contrasts = [], [], [], []
+    curves: list[pd.DataFrame] = []
+    bias: list[pd.DataFrame] = []
+    harmonics, contrasts = [], []
     for names, part in conditions(_with_pool(predictions, pooled)):
         angle = angle_of(part, angles)
         if angle is None:
             continue
         errors = angle_errors(part, angle)
-        options = {"period": angle.period, "resampling": resampling}
+        options: dict[str, Any] = {"period": angle.period, "resampling": resampling}
         for value, parts in (("error_deg", curves), ("signed_error_deg", bias)):
             curve = orientation.angle_curve(errors, value=value, n_bins=n_bins, **options)
             parts.append(labelled(curve.assign(condition="network"), names))
@@ -195,7 +199,7 @@ def _with_pool(predictions: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame
 
 
 def _contrasts(errors: pd.DataFrame, angle: Angle, resampling: Resampling) -> pd.DataFrame:
-    options = {"period": angle.period, "resampling": resampling}
+    options: dict[str, Any] = {"period": angle.period, "resampling": resampling}
     table = orientation.angle_contrasts(errors, **options)
     place = orientation.place_of_minimum(errors, **options)
     found = {"quantity": "place_of_minimum", "unit": "deg", **place.row()}

@@ -50,7 +50,7 @@ def _colour_dendrogram(
     tables: Tables, categories: Mapping[str, str]
 ) -> tuple[Figure, pd.DataFrame]:
     leaves = tables["errors"].drop_duplicates("colour").set_index("colour")
-    rgb = {name: tuple(row) for name, row in leaves[["red", "green", "blue"]].iterrows()}
+    rgb: Any = {str(name): tuple(row) for name, row in leaves[["red", "green", "blue"]].iterrows()}
     return colour.colour_dendrogram(tables["merges"], rgb, categories), tables["merges"]
 
 
