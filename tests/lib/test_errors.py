@@ -1,0 +1,121 @@
+import numpy as np
+import pandas as pd
+import pytest
+from patchwork import tables
+from patchwork.analysis import errors
+from patchwork.analysis.errors import Angle
+from patchwork.analysis.observer import LineGeometry
+from patchwork.statistics import Resampling
+from patchwork.stimuli import LabelAttributes
+
+RESAMPLING = Resampling(200)
+ANGLES = [Angle("angle_deg", 360), Angle("orientation_deg", 180)]
+ATTRIBUTES = {
+    "angle_deg": LabelAttributes("deg", 0, 360),
+    "orientation_deg": LabelAttributes("deg", 0, 180),
+    "length_px": LabelAttributes("px", 6, 27),
+}
+
+
+def run(dataset="angle", protocol="corrected", seed=0, n=720, error=None) -> pd.DataFrame:
+    """A run whose error at each angle is planted."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, len(dataset)]))
+    angle = rng.uniform(0, 360, n)
+    size = (error or (lambda a: np.full_like(a, 4.0)))(angle)
+    sign = rng.choice([-1, 1], n)
+    return pd.DataFrame(
+        {
+            "index": np.arange(n),
+            "angle_deg": angle,
+            "orientation_deg": angle % 180,
+            "length_px": rng.integers(6, 28, n),
+            "predicted_orientation_deg": (angle + sign * size) % 180,
+            "dataset": dataset,
+            "backbone": "reared",
+            "protocol": protocol,
+            "seed": seed,
+        }
+    )
+
+
+def directed(**options) -> pd.DataFrame:
+    """A run that predicts the direction, worse the farther from 180 deg."""
+    frame = run(protocol="described", **options).drop(columns="predicted_orientation_deg")
+    off = np.abs(frame["angle_deg"] - 180)
+    return frame.assign(predicted_angle_deg=(frame["angle_deg"] + off / 2) % 360)
+
+
+def test_gathered_rows_carry_their_run(tmp_path):
+    runs = [{"dataset": "d", "backbone": "b", "protocol": "p", "seed": s} for s in (3, 4)]
+    pd.DataFrame({"x": [1.0]}).to_csv(tmp_path / "0.csv", index=False)
+    pd.DataFrame({"x": [2.0]}).to_parquet(tmp_path / "1.parquet")
+    frame = tables.gather([tmp_path / "0.csv", tmp_path / "1.parquet"], runs)
+    assert frame[["x", "seed"]].to_numpy().tolist() == [[1, 3], [2, 4]]
+    (tmp_path / "2.parquet").write_bytes(b"no table")
+    with pytest.raises(ValueError, match=r"2.parquet: not a readable table"):
+        tables.gather([tmp_path / "2.parquet"], runs[:1])
+
+
+def test_metrics_score_only_what_was_predicted():
+    frame = pd.concat([run(seed=s) for s in range(3)])
+    table = errors.metric_tables(frame, ATTRIBUTES, RESAMPLING)
+    assert set(table["target"]) == {"orientation_deg"}
+    error = table.set_index("metric").loc["circular_error"]
+    assert error["estimate"] == pytest.approx(4)
+    assert error["unit"] == "deg"
+    assert error["constant"] == pytest.approx(45, abs=2)
+    assert error["seeds"] == 3
+
+
+def test_a_period_follows_the_range_of_the_label():
+    assert errors.scales(ATTRIBUTES)["orientation_deg"].period == 180
+    assert errors.scales(ATTRIBUTES)["length_px"].period is None
+
+
+def test_histograms_hold_every_error():
+    frame = pd.concat([run(seed=s) for s in range(2)])
+    table = errors.histograms(frame, ANGLES, 5.0)
+    assert (table["density"] * table["bin_width_deg"]).sum() == pytest.approx(1)
+    assert table.loc[table["density"] > 0, "error_deg"].tolist() == [2.5]
+
+
+def test_a_planted_minimum_is_found_where_it_was_planted():
+    frame = pd.concat(
+        [run(seed=s, error=lambda a: 6 - 2 * np.cos(2 * np.deg2rad(a - 30))) for s in range(3)]
+        + [directed(seed=s) for s in range(3)]
+    )
+    found = errors.orientation_tables(frame, ANGLES, 36, ["angle"], RESAMPLING)
+    place = found.contrasts.set_index(["dataset", "protocol", "quantity"])["estimate"]
+    assert place["angle", "corrected", "place_of_minimum"] == pytest.approx(30, abs=3)
+    assert place["angle", "described", "place_of_minimum"] == pytest.approx(180, abs=8)
+    assert place["all", "corrected", "place_of_minimum"] == pytest.approx(30, abs=3)
+    counts = found.curves.groupby(["dataset", "protocol"])["bin_deg"].nunique()
+    assert (counts == 36).all()
+    signed = found.bias.query("protocol == 'described' and dataset == 'angle'")
+    assert signed["signed_error_deg"].min() > -1
+
+
+def test_pooled_images_of_different_datasets_are_different_images():
+    frame = pd.concat([run("angle"), run("color")])
+    both = errors._with_pool(frame, ["angle", "color"]).query("dataset == 'all'")
+    assert both["index"].is_unique
+
+
+def test_the_observer_puts_the_minimum_where_the_label_says():
+    encodings = errors.encodings_of(
+        {
+            "described": {"targets": {"a": {"labels": ["angle_deg"], "origin": 0, "delta": 0.1}}},
+            "shifted": {"targets": {"a": {"labels": ["angle_deg"], "origin": 90, "delta": 0.1}}},
+            "corrected": {"targets": {"o": {"labels": ["orientation_deg"], "delta": 0.1}}},
+        },
+        ANGLES,
+    )
+    geometry = LineGeometry(64, (14, 14))
+    curves, contrasts = errors.observer_tables({"angle": geometry}, encodings, 36)
+    place = contrasts.query("quantity == 'place_of_minimum'").set_index("protocol")["estimate"]
+    # The valley is flat for 18 deg on either side of the middle of the label's range.
+    assert place["described"] == pytest.approx(180, abs=25)
+    assert place["shifted"] == pytest.approx(270, abs=25)
+    assert set(curves["protocol"]) == {"described", "shifted", "corrected"}
+    kept = errors.only(curves, {("angle", "shifted")})
+    assert set(kept["protocol"]) == {"shifted"}
