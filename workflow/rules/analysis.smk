@@ -14,7 +14,7 @@ rule score_predictions:
     benchmark:
         "<benchmarks>/{study}/score_predictions.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -42,7 +42,7 @@ rule analyse_orientation:
     benchmark:
         "<benchmarks>/{study}/analyse_orientation.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -71,7 +71,7 @@ rule analyse_colour:
     benchmark:
         "<benchmarks>/{study}/analyse_colour.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -99,7 +99,7 @@ rule detect_transitions:
     benchmark:
         "<benchmarks>/{study}/detect_transitions.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=4000,

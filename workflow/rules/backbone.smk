@@ -12,7 +12,7 @@ rule prepare_backbone:
     # Preparing a backbone is on the path of everything else, so it starts first.
     priority: 10
     conda:
-        "../../envs/training.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         gpu=1,

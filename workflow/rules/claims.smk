@@ -11,7 +11,7 @@ rule decide_claims:
     benchmark:
         "<benchmarks>/decide_claims.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -46,7 +46,7 @@ rule plot_claims:
     benchmark:
         "<benchmarks>/plot_claims.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=1000,

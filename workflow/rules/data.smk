@@ -13,7 +13,7 @@ rule synthesise_shard:
     benchmark:
         "<benchmarks>/{study}/{dataset}/synthesise_shard_{split}_{scatteritem}.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -37,7 +37,7 @@ rule synthesise_dataset:
     benchmark:
         "<benchmarks>/{study}/{dataset}/synthesise_dataset_{split}.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=1000,

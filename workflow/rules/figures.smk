@@ -18,7 +18,7 @@ rule plot_samples:
     benchmark:
         "<benchmarks>/{study}/figures/samples.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -50,7 +50,7 @@ rule plot_figure:
     wildcard_constraints:
         figure=drawn_figures(),
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -55,7 +55,7 @@ rule plot_networks:
     wildcard_constraints:
         figure="network|spectrum|motif_costs|attention_scores|attention_instability|associations|edge_sweep|factor_sweep",
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=2000,

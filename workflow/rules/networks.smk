@@ -16,7 +16,7 @@ rule describe_networks:
     benchmark:
         "<benchmarks>/{study}/{dataset}/describe_networks.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -37,7 +37,7 @@ rule score_released_attention:
     benchmark:
         "<benchmarks>/{study}/{dataset}/score_released_attention.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -60,7 +60,7 @@ rule train_graph_attention:
     benchmark:
         "<benchmarks>/{study}/{dataset}/train_graph_attention.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 2
     resources:
         mem_mb=4000,
@@ -90,7 +90,7 @@ rule associate_attention:
     benchmark:
         "<benchmarks>/{study}/{dataset}/associate_attention.tsv"
     conda:
-        "../../envs/analysis.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         mem_mb=2000,

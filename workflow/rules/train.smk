@@ -15,7 +15,7 @@ rule fine_tune:
     benchmark:
         "<benchmarks>/<run>/fine_tune.tsv"
     conda:
-        "../../envs/training.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         gpu=1,
@@ -42,7 +42,7 @@ rule evaluate:
     benchmark:
         "<benchmarks>/<run>/evaluate.tsv"
     conda:
-        "../../envs/training.yaml"
+        "../../envs/patchwork.yaml"
     threads: 1
     resources:
         gpu=1,

@@ -1,0 +1,72 @@
+# `make` runs the workflow, `make test` the tests; each builds .venv when it is missing or stale.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := all
+.PHONY: all report test lint unit bench paper clean help
+
+CORES ?= $(shell nproc)
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SNAKEMAKE := $(BIN)/snakemake
+RESULTS := results
+
+## all: run the default workflow, then show the claims and where report and figures lie
+all: $(READY)
+	@$(SNAKEMAKE) --cores $(CORES) --quiet host
+	@$(MAKE) --no-print-directory report
+	@$(BIN)/python -m patchwork.show $(RESULTS)
+
+## report: write results/report.html when a result is newer than it
+report: $(READY)
+	@if [ ! -e $(RESULTS)/report.html ] || [ -n "$$(find $(RESULTS) -newer $(RESULTS)/report.html \( -name '*.svg' -o -name 'claims.*' \) -print -quit)" ]; then \
+		$(SNAKEMAKE) --cores 1 --quiet all --report $(RESULTS)/report.html; \
+	else echo "report: up to date"; fi
+
+## test: lint, types, unit tests, dry runs, a tiny workflow from end to end, its report
+test: $(READY) lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+
+## lint: style of Python and Snakemake files, types of the library
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(SNAKEMAKE) --lint
+
+## bench: paired timings against naive code and peers (minutes; needs benchmarks/requirements.lock)
+bench: $(READY) .venv-bench/.ready
+	for line in \
+		"line_images.py" \
+		"hdf5_batches.py" \
+		"head_ablation.py --size small --images 4 --rounds 2" \
+		"head_ablation.py --size base --images 1 --rounds 2" \
+		"gpt2_patching.py --pairs 2 --tokens 16 --rounds 2" \
+		"gpt2_patching.py --pairs 2 --tokens 32 --only-attribution"; \
+	do echo "== $$line"; PYTHONPATH=benchmarks:workflow/lib OMP_NUM_THREADS=1 .venv-bench/bin/python benchmarks/$$line; done
+
+## paper: the published sizes; needs a GPU and, once, a network for the weights
+paper: $(READY)
+	$(SNAKEMAKE) --workflow-profile profiles/gpu --configfile config/scales/paper.yaml
+
+## clean: remove every result, but not the environment
+clean:
+	find $(RESULTS) -mindepth 1 ! -name README.md -delete
+
+## help: list the targets
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python is $$($(PYTHON) -V 2>&1); allowed is 3.11 or newer: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv-bench/.ready: benchmarks/requirements.lock
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	touch $@
