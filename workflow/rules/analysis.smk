@@ -107,7 +107,7 @@ rule detect_transitions:
     params:
         runs=runs_in(),
         settings=lookup("studies/{study}/analyses", within=config),
-        warmup=lookup("studies/{study}/training/schedule/warmup_steps", within=config),
+        options=course_of_training,
         code=code_of("detect_transitions.py"),
     script:
         "../scripts/detect_transitions.py"

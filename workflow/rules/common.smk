@@ -121,6 +121,21 @@ def backbone_of(wildcards) -> str:
     return f"results/{wildcards.study}/backbones/{wildcards.backbone}/seed{seed}.safetensors"
 
 
+def course_of_training(wildcards) -> dict:
+    """Params function: steps of warm-up, and the targets' weights of each protocol."""
+    study = config["studies"][wildcards.study]
+    weights = {
+        name: {
+            key: target.get("weight", 1.0) for key, target in block["targets"].items()
+        }
+        for name, block in study["protocols"].items()
+    }
+    return {
+        "warmup_steps": study["training"]["schedule"]["warmup_steps"],
+        "weights": weights,
+    }
+
+
 def checkpoints_of(wildcards) -> str:
     """Params function: where a training keeps what it needs to go on after a kill."""
     return "/".join(["results/checkpoints", *wildcards])
@@ -150,7 +165,9 @@ def figure_tables(wildcards) -> dict[str, str]:
 def drawn_figures() -> str:
     """Pattern of the names of all figures that a configuration describes."""
     names = {
-        name for study in config["studies"].values() for name in study.get("figures", {})
+        name
+        for study in config["studies"].values()
+        for name in study.get("figures", {})
     }
     return "|".join(sorted(names)) or "-"
 

@@ -175,7 +175,8 @@ def expected_circular_error(sd_deg: np.ndarray, period: float) -> np.ndarray:
     sd = np.asarray(sd_deg, dtype=np.float64)
     order = np.arange(1, 4001, 2)
     decay = np.exp(-0.5 * (2 * np.pi * order * sd[..., None] / period) ** 2)
-    return np.maximum(period / 4 - 2 * period / np.pi**2 * (decay / order**2).sum(-1), 0)
+    mean = np.maximum(period / 4 - 2 * period / np.pi**2 * (decay / order**2).sum(-1), 0)
+    return np.where(sd == 0, 0.0, mean)  # where the series ends too early to vanish
 
 
 def axial_observer(noise_sd_deg: float = 0.0) -> pd.DataFrame:

@@ -1,0 +1,53 @@
+"""Angle error of each colour for every condition of a study: energy, hue, clusters."""
+
+from pathlib import Path
+
+from patchwork import store, tables
+from patchwork.analysis import colour_tables, errors
+from patchwork.analysis.observer import LineGeometry
+from patchwork.joblog import job_log
+from patchwork.statistics import Resampling
+
+
+def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
+    frame = tables.gather(inputs["predictions"], runs)
+    attributes, sets, held_out = described(inputs["tests"], block["colour"])
+    angles = [errors.Angle(name, attributes[name].maximum) for name in block["angles"]]
+    resampling = Resampling(block["n_resamples"], seed=block["seed"])
+    found = colour_tables.colour_tables(frame, sets, angles, block["colour"], resampling)
+    for name in ("errors", "merges", "clusterings", "contrasts"):
+        getattr(found, name).to_csv(outputs[name], index=False)
+    hues = colour_tables.hue_findings(frame, held_out, angles, resampling)
+    findings = tables.join([found.findings, hues])[list(tables.FINDINGS)]
+    findings.to_csv(outputs["findings"], index=False)
+
+
+def described(tests: list[str], block: dict) -> tuple[dict, dict, dict]:
+    """Label attributes; sets of named colours; arcs of hue that training did not see."""
+    attributes: dict = {}
+    sets, held_out = {}, {}
+    for path in tests:
+        name = Path(path).parts[-3]
+        with store.Reader(path) as reader:
+            attributes |= reader.label_attributes
+            drawn = reader.attributes["settings"]
+        if name in block["hue_datasets"]:
+            held_out[name] = drawn["held_out_hues_deg"]
+        if name in block["datasets"]:
+            ranges = [(drawn[key]["min"], drawn[key]["max"]) for key in ("length_px", "width_px")]
+            sets[name] = colour_tables.ColourSet(
+                attributes["colour"].names,
+                LineGeometry(drawn["image_px"], *ranges, drawn["margin"]),
+                tuple(drawn["noise_levels"]),
+            )
+    return attributes, sets, held_out
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            inputs=dict(snakemake.input.items()),
+            outputs=dict(snakemake.output.items()),
+            runs=snakemake.params.runs,
+            block=snakemake.params.settings,
+        )

@@ -1,0 +1,48 @@
+"""Look for phase transitions in the loss of every run of a study."""
+
+import pandas as pd
+from patchwork import tables
+from patchwork.analysis import transitions
+from patchwork.joblog import Progress, job_log
+from patchwork.statistics import Resampling
+
+
+def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options: dict) -> None:
+    """`options`: warmup_steps of the schedule, and the weights of the targets by protocol."""
+    chosen = block["transitions"]
+    search = transitions.Search(
+        chosen["alpha"], chosen["n_surrogates"], block["seed"], options["warmup_steps"]
+    )
+    progress = Progress("runs", len(runs))
+    curves, found, counts = [], [], []
+    for i, (path, run) in enumerate(zip(inputs["steps"], runs, strict=True)):
+        log = transitions.with_total(pd.read_parquet(path), options["weights"][run["protocol"]])
+        detections, counted = transitions.of_run(log, ["loss", "absolute_error"], search)
+        for parts, table in ((curves, log), (found, detections), (counts, counted)):
+            parts.append(table.assign(**run))
+        progress.step(i + 1)
+    pd.concat(curves).drop(columns="absolute_error").to_csv(outputs["curves"], index=False)
+    pd.concat(found).to_csv(outputs["transitions"], index=False)
+    table = pd.concat(counts, ignore_index=True)
+    table.to_csv(outputs["counts"], index=False)
+    epochs = tables.gather(inputs["epochs"], runs)
+    epochs.to_csv(outputs["epochs"], index=False)
+    resampling = Resampling(block["n_resamples"], seed=block["seed"])
+    findings = transitions.findings(
+        table[table["target"] == transitions.TOTAL],
+        block["pooled"],
+        (chosen["first"], chosen["later"]),
+        resampling,
+    )
+    findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            inputs=dict(snakemake.input.items()),
+            outputs=dict(snakemake.output.items()),
+            runs=snakemake.params.runs,
+            block=snakemake.params.settings,
+            options=snakemake.params.options,
+        )
