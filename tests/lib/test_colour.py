@@ -55,8 +55,8 @@ def test_planted_means_lie_in_their_intervals():
 
 
 def test_errors_of_visibility_alone_leave_no_contrast_of_hue():
-    table = quantities(colour.associations(frame(BY_ENERGY, seeds=6, n=150), BASIC11, BY_ENERGY, GROUPS,
-                                           RESAMPLING))  # fmt: skip
+    data = frame(BY_ENERGY, seeds=6, n=150)
+    table = quantities(colour.associations(data, BASIC11, BY_ENERGY, GROUPS, RESAMPLING))
     raw = table.loc["bluish_minus_yellowish"]
     left = table.loc["bluish_minus_yellowish_adjusted"]
     assert raw["ci_low"] > 0
@@ -67,8 +67,8 @@ def test_errors_of_visibility_alone_leave_no_contrast_of_hue():
 
 def test_a_planted_mechanism_of_hue_survives_the_adjustment():
     mean = {name: e + (8 if name in GROUPS[0] else 0) for name, e in BY_ENERGY.items()}
-    table = quantities(colour.associations(frame(mean, seeds=6, n=150), BASIC11, BY_ENERGY, GROUPS,
-                                           RESAMPLING))  # fmt: skip
+    data = frame(mean, seeds=6, n=150)
+    table = quantities(colour.associations(data, BASIC11, BY_ENERGY, GROUPS, RESAMPLING))
     assert table.loc["bluish_minus_yellowish_adjusted", "ci_low"] > 0
 
 

@@ -56,7 +56,7 @@ def _lock_free(wanted: int, present: int, folder: Path, stack: ExitStack) -> lis
     folder.mkdir(exist_ok=True)
     held: list[int] = []
     for device in range(present):
-        handle = stack.enter_context(open(folder / f"gpu{device}.lock", "w"))
+        handle = stack.enter_context((folder / f"gpu{device}.lock").open("w"))
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
