@@ -1,0 +1,40 @@
+"""Train a small network and write its parameters: run as a process that tests can kill.
+
+Arguments: folder of checkpoints, output file, kind of schedule, seconds per step.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from patchwork import models, tensors, training
+from small_networks import TRAINING, Pictures, network
+
+
+class Slow(Pictures):
+    pause_s = 0.0
+
+    def batches(self, order, batch_size):
+        for batch in super().batches(order, batch_size):
+            time.sleep(self.pause_s)
+            yield batch
+
+
+def main(folder: str, output: str, schedule: str, pause_s: str) -> None:
+    torch.set_num_threads(1)
+    Slow.pause_s = float(pause_s)
+    settings = dict(
+        TRAINING,
+        schedule={"kind": schedule, "warmup_steps": 2, "patience": 0, "factor": 0.5},
+    )
+    one = network()
+    log = training.fit(one, Slow(96, 1), Pictures(32, 2), settings, seed=5, folder=Path(folder))
+    losses = {"losses": torch.from_numpy(log.steps["loss"].to_numpy().copy())}
+    tensors.write_tensors({**models.trainable(one), **losses}, {"best": log.best_epoch}, output)
+    print(json.dumps({"steps": len(log.steps)}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
