@@ -113,9 +113,8 @@ def test_the_observer_puts_the_minimum_where_the_label_says():
     geometry = LineGeometry(64, (14, 14))
     curves, contrasts = errors.observer_tables({"angle": geometry}, encodings, 36)
     place = contrasts.query("quantity == 'place_of_minimum'").set_index("protocol")["estimate"]
-    # The valley is flat for 18 deg on either side of the middle of the label's range.
-    assert place["described"] == pytest.approx(180, abs=25)
-    assert place["shifted"] == pytest.approx(270, abs=25)
+    assert place["described"] == pytest.approx(180, abs=4)
+    assert place["shifted"] == pytest.approx(270, abs=4)
     assert set(curves["protocol"]) == {"described", "shifted", "corrected"}
     kept = errors.only(curves, {("angle", "shifted")})
     assert set(kept["protocol"]) == {"shifted"}

@@ -17,7 +17,7 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, protocol
     curves, contrasts = errors.observer_tables(geometries, encodings, block["n_bins"])
     seen = set(zip(frame["dataset"], frame["protocol"], strict=True))
     curves, contrasts = (errors.only(table, seen) for table in (curves, contrasts))
-    curves = curves.assign(backbone="none", n=0, seeds=0)
+    curves = curves.assign(backbone="none", n=None, seeds=None)
     for value, table in (("error_deg", found.curves), ("signed_error_deg", found.bias)):
         ideal = curves.assign(ci_low=curves[value], ci_high=curves[value])
         both = tables.join([table, ideal[list(table.columns)]])

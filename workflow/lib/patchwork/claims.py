@@ -54,7 +54,9 @@ class Finding:
 
     def text(self, unit: str) -> str:
         """Estimate and interval as words."""
-        numbers = f"{self.estimate:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
+        # What rounding leaves of an exact zero is shown as zero.
+        ends = (0.0 if abs(x) < 1e-12 else x for x in (self.estimate, self.ci_low, self.ci_high))
+        numbers = "{:.3g} [{:.3g}, {:.3g}]".format(*ends)
         return f"{numbers} {unit}".strip()
 
 
@@ -110,6 +112,8 @@ def verdict(rule: Rule, found: Finding | None, control: Finding | None) -> tuple
     if found is None:
         return "undetermined", "not yet computed"
     estimate, claimed = found.text(rule.unit), _region_text(rule.claimed, rule.unit)
+    if math.isnan(found.estimate):
+        return "undetermined", "The quantity is not defined in these data, so there is no estimate."
     if not found.known:
         return "undetermined", "The estimate has no interval."
     if found.seeds < rule.seeds_min:

@@ -201,7 +201,9 @@ def _with_pool(predictions: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame
 def _contrasts(errors: pd.DataFrame, angle: Angle, resampling: Resampling) -> pd.DataFrame:
     options: dict[str, Any] = {"period": angle.period, "resampling": resampling}
     table = orientation.angle_contrasts(errors, **options)
-    place = orientation.place_of_minimum(errors, **options)
+    # The fundamental alone: the error of a directed label peaks sharply at its jump, and higher
+    # waves that fit the peak put troughs of their own elsewhere.
+    place = orientation.place_of_minimum(errors, orders=[int(360 / angle.period)], **options)
     found = {"quantity": "place_of_minimum", "unit": "deg", **place.row()}
     return pd.concat([table, pd.DataFrame([found])], ignore_index=True)
 
@@ -243,7 +245,10 @@ def _observer_contrasts(table: pd.DataFrame, period: float) -> pd.DataFrame:
         errors, period=period, resampling=Resampling(n_resamples=100)
     )
     place = orientation.place_of_minimum(
-        errors, period=period, resampling=Resampling(n_resamples=100)
+        errors,
+        period=period,
+        orders=[int(360 / period)],
+        resampling=Resampling(n_resamples=100),
     )
     rows = means[["quantity", "estimate"]].to_dict("records")
     return pd.DataFrame([*rows, {"quantity": "place_of_minimum", "estimate": place.estimate}])

@@ -50,6 +50,8 @@ def number(value: Any) -> str:
         amount = float(value)
     except (TypeError, ValueError):
         return str(value)
+    if abs(amount) < 1e-12:  # what rounding leaves of an exact zero
+        return "0"
     if amount.is_integer() and abs(amount) < 1e6:
         return f"{int(amount):,}".replace("-", _MINUS)
     return f"{amount:.3g}".replace("-", _MINUS)

@@ -35,7 +35,10 @@ def _loss_curves(tables: Tables) -> tuple[Figure, pd.DataFrame]:
 
 
 def _correlation_over_epochs(tables: Tables) -> tuple[Figure, pd.DataFrame]:
-    return training.correlation_over_epochs(tables["epochs"]), tables["epochs"]
+    # A target of several labels, such as x and y, is one line: their mean correlation.
+    keys = ["dataset", "backbone", "protocol", "seed", "epoch", "target"]
+    frame = tables["epochs"].groupby(keys, sort=False, as_index=False)["r"].mean()
+    return training.correlation_over_epochs(frame), frame
 
 
 def _error_histograms(tables: Tables) -> tuple[Figure, pd.DataFrame]:
@@ -77,7 +80,8 @@ def draw(
         name: a key of `DRAWINGS`.
         tables: frames by role, as the drawing function names them.
         select: column to the values that are drawn, applied to every table that has the column.
-        options: further arguments of the drawing function.
+        options: further arguments of the drawing function; ``names`` maps the targets that are
+            drawn to the names that they get.
 
     Returns:
         The figure and the rows that it shows.
@@ -88,7 +92,19 @@ def draw(
     if name not in DRAWINGS:
         raise ValueError(f"figure draw is {name!r}; allowed is {', '.join(DRAWINGS)}")
     chosen = {role: _selected(table, select) for role, table in tables.items()}
-    return DRAWINGS[name](chosen, **options)
+    plain = dict(options)
+    names = plain.pop("names", {})
+    if names:
+        chosen = {role: _renamed(table, names) for role, table in chosen.items()}
+    return DRAWINGS[name](chosen, **plain)
+
+
+def _renamed(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Targets under the names that a figure shows; those not named are left out."""
+    if "target" not in table:
+        return table
+    kept = table[table["target"].isin(names)]
+    return kept.assign(target=kept["target"].map(names)).reset_index(drop=True)
 
 
 def _selected(table: pd.DataFrame, select: Mapping[str, list]) -> pd.DataFrame:

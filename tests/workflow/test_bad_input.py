@@ -1,0 +1,99 @@
+"""Bad input: one clear line, an exit code that is not zero, nothing half-written, nothing lost."""
+
+import re
+
+import pytest
+import torch
+import yaml
+from conftest import TINY
+
+CASES = {
+    "unknown key": (
+        {"training": {"epoch": 3}},
+        "config/studies/lines.yaml: training has the unknown key 'epoch'; allowed is epochs",
+    ),
+    "wrong type": (
+        {"training": {"epochs": "many"}},
+        "config/studies/lines.yaml: training.epochs is 'many'; allowed is integer",
+    ),
+    "no samples": (
+        {"stimuli": {"splits": {"train": {"n": 0}}}},
+        "stimuli.splits.train.n is 0; allowed is at least 8",
+    ),
+    "line longer than the image": (
+        {"stimuli": {"common": {"length_px": {"min": 14, "max": 400}}}},
+        "length_px.max is 400; allowed is an integer, 1 to 31 for a 64 px image",
+    ),
+    "protocol that does not exist": (
+        {"runs": [{"datasets": ["angle"], "backbones": ["reared"], "protocols": ["dreamt"]}]},
+        "runs[0].protocols has 'dreamt'; allowed is described, released, corrected",
+    ),
+    "image that patches do not fill": (
+        {"stimuli": {"common": {"image_px": 60}}},
+        "stimuli.common.image_px is 60; allowed is a multiple of 8",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_configuration_stops_before_the_first_job(project, case):
+    change, words = CASES[case]
+    project.write("bad.yaml", yaml.safe_dump({"studies": {"lines": change}}))
+    run = project.snakemake("-n", "--configfile", "bad.yaml")
+    assert run.returncode != 0
+    lines = [line for line in run.stdout.splitlines() if words in line]
+    assert len(lines) == 1, run.stdout[-2000:]
+    assert "Traceback" not in run.stdout
+    assert "rule " not in run.stdout
+
+
+def test_a_study_that_does_not_exist_is_named(project):
+    project.write("bad.yaml", yaml.safe_dump({"run": ["lines", "dreams"]}))
+    run = project.snakemake("-n", "--configfile", "bad.yaml")
+    assert run.returncode != 0
+    assert "config/config.yaml: run has 'dreams'; allowed is lines, stability" in run.stdout
+
+
+def backbone(project, change: dict, *more: str):
+    """Ask for one random backbone with a changed configuration."""
+    project.write("bad.yaml", yaml.safe_dump({"studies": {"lines": {"backbones": change}}}))
+    path = "results/lines/backbones/random/seed0.safetensors"
+    run = project.snakemake("--cores", "1", *TINY, "bad.yaml", *more, "--", path)
+    return run, project.folder / path
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_named(project):
+    run, path = backbone(project, {}, "--set-resources", "prepare_backbone:gpu=1")
+    assert run.returncode != 0
+    assert "resources: gpu is 1; this machine shows 0" in run.stdout
+    assert not path.exists()
+
+
+def test_a_wrong_checksum_is_named_and_nothing_is_written(project):
+    file = project.folder / "weights.safetensors"
+    file.write_bytes(b"other weights")
+    local = {"source": "local", "path": str(file), "sha256": "0" * 64}
+    run, path = backbone(project, {"random": local})
+    assert run.returncode != 0
+    assert re.search(r"error: .*weights.safetensors: SHA-256 is [0-9a-f]{64}; the conf", run.stdout)
+    assert not path.exists()
+
+
+def test_a_foreign_dataset_is_named_and_earlier_results_stay(project):
+    folder = project.folder / "results/lines/angle/data"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "kept.txt"
+    kept.write_text("earlier")
+    for split in ("train", "validation"):
+        (folder / f"{split}.h5").write_bytes(b"no dataset at all")
+    run = project.snakemake(
+        "--cores", "1", *TINY, "--rerun-triggers", "mtime", "--",
+        "results/lines/angle/random/corrected/seed0/model.safetensors",
+    )  # fmt: skip
+    for split in ("train", "validation"):
+        (folder / f"{split}.h5").unlink()
+    assert run.returncode != 0
+    assert re.search(r"error: results/lines/angle/data/train.h5: ", run.stdout), run.stdout[-2000:]
+    assert not (folder.parent / "random/corrected/seed0/model.safetensors").exists()
+    assert kept.read_text() == "earlier"

@@ -1,0 +1,82 @@
+"""The tiny workflow's results, and its report as a reader sees it in a browser."""
+
+import os
+import shutil
+
+import pandas as pd
+import pytest
+from patchwork import claims
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+pytestmark = pytest.mark.xdist_group("tiny")
+
+
+def test_the_claims_table_has_every_claim_and_column(tiny):
+    table = pd.read_csv(tiny.folder / "results/claims.csv")
+    assert list(table.columns) == list(claims.COLUMNS)
+    assert {"A1", "A2", "A3", "A4", "A5", "A6", "A7", "E1", "E2", "E3"} <= set(table["claim"])
+    assert set(table["verdict"]) <= set(claims.VERDICTS)
+    assert table["reason"].str.len().gt(5).all()
+    last = table[table["claim"] == "A7"]
+    assert (last["reason"] == "not yet computed").all()
+
+
+def test_every_figure_has_picture_vector_and_numbers(tiny):
+    figures = sorted((tiny.folder / "results").glob("*/figures/*.svg"))
+    assert len(figures) >= 16
+    for path in figures:
+        assert path.with_suffix(".png").stat().st_size > 5000, path
+        assert len(pd.read_csv(path.with_suffix(".csv"))), path
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(tiny):
+    logs = list((tiny.folder / "results/logs").rglob("*.log"))
+    times = list((tiny.folder / "results/benchmarks").rglob("*.tsv"))
+    assert len(logs) == len(times) > 50
+    tuned = [log for log in logs if log.name == "fine_tune.log"]
+    assert all("training: " in log.read_text() for log in tuned)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    binary = next(filter(None, found), None)
+    if binary is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium on the path")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def test_a_reader_finds_each_figure_and_the_claims_table(tiny, browser):
+    browser.get(f"file://{tiny.folder}/results/report.html")
+    wait = WebDriverWait(browser, 30)
+    wait.until(lambda b: "Results" in b.find_element(By.TAG_NAME, "body").text)
+    listed = browser.execute_script("return JSON.stringify(results)")
+    expected = {
+        path.name for path in (tiny.folder / "results").glob("*/figures/*.svg")
+    } | {"claims_table.svg", "claims.html"}  # fmt: skip
+    assert {name for name in expected if name in listed} == expected
+    # Pictures lie in the page itself: nothing is fetched when it is opened elsewhere.
+    uris = browser.execute_script("return Object.values(results).map(r => r.data_uri.slice(0, 40))")
+    assert all(uri.startswith("data:") for uri in uris)
+    for study in ("lines", "stability", "claims"):
+        assert study in browser.find_element(By.TAG_NAME, "body").text
+
+
+def test_the_claims_page_shows_every_verdict(tiny, browser):
+    browser.get(f"file://{tiny.folder}/results/claims.html")
+    table = pd.read_csv(tiny.folder / "results/claims.csv")
+    rows = browser.find_elements(By.CSS_SELECTOR, "tbody tr")
+    assert len(rows) >= len(table)
+    text = browser.find_element(By.TAG_NAME, "table").text
+    for claim, verdict in zip(table["claim"], table["verdict"], strict=True):
+        assert claim in text
+        assert verdict in text
