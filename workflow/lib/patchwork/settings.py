@@ -1,11 +1,15 @@
 """Check a configuration against closed schemas and say in one line what is wrong and where."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry, Resource
+
+# A loss curve of fewer steps has no course to analyse.
+STEPS_MIN = 30
 
 
 def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]], root: str) -> None:
@@ -127,6 +131,8 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
                     raise ValueError(
                         f"{where}: runs[{i}].{plural} has {one!r}; allowed is {', '.join(defined)}"
                     )
+    if "runs" in study:
+        _check_steps(where, study)
     image_px = study.get("stimuli", {}).get("common", {}).get("image_px")
     for key, backbone in study.get("backbones", {}).items():
         patch = backbone["architecture"].get("options", {}).get("patch_size", 16)
@@ -134,6 +140,20 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{where}: stimuli.common.image_px is {image_px}; allowed is a multiple of "
                 f"{patch}, the patch_size of backbones.{key}"
+            )
+
+
+def _check_steps(where: str, study: Mapping[str, Any]) -> None:
+    """Enough steps for a course of the loss, under every protocol that runs."""
+    n = study["stimuli"]["splits"]["train"]["n"]
+    for name in dict.fromkeys(p for row in study["runs"] for p in row["protocols"]):
+        training = {**study["training"], **study["protocols"][name].get("training", {})}
+        steps = math.ceil(n / training["batch_size"]) * training["epochs"]
+        left = steps - training["schedule"]["warmup_steps"]
+        if left < STEPS_MIN:
+            raise ValueError(
+                f"{where}: training gives {left} steps after warm-up under protocol {name}; "
+                f"allowed is at least {STEPS_MIN}: raise epochs or n, or lower batch_size"
             )
 
 

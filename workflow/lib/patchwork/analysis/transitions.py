@@ -17,6 +17,7 @@ from scipy.ndimage import median_filter
 from scipy.optimize import nnls
 
 from patchwork import statistics
+from patchwork.settings import STEPS_MIN
 from patchwork.statistics import Resampling
 from patchwork.tables import CONDITION, conditions
 
@@ -76,12 +77,14 @@ def binned(step: np.ndarray, value: np.ndarray, rate: np.ndarray, warmup_steps: 
         warmup_steps: first steps that are left out.
 
     Raises:
-        ValueError: if fewer than 30 steps are left or a value is not above 0.
+        ValueError: if fewer than `STEPS_MIN` steps are left or a value is not above 0.
     """
     kept = step >= warmup_steps
     step, value, rate = step[kept], value[kept], rate[kept]
-    if len(step) < 30:
-        raise ValueError(f"curve has {len(step)} steps after warm-up; allowed is 30 or more")
+    if len(step) < STEPS_MIN:
+        raise ValueError(
+            f"curve has {len(step)} steps after warm-up; allowed is {STEPS_MIN} or more"
+        )
     if not (np.isfinite(value).all() and value.min() > 0):
         raise ValueError(f"curve has the value {value.min()}; allowed is above 0")
     parts = np.array_split(np.arange(len(step)), min(N_BINS, len(step) // 3))

@@ -37,7 +37,7 @@ def _loss_curves(tables: Tables) -> tuple[Figure, pd.DataFrame]:
 def _correlation_over_epochs(tables: Tables) -> tuple[Figure, pd.DataFrame]:
     # A target of several labels, such as x and y, is one line: their mean correlation.
     keys = ["dataset", "backbone", "protocol", "seed", "epoch", "target"]
-    frame = tables["epochs"].groupby(keys, sort=False, as_index=False)["r"].mean()
+    frame = tables["epochs"].groupby(keys, sort=False)[["r"]].mean().reset_index()
     return training.correlation_over_epochs(frame), frame
 
 

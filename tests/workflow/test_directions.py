@@ -1,0 +1,126 @@
+"""One direction: configuration, rules, scripts, library. Nothing points back."""
+
+import ast
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "workflow/lib/patchwork"
+MODULES = sorted(LIBRARY.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+STUDIES = [path.stem for path in (ROOT / "config/studies").glob("*.yaml")]
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, with its full name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def reached(path: Path) -> set[str]:
+    """Every module that a file imports, directly or through the library."""
+    seen, waiting, names = set(), [path], set()
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        for name in imported(one):
+            names.add(name)
+            base = LIBRARY.parent / name.replace(".", "/")
+            files = (base.with_suffix(".py"), base / "__init__.py")
+            waiting += [file for file in files if name.startswith("patchwork") and file.is_file()]
+    return names
+
+
+def top(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_the_library_knows_neither_workflow_nor_configuration_files(path):
+    assert not top(imported(path)) & {"snakemake", "yaml"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in MODULES if {"figures", "statistics"} & set(p.relative_to(LIBRARY).parts)],
+    ids=lambda p: str(p.relative_to(LIBRARY)),
+)
+def test_figures_and_statistics_never_reach_torch(path):
+    assert "torch" not in top(reached(path))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
+def test_scripts_read_call_and_write(path):
+    names = imported(path)
+    assert not {name for name in top(names) if name in {s.stem for s in SCRIPTS}}
+    assert "argparse" not in names
+    code = [
+        token.start[0]
+        for token in tokenize.generate_tokens(path.open().readline)
+        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE)
+    ]
+    assert len(set(code)) <= 75
+    text = path.read_text()
+    body, main = text.split('if __name__ == "__main__":')
+    assert "snakemake" not in re.sub(r'""".*?"""', "", body, flags=re.DOTALL)
+    assert "job_log(snakemake.log[0])" in main
+    assert "__future__" not in text
+
+
+def test_every_rule_has_its_script_and_every_script_its_rule():
+    text = "\n".join(path.read_text() for path in RULES)
+    rules = set(re.findall(r"^rule (\w+):", text, re.MULTILINE))
+    used = set(re.findall(r'"\.\./scripts/(\w+)\.py"', text))
+    assert rules == used == {path.stem for path in SCRIPTS}
+    for block in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
+        for word in ("log:", "benchmark:", "threads:", "resources:", "mem_mb", "runtime", "conda:"):
+            assert word in block, (block.split(":")[0], word)
+        assert "lambda" not in block
+        assert not re.search(r"^\s+run:", block, re.MULTILINE)
+
+
+def test_no_file_is_too_long():
+    for path in [*MODULES, *SCRIPTS, *(ROOT / "tests").rglob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 400, path
+    for path in RULES:
+        assert len(path.read_text().splitlines()) <= 150, path
+    snakefile = (ROOT / "Snakefile").read_text()
+    assert len(snakefile.splitlines()) <= 80
+    assert not re.search(r"^\s*(def|if) ", snakefile, re.MULTILINE)
+
+
+def test_no_code_asks_for_a_study_by_name():
+    for path in [*MODULES, *SCRIPTS, *RULES, ROOT / "Snakefile"]:
+        text = path.read_text()
+        assert not re.search(r"study\s*==", text), path
+        for study in STUDIES:
+            assert f'"{study}/' not in text, path
+            assert f"results/{study}" not in text, path
+
+
+def test_nothing_is_unpickled_or_evaluated():
+    for path in [*MODULES, *SCRIPTS]:
+        tree = ast.parse(path.read_text())
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not called & {"eval", "exec", "torch.load", "pickle.load", "yaml.load", "np.load"}
+        assert not top(imported(path)) & {"pickle", "dill", "joblib", "cloudpickle"}
+
+
+def test_configuration_says_nothing_about_machines():
+    for path in (ROOT / "config").rglob("*.yaml"):
+        keys = set(re.findall(r"(\w+):", path.read_text()))
+        assert not keys & {"threads", "cores", "mem_mb", "partition", "output"}, path
+        yaml.safe_load(path.read_text())

@@ -1,0 +1,105 @@
+# Input and params functions of rules: which files and which blocks a job needs.
+
+
+def of_runs(file: str, block: str = "runs"):
+    """Input function: one file of every run of the study."""
+
+    def files(wildcards) -> list[str]:
+        return [
+            f"{RUN_FOLDER.format(study=wildcards.study, **run)}/{file}"
+            for run in runs_of(wildcards.study, block)
+        ]
+
+    return files
+
+
+def runs_in(block: str = "runs"):
+    """Params function: the runs whose files `of_runs` lists, in the same order."""
+
+    def runs(wildcards) -> list[dict]:
+        return runs_of(wildcards.study, block)
+
+    return runs
+
+
+def drawn_images(wildcards) -> dict:
+    """Params function: what one split of one dataset is drawn from, and nothing else."""
+    block = config["studies"][wildcards.study]["stimuli"]
+    return {
+        "kind": block["kind"],
+        "seed": block["seed"],
+        "settings": configuration.stimulus_settings(
+            block, wildcards.dataset, wildcards.split
+        ),
+        **block["splits"][wildcards.split],
+    }
+
+
+def training_of(wildcards) -> dict:
+    """Params function: how a run trains: the study's numbers, then the protocol's own."""
+    study = config["studies"][wildcards.study]
+    own = study["protocols"][wildcards.protocol].get("training", {})
+    return {**study["training"], **own}
+
+
+RUN_FOLDER = "results/{study}/{dataset}/{backbone}/{protocol}/seed{seed}"
+
+
+def backbone_of(wildcards) -> str:
+    """The backbone of a run; weights that were not made here are the same for every seed."""
+    source = config["studies"][wildcards.study]["backbones"][wildcards.backbone][
+        "source"
+    ]
+    seed = wildcards.seed if source in ("reared", "random") else config["seeds"][0]
+    return f"results/{wildcards.study}/backbones/{wildcards.backbone}/seed{seed}.safetensors"
+
+
+def course_of_training(wildcards) -> dict:
+    """Params function: steps of warm-up, and the targets' weights of each protocol."""
+    study = config["studies"][wildcards.study]
+    weights = {
+        name: {
+            key: target.get("weight", 1.0) for key, target in block["targets"].items()
+        }
+        for name, block in study["protocols"].items()
+    }
+    return {
+        "warmup_steps": study["training"]["schedule"]["warmup_steps"],
+        "weights": weights,
+    }
+
+
+def checkpoints_of(wildcards) -> str:
+    """Params function: where a training keeps what it needs to go on after a kill."""
+    return str(Path("results/checkpoints", *wildcards))
+
+
+def datasets_of_runs(wildcards) -> list[str]:
+    """Test images of every dataset of the study that has runs."""
+    names = dict.fromkeys(run["dataset"] for run in runs_of(wildcards.study))
+    return [f"results/{wildcards.study}/{name}/data/test.h5" for name in names]
+
+
+def sample_files(wildcards) -> list[str]:
+    """Test images of the datasets that are shown."""
+    names = config["studies"][wildcards.study]["samples"]["datasets"]
+    return [f"results/{wildcards.study}/{name}/data/test.h5" for name in names]
+
+
+def figure_tables(wildcards) -> dict[str, str]:
+    """The tables of a figure by role."""
+    block = config["studies"][wildcards.study]["figures"][wildcards.figure]
+    return {
+        role: f"results/{wildcards.study}/tables/{table}.csv"
+        for role, table in block["tables"].items()
+    }
+
+
+def drawn_figures() -> str:
+    """Pattern of the names of all figures that a configuration describes."""
+    names = {
+        name
+        for study in config["studies"].values()
+        for name in study.get("figures", {})
+    }
+    return "|".join(sorted(names)) or "-"
