@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from patchwork.analysis import transitions
 from patchwork.analysis.transitions import Search
+from patchwork.settings import STEPS_MIN
 from scipy.stats import binom
 
 SEARCH = Search(n_surrogates=99)
@@ -123,3 +124,9 @@ def test_a_curve_that_has_no_logarithm_is_refused(change, words):
 def test_a_curve_of_a_few_steps_is_refused():
     with pytest.raises(ValueError, match="20 steps"):
         transitions.binned(np.arange(20.0), np.ones(20), np.ones(20))
+
+
+def test_the_shortest_curve_that_is_allowed_can_be_searched():
+    step, loss = curve(n=STEPS_MIN)
+    found = transitions.detect(transitions.binned(step, loss, np.ones(len(step))), SEARCH)
+    assert set(found) == set(transitions.DETECTORS)

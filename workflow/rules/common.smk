@@ -54,10 +54,10 @@ def code_of(script: str) -> str:
     return code_digest(SCRIPTS / script)
 
 
-def runs_of(study: str, block: str = "runs") -> list[dict]:
-    """Every run of a study; a block may name the datasets, backbones and protocols it wants."""
+def runs_of(study: str, part: str | None = None) -> list[dict]:
+    """Every run of a study; a part of its interventions names those that it wants."""
     runs = configuration.cross(config["studies"][study]["runs"], config["seeds"])
-    wanted = config["studies"][study][block] if block != "runs" else {}
+    wanted = config["studies"][study]["interventions"][part] if part else {}
     return [
         run
         for run in runs
@@ -100,7 +100,6 @@ def figures_of_all_studies() -> list[str]:
         names = [*study.get("figures", {})]
         names += ["samples"] if "samples" in study else []
         names += registry.NETWORK_FIGURES if "networks" in study else []
-        names += registry.HEAD_FIGURES if "interventions" in study else []
         figures += [f"results/{name}/figures/{figure}.svg" for figure in names]
     return figures
 

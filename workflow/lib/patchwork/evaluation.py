@@ -80,12 +80,13 @@ def predictions(network: Network, source: Source, batch_size: int = 256) -> pd.D
         batch_size: examples at once.
 
     Returns:
-        One row per example: ``index`` (row of the source), every label column, and for each
-        predicted label ``predicted_<label>``, both in the label's unit; for each target
+        One row per example: ``index`` (row of the source), every label column (no pictures), and
+        for each predicted label ``predicted_<label>``, both in the label's unit; for each target
         ``loss_<target>`` (without weight).
     """
     outputs, labels = collect(network, source, batch_size)
-    columns = {"index": np.arange(len(source)), **labels}
+    plain = {name: column for name, column in labels.items() if column.ndim == 1}
+    columns = {"index": np.arange(len(source)), **plain}
     for name, values in tasks.decode_all(network.targets, outputs).items():
         columns[f"predicted_{name}"] = values
     for name, target in network.targets.items():

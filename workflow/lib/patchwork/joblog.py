@@ -39,7 +39,7 @@ def job_log(path: str | Path) -> Iterator[None]:
             yield
         except ValueError as error:
             file.write(traceback.format_exc())
-            LOGGER.error("error: %s", error)
+            LOGGER.error("error: %s", " ".join(str(error).split()))
             raise SystemExit(1) from None
         except BaseException:
             file.write(traceback.format_exc())

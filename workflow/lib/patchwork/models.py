@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from patchwork import backbones
-from patchwork.provenance import from_metadata
+from patchwork.provenance import from_metadata, settings_digest
 from patchwork.tasks import ACTIVATIONS, Target, read_target
 from patchwork.tensors import read_tensors, write_tensors
 
@@ -142,6 +142,9 @@ def build(
         torch.manual_seed(seed)
         network = Network(backbone, targets, settings["readout"], settings["head_hidden"])
         network.encoder.requires_grad_(adapter["kind"] == "full")
+        if settings["readout"] == "cls_before_norm":
+            # Nothing reads this norm, so no gradient would ever reach it.
+            network.encoder.norm.requires_grad_(False)
         if adapter["kind"] == "lora":
             network.encoder = _with_lora(network.encoder, adapter)
     return network
@@ -221,15 +224,24 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
         ValueError: if the file is not such a model, or if it does not fit the backbone.
     """
     tensors, metadata = read_tensors(path)
-    record: Any = from_metadata(metadata)
-    if "settings" not in record:
+    if not {"settings", "targets", "image_px"} <= set(metadata):
         raise ValueError(f"{path}: holds no network record; expected one written by fine_tune")
+    record: Any = from_metadata(metadata)
     backbone = backbones.load(backbone_path)
+    origin = record.get("backbone", backbone.provenance)
+    if settings_digest(origin) != settings_digest(backbone.provenance):
+        raise ValueError(f"{path}: was trained on another backbone than {backbone_path}")
     network = build(backbone, _recorded_targets(record), record["settings"], seed=0)
     expected = trainable(network)
     if set(expected) != set(tensors):
         odd = sorted(set(expected) ^ set(tensors))
         raise ValueError(f"{path}: {len(odd)} parameters do not fit the backbone, first {odd[0]}")
+    for name, value in expected.items():
+        if value.shape != tensors[name].shape:
+            raise ValueError(
+                f"{path}: {name} is {tuple(tensors[name].shape)}; the backbone expects "
+                f"{tuple(value.shape)}"
+            )
     network.load_state_dict(tensors, strict=False)
     return merge(network)
 

@@ -44,7 +44,8 @@ def rear(
         seed=seed,
     ).to(torch.device(device))
     log = training.fit(network, data, validation, settings["training"], seed=seed, folder=folder)
-    final = {row["label"]: round(row["r"], 4) for row in log.epochs.to_dict("records")}
+    kept = log.epochs[log.epochs["epoch"] == log.best_epoch].dropna(subset="r")
+    final = {label: round(float(r), 4) for label, r in zip(kept["label"], kept["r"], strict=True)}
     backbone.provenance = {**backbone.provenance, "rearing": dict(settings), "validation_r": final}
     backbone.encoder = network.encoder.to("cpu")  # type: ignore[assignment]
     return backbone, log

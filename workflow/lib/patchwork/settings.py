@@ -9,7 +9,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry, Resource
 
 # A loss curve of fewer steps has no course to analyse.
-STEPS_MIN = 30
+STEPS_MIN = 60
 
 
 def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]], root: str) -> None:

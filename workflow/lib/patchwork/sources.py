@@ -89,10 +89,10 @@ class Generated:
         with ThreadPoolExecutor(max_workers=1) as pool:
             ahead = pool.submit(self._draw, parts[0]) if parts else None
             for following in [*parts[1:], None]:
-                assert ahead is not None
+                if ahead is None:
+                    return
                 drawn = ahead.result()
-                if following is not None:
-                    ahead = pool.submit(self._draw, following)
+                ahead = None if following is None else pool.submit(self._draw, following)
                 yield drawn
 
 
@@ -103,9 +103,15 @@ class Features:
         source: images.
         network: whose encoder does not train.
         batch_size: images at once.
+
+    Raises:
+        ValueError: if a target reads patch tokens, which are not kept.
     """
 
     def __init__(self, source: Source, network: Network, batch_size: int = 256) -> None:
+        for name, target in network.targets.items():
+            if target.reads == "patches":
+                raise ValueError(f"target {name} reads patches; allowed is adapter lora or full")
         self.labels = source.labels
         device = network.mean.device
         vectors = []

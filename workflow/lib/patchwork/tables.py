@@ -35,10 +35,18 @@ def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, Any]]) -> pd
     return pd.concat(parts, ignore_index=True)
 
 
+def groups(
+    frame: pd.DataFrame, keys: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """The values of the keys and the rows that have them, in order of appearance."""
+    for values, part in frame.groupby(list(keys), sort=False):
+        found: Any = values
+        yield dict(zip(keys, found, strict=True)), part
+
+
 def conditions(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """Each dataset, backbone and protocol of a frame with its rows; empty columns are dropped."""
-    for values, part in frame.groupby(list(CONDITION), sort=False):
-        names = {key: str(value) for key, value in zip(CONDITION, values, strict=True)}
+    for names, part in groups(frame, CONDITION):
         yield names, part.dropna(axis=1, how="all").reset_index(drop=True)
 
 

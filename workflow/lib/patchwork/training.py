@@ -28,6 +28,16 @@ EPOCH_COLUMNS = ("epoch", "step", "target", "label", "loss", "r")
 _DIVERGED = 1000.0
 _N_FIRST = 10
 _EVENT_EVERY = 10
+_RECORDED = (
+    "step",
+    "n_epochs",
+    "best_loss",
+    "best_epoch",
+    "bad_epochs",
+    "stopped",
+    "plateau",
+    "epochs",
+)
 
 
 class Interrupted(SystemExit):
@@ -39,6 +49,8 @@ class _State:
     """What changes from step to step, beside parameters and moments."""
 
     step: int = 0
+    # Counts an epoch when it is validated: a checkpoint may lie between its last step and that.
+    n_epochs: int = 0
     best_loss: float = math.inf
     best_epoch: int = -1
     bad_epochs: int = 0
@@ -150,6 +162,8 @@ class _Loop:
 
     def _steps_per_epoch(self) -> int:
         n, size = len(self.data), self.settings["batch_size"]
+        if self.n_processes > 1 and n < size:
+            raise ValueError(f"batch_size is {size}; allowed is at most the {n} examples")
         # Several processes need equal shares, so an incomplete last batch is left out for them.
         return max(1, n // size if self.n_processes > 1 else math.ceil(n / size))
 
@@ -164,24 +178,34 @@ class _Loop:
         progress = Progress("training", self.n_steps, done=state.step)
         last = time.monotonic()
         with self._events() as events:
-            while state.step < self.n_steps and not state.stopped:
+            while state.n_epochs < self.settings["epochs"] and not state.stopped:
                 for inputs, labels in self._batches():
                     self._step(inputs, labels)
                     self._log_events(events)
                     progress.step(state.step, f"loss {sum(self._weighted()):.4f}")
                     due = time.monotonic() - last > self.settings["checkpoint_every_s"]
-                    if leave.asked or due:
+                    asked = int(self._highest(leave.asked))
+                    if asked or due:
                         self._checkpoint()
                         last = time.monotonic()
-                    if leave.asked:
+                    if asked:
                         LOGGER.info("left at step %d with a checkpoint", state.step)
-                        raise Interrupted(128 + leave.asked)
+                        self.accelerator.wait_for_everyone()
+                        raise Interrupted(128 + asked)
                 self._end_epoch(events)
                 self._checkpoint()
 
+    def _highest(self, value: float) -> float:
+        """The highest over the processes, which must all leave or stop at the same step."""
+        if self.n_processes == 1:
+            return value
+        own = torch.tensor([value], dtype=torch.float64, device=self.accelerator.device)
+        return float(self.accelerator.gather(own).max())
+
     def _batches(self) -> Iterator[tuple[Tensor, Mapping[str, np.ndarray]]]:
         """What is left of the current epoch, this process's share of each batch."""
-        epoch, done = divmod(self.state.step, self.steps_per_epoch)
+        epoch = self.state.n_epochs
+        done = self.state.step - epoch * self.steps_per_epoch
         generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
         order = generator.permutation(len(self.data))
         size = self.settings["batch_size"]
@@ -265,8 +289,9 @@ class _Loop:
             events.add_scalar("learning_rate", self.state.rates[-1], step)
 
     def _end_epoch(self, events: SummaryWriter | None) -> None:
-        state, epoch = self.state, (self.state.step - 1) // self.steps_per_epoch
+        state, epoch = self.state, self.state.n_epochs
         rows, total = validate(self.network, self.validation, self.settings["batch_size"])
+        total = self._highest(total)
         if not math.isfinite(total):
             raise ValueError(f"training: validation loss is {total} after epoch {epoch}")
         state.epochs += [[epoch, state.step, *row] for row in rows]
@@ -278,6 +303,7 @@ class _Loop:
             state.best = {k: v.clone() for k, v in trainable(self.network).items()}
         else:
             state.bad_epochs += 1
+        state.n_epochs += 1
         patience = self.settings["early_stopping_patience"]
         state.stopped = patience is not None and state.bad_epochs >= patience
         if self.schedule["kind"] == "plateau":
@@ -300,8 +326,7 @@ class _Loop:
         tensors |= checkpoints.optimiser_tensors(self.optimiser)
         for key in ("losses", "errors", "rates"):
             tensors[f"log.{key}"] = torch.tensor(getattr(state, key), dtype=torch.float64)
-        keys = ("step", "best_loss", "best_epoch", "bad_epochs", "stopped", "plateau", "epochs")
-        checkpoints.write(self.folder, tensors, {key: getattr(state, key) for key in keys})
+        checkpoints.write(self.folder, tensors, {key: getattr(state, key) for key in _RECORDED})
 
     def _resume(self) -> None:
         found = checkpoints.read(self.folder)

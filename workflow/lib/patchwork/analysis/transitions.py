@@ -87,7 +87,7 @@ def binned(step: np.ndarray, value: np.ndarray, rate: np.ndarray, warmup_steps: 
         )
     if not (np.isfinite(value).all() and value.min() > 0):
         raise ValueError(f"curve has the value {value.min()}; allowed is above 0")
-    parts = np.array_split(np.arange(len(step)), min(N_BINS, len(step) // 3))
+    parts = np.array_split(np.arange(len(step)), min(N_BINS, len(step) // 2))
     jump = np.zeros(len(step), bool)
     jump[1:] = np.abs(np.diff(np.log(np.maximum(rate, 1e-12)))) > np.log(1.25)
     # A falling cosine ends in large relative changes of a rate that no longer moves anything.

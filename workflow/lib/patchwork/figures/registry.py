@@ -6,11 +6,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from patchwork.figures import colour, network_report, orientation, training
+from patchwork.figures import colour, heads, network_report, orientation, training
 
 Tables = Mapping[str, pd.DataFrame]
 NETWORK_FIGURES = tuple(network_report.FIGURES)
-HEAD_FIGURES = ("head_effects", "patch_effects", "head_similarity")
 
 
 def _by_backbone(frame: pd.DataFrame) -> pd.DataFrame:
@@ -57,6 +56,18 @@ def _colour_dendrogram(
     return colour.colour_dendrogram(tables["merges"], rgb, categories), tables["merges"]
 
 
+def _head_effects(tables: Tables, unit: str) -> tuple[Figure, pd.DataFrame]:
+    return heads.head_effects(tables["effects"], unit=unit), tables["effects"]
+
+
+def _patch_effects(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return heads.patch_effects(tables["effects"]), tables["effects"]
+
+
+def _head_similarity(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return heads.head_similarity(tables["similarity"]), tables["similarity"]
+
+
 DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     "error_vs_angle": _error_vs_angle,
     "bias_curve": _bias_curve,
@@ -65,6 +76,9 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     "error_histograms": _error_histograms,
     "colour_error_vs_energy": _colour_error_vs_energy,
     "colour_dendrogram": _colour_dendrogram,
+    "head_effects": _head_effects,
+    "patch_effects": _patch_effects,
+    "head_similarity": _head_similarity,
 }
 
 

@@ -6,7 +6,7 @@ Source: arXiv 2504.09393, "Stimuli".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -17,6 +17,7 @@ from patchwork.stimuli.validation import choice, closed, integer, interval, numb
 
 MARGINS = ("length", "length_and_width")
 HUES = ("all", "seen")
+CHANGES = ("orientation", "colour", "width")
 # Geometry and noise draw from streams of their own: a change of rasteriser, rotation or palette
 # keeps the noise of each image, so that control stimuli differ in the one thing named.
 _GEOMETRY, _NOISE = 0, 1
@@ -280,17 +281,64 @@ def generate(settings: Mapping[str, object], *, seed: int, indices: range | np.n
     """
     parsed = parse_settings(settings)
     numbers = np.asarray(indices, dtype=np.uint64)
-    drawn = _draw_geometry(parsed, seed, numbers)
-    rgb = parsed.colours.rgb[drawn.colour]
-    size, draw = parsed.image_px, RASTERISERS[parsed.rasteriser]
+    return _render(parsed, _draw_geometry(parsed, seed, numbers), seed, numbers)
+
+
+def _render(settings: LineSettings, drawn: _Geometry, seed: int, numbers: np.ndarray) -> Batch:
+    rgb = settings.colours.rgb[drawn.colour]
+    size, draw = settings.image_px, RASTERISERS[settings.rasteriser]
     images = np.zeros((len(numbers), size, size, 3), dtype=np.uint8)
     for i, index in enumerate(numbers):
         mask = draw(size, drawn.start[i], drawn.end[i], int(drawn.width[i]))
-        if parsed.rotation_deg:
-            turn = Image.fromarray(mask).rotate(-parsed.rotation_deg, Image.Resampling.BICUBIC)
+        if settings.rotation_deg:
+            turn = Image.fromarray(mask).rotate(-settings.rotation_deg, Image.Resampling.BICUBIC)
             mask = np.asarray(turn)
         _paint(images[i], mask, rgb[i], drawn.noise[i], rng.stream(seed, int(index), _NOISE))
-    return Batch(images=images, labels=_labels(parsed, drawn))
+    return Batch(images=images, labels=_labels(settings, drawn))
+
+
+def pairs(
+    settings: Mapping[str, object], changed: str, *, seed: int, indices: range | np.ndarray
+) -> tuple[Batch, Batch]:
+    """Lines, and the same lines in the same noise with one attribute changed.
+
+    Args:
+        settings: see `parse_settings`.
+        changed: one of `CHANGES`: `orientation` turns the line by 90 deg about its middle,
+            `colour` takes the colour half the palette further, `width` the other end of the range.
+        seed: 0 to 2**64 - 1.
+        indices: image numbers, shape (n,).
+
+    Returns:
+        The lines and their counterparts, row by row.
+
+    Raises:
+        ValueError: if settings or change are impossible, or nothing would change.
+    """
+    parsed = parse_settings(settings)
+    choice("changed", changed, CHANGES)
+    numbers = np.asarray(indices, dtype=np.uint64)
+    drawn = _draw_geometry(parsed, seed, numbers)
+    other = _changed(parsed, drawn, changed)
+    return _render(parsed, drawn, seed, numbers), _render(parsed, other, seed, numbers)
+
+
+def _changed(settings: LineSettings, drawn: _Geometry, changed: str) -> _Geometry:
+    if changed == "orientation":
+        middle, half = (drawn.start + drawn.end) / 2, (drawn.end - drawn.start) / 2
+        turned = np.stack([-half[:, 1], half[:, 0]], axis=1)
+        ends = (np.round(middle - turned), np.round(middle + turned))
+        angle = np.mod(drawn.angle_deg + 90, 360)
+        return replace(drawn, start=ends[0], end=ends[1], angle_deg=angle)
+    if changed == "colour":
+        n = len(settings.colours.rgb)
+        if n < 2:
+            raise ValueError(f"changed is 'colour' with palette {settings.palette!r} of one colour")
+        return replace(drawn, colour=(drawn.colour + n // 2) % n)
+    low, high = settings.width_px
+    if low == high:
+        raise ValueError(f"changed is 'width' with one width, {low} px; allowed is a range")
+    return replace(drawn, width=np.where(drawn.width > (low + high) / 2, low, high))
 
 
 def label_attributes(settings: Mapping[str, object]) -> dict[str, LabelAttributes]:

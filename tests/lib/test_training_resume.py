@@ -1,0 +1,147 @@
+"""Interruptions at every place of a training, inside one process, and processes that share it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from patchwork import checkpoints, models, sources, stimuli, training
+from small_networks import LORA, TRAINING, Pictures, network
+
+HERE = Path(__file__).parent
+N_STEPS = 18
+
+
+class Cut(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+class Cutting(Pictures):
+    """Pictures whose reader dies after a number of batches, unless that is negative."""
+
+    def __init__(self, n, seed, batches_left=-1):
+        super().__init__(n, seed)
+        self.batches_left = batches_left
+
+    def batches(self, order, batch_size):
+        for batch in super().batches(order, batch_size):
+            if self.batches_left == 0:
+                raise Cut
+            self.batches_left -= 1
+            yield batch
+
+
+def fit(one, folder, data=None, validation=None, **changes):
+    settings = {**TRAINING, "checkpoint_every_s": 0.0, **changes}
+    data, validation = data or Pictures(96, 1), validation or Pictures(32, 2)
+    return training.fit(one, data, validation, settings, seed=5, folder=folder)
+
+
+def same(one, other):
+    one, other = models.trainable(one), models.trainable(other)
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine", "plateau"])
+def test_a_cut_at_every_single_step_changes_no_bit(tmp_path, kind):
+    against = Pictures(32, 2)
+    against.labels = {name: -column for name, column in against.labels.items()}
+    schedule = {"kind": kind, "warmup_steps": 2, "patience": 0, "factor": 0.5}
+    whole, pieces = network(), None
+    log = fit(whole, tmp_path / "whole", validation=against, schedule=schedule)
+    for _ in range(N_STEPS - 1):
+        pieces = network()
+        with pytest.raises(Cut):
+            fit(pieces, tmp_path / "cut", Cutting(96, 1, 1), against, schedule=schedule)
+    pieces = network()
+    again = fit(pieces, tmp_path / "cut", Cutting(96, 1), against, schedule=schedule)
+    assert same(whole, pieces)
+    pd.testing.assert_frame_equal(again.steps, log.steps, check_exact=True)
+    pd.testing.assert_frame_equal(again.epochs, log.epochs, check_exact=True)
+    assert again.best_epoch == log.best_epoch
+
+
+@pytest.mark.parametrize("n_validated", [0, 1, 2])
+def test_a_cut_between_an_epoch_and_its_validation_changes_no_bit(tmp_path, n_validated):
+    whole, pieces = network(), network()
+    log = fit(whole, tmp_path / "whole")
+    with pytest.raises(Cut):
+        fit(network(), tmp_path / "cut", validation=Cutting(32, 2, n_validated))
+    again = fit(pieces, tmp_path / "cut")
+    assert same(whole, pieces)
+    pd.testing.assert_frame_equal(again.epochs, log.epochs, check_exact=True)
+
+
+def test_a_signal_at_the_last_step_of_the_last_epoch_loses_no_validation(tmp_path, monkeypatch):
+    whole, pieces = network(), network()
+    fit(whole, tmp_path / "whole")
+    step = training._Loop._step
+
+    def last(loop, *batch):
+        step(loop, *batch)
+        if loop.state.step == N_STEPS:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, pytest.raises(training.Interrupted) as left:
+        patched.setattr(training._Loop, "_step", last)
+        fit(network(), tmp_path / "cut", checkpoint_every_s=60)
+    assert left.value.code == 128 + signal.SIGTERM
+    log = fit(pieces, tmp_path / "cut")
+    assert same(whole, pieces)
+    assert log.epochs["epoch"].max() == 2
+
+
+@pytest.mark.parametrize("order", [[], [3], [2, 0, 1], [5, 4, 3, 2]])
+def test_a_generator_draws_what_is_asked_for_even_nothing(order, monkeypatch):
+    def draw(settings, *, seed, indices):
+        images = np.full((len(indices), 8, 8, 3), indices[:, None, None, None], np.uint8)
+        return stimuli.Batch(images, {"number": indices + 100.0 * seed})
+
+    monkeypatch.setitem(stimuli.GENERATORS, "numbers", draw)
+    source = sources.Generated("numbers", {}, seed=2, n=6)
+    assert len(source) == 6
+    batches = list(source.batches(np.array(order, int), 2))
+    assert [len(images) for images, _ in batches] == [2] * (len(order) // 2) + [1] * (len(order) % 2)
+    assert [int(one[0, 0, 0]) for images, _ in batches for one in images] == order
+    assert [x for _, labels in batches for x in labels["number"]] == [i + 200 for i in order]
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoints.write(tmp_path, {"a": torch.zeros(2)}, {"step": 1})
+
+    def cut(tensors, path, metadata):
+        Path(path).write_bytes(b"half a checkpoint")
+        raise Cut
+
+    with monkeypatch.context() as patched, pytest.raises(Cut):
+        patched.setattr("patchwork.tensors.save_file", cut)
+        checkpoints.write(tmp_path, {"a": torch.ones(2)}, {"step": 2})
+    found, record = checkpoints.read(tmp_path)
+    assert record["step"] == 1
+    assert torch.equal(found["a"], torch.zeros(2))
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(tmp_path):
+    seen = {}
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+
+        class Listening(Pictures):
+            def batches(self, order, batch_size, name=name):
+                seen.setdefault(name, []).append(order.copy())
+                return super().batches(order, batch_size)
+
+        adapter = {"kind": "none"} if name == "b" else LORA
+        settings = {**TRAINING, "checkpoint_every_s": 60, "epochs": 2}
+        data = Listening(48, 1)
+        training.fit(
+            network(adapter), data, Pictures(8, 2), settings, seed=seed, folder=tmp_path / name
+        )
+    assert np.array_equal(seen["a"], seen["b"])
+    assert not np.array_equal(seen["a"], seen["c"])
+    assert not np.array_equal(seen["a"][0], seen["a"][1])
+    assert np.array_equal(np.sort(seen["a"][0]), np.arange(48))

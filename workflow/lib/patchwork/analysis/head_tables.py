@@ -1,0 +1,183 @@
+"""Effects and similarities of heads over seeds: tables with intervals, and findings."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from patchwork import statistics
+from patchwork.statistics import Resampling
+from patchwork.tables import CONDITION, groups, join
+
+AGNOSTIC = 0.9
+_UNTOUCHED = "untouched"
+
+
+def _wide(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, pd.MultiIndex]:
+    """One row per seed and example, one column per cell of the sweep."""
+    table = frame.pivot_table(index=["seed", "example"], columns=cells, values="effect")
+    return table, table.columns  # type: ignore[return-value]
+
+
+def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Effect of ablating each head with its interval, tested over the whole grid.
+
+    Args:
+        frame: dataset, backbone, protocol, metric, seed, example, layer, head, baseline, effect.
+        resampling: of intervals, sign flips and the split.
+
+    Returns:
+        dataset, backbone, protocol, layer, head, baseline, metric, effect, ci_low, ci_high, p, q
+        (Benjamini-Hochberg), p_family (max-T over the grid), confirmed (found in one half of the
+        images and again in the other), n, seeds.
+    """
+    cells = ["layer", "head", "baseline"]
+    parts = []
+    for names, part in groups(frame, [*CONDITION, "metric"]):
+        wide, columns = _wide(part, cells)
+        values = wide.to_numpy()
+        seeds = wide.index.get_level_values("seed").to_numpy()
+        examples = wide.index.get_level_values("example").to_numpy()
+        table = statistics.effect_table(values, seeds, resampling=resampling, units=examples)
+        family = statistics.max_t_p(values, examples, seed=resampling.seed)
+        halves = statistics.split_half(values, examples, resampling=resampling)
+        confirmed = set(halves.loc[halves["confirmed"].astype(bool), "cell"])
+        parts.append(
+            pd.concat([columns.to_frame(index=False), table], axis=1).assign(
+                **names,
+                p_family=family,
+                confirmed=[i in confirmed for i in range(len(table))],
+                seeds=len(np.unique(seeds)),
+            )
+        )
+    order = [*CONDITION, *cells, "metric", "effect", "ci_low", "ci_high", "p", "q", "p_family"]
+    return join(parts)[[*order, "confirmed", "n", "seeds"]]
+
+
+def patching_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Share of the clean-corrupted difference that each patch carries over, with its interval.
+
+    Args:
+        frame: dataset, backbone, protocol, metric, seed, example, component, layer, position,
+            direction, effect, base, source.
+        resampling: of the intervals.
+
+    Returns:
+        dataset, backbone, protocol, layer, position, component, direction, metric, effect (loss),
+        recovery (no unit), ci_low, ci_high (of the recovery), p, q, n, seeds.
+    """
+    cells = ["layer", "position", "component"]
+    parts = []
+    for names, part in groups(frame, [*CONDITION, "metric", "direction"]):
+        wide, columns = _wide(part, cells)
+        ends = part.drop_duplicates(["seed", "example"]).set_index(["seed", "example"])
+        gap = (ends["source"] - ends["base"]).reindex(wide.index).to_numpy()
+        table = _recovery(wide, gap, resampling)
+        parts.append(
+            pd.concat([columns.to_frame(index=False), table], axis=1).assign(
+                **names,
+                seeds=wide.index.get_level_values("seed").nunique(),
+            )
+        )
+    order = [*CONDITION, *cells, "direction", "metric", "effect", "recovery"]
+    return join(parts)[[*order, "ci_low", "ci_high", "p", "q", "n", "seeds"]]
+
+
+def _recovery(wide: pd.DataFrame, gap: np.ndarray, resampling: Resampling) -> pd.DataFrame:
+    """Ratio of the mean effect to the mean gap, per cell."""
+    values = np.column_stack([wide.to_numpy(), gap])
+    seeds = wide.index.get_level_values("seed").to_numpy()
+    examples = wide.index.get_level_values("example").to_numpy()
+    k = len(np.unique(seeds))
+    count = k if k > 1 else len(values)
+    drawn = statistics.bootstrap_means(values, seeds, resampling, examples)
+    effect, whole = values.mean(0)[:-1], values.mean(0)[-1]
+    ratio = effect / whole
+    error = np.nanstd(drawn[:, :-1] / drawn[:, -1:], axis=0) * np.sqrt(count / (count - 1))
+    half = stats.t.ppf((1 + resampling.confidence) / 2, count - 1) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(error > 0, np.abs(ratio) / error, 0.0)
+    p = 2 * stats.t.sf(t, count - 1)
+    return pd.DataFrame(
+        {
+            "effect": effect,
+            "recovery": ratio,
+            "ci_low": ratio - half,
+            "ci_high": ratio + half,
+            "p": p,
+            "q": statistics.false_discovery_rate(p),
+            "n": len(values),
+        }
+    )
+
+
+def similarity_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Similarity of each head between tasks, and with the untouched backbone, over seeds.
+
+    Args:
+        frame: backbone, protocol, seed, one, other, layer, head, map_correlation, linear_cka, n.
+        resampling: of the intervals.
+
+    Returns:
+        backbone, protocol, compared (`tasks` or `untouched`), layer, head, measure, similarity,
+        ci_low, ci_high, n (images), seeds.
+    """
+    rows = []
+    long = _long(frame)
+    keys = ["backbone", "protocol", "compared", "layer", "head", "measure"]
+    for names, part in groups(long, keys):
+        # Pairs of tasks share networks, so a seed counts once.
+        means = part.groupby("seed")["similarity"].mean()
+        one = statistics.cluster_bootstrap(
+            means.to_numpy(), means.index.to_numpy(), resampling=resampling
+        )
+        row = names | {"similarity": one.estimate, "ci_low": one.low, "ci_high": one.high}
+        rows.append({**row, "n": int(part["n"].iloc[0]), "seeds": len(means)})
+    return pd.DataFrame(rows)
+
+
+def _long(frame: pd.DataFrame) -> pd.DataFrame:
+    compared = np.where(frame["other"] == _UNTOUCHED, _UNTOUCHED, "tasks")
+    keys = ["backbone", "protocol", "seed", "one", "other", "compared", "layer", "head", "n"]
+    return frame.assign(compared=compared).melt(
+        keys,
+        ["map_correlation", "linear_cka"],
+        "measure",
+        "similarity",
+    )
+
+
+def similarity_findings(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """How alike heads are over all heads, per backbone and protocol, with intervals over seeds.
+
+    Args:
+        frame: as for :func:`similarity_table`.
+        resampling: of the intervals.
+
+    Returns:
+        quantity, dataset (``all``), backbone, protocol, estimate, ci_low, ci_high, n, seeds:
+        ``cross_task_head_similarity`` (mean linear CKA of a head's outputs between two tasks),
+        ``cross_task_map_correlation``, ``similarity_to_untouched`` (linear CKA), and
+        ``share_of_agnostic_heads``: heads whose CKA is at least 0.9 between all pairs of tasks.
+    """
+    between = frame[frame["other"] != _UNTOUCHED]
+    keys = ["backbone", "protocol", "seed"]
+    lowest = between.groupby([*keys, "layer", "head"])["linear_cka"].min().ge(AGNOSTIC)
+    per_seed = {
+        "cross_task_head_similarity": between.groupby(keys)["linear_cka"].mean(),
+        "cross_task_map_correlation": between.groupby(keys)["map_correlation"].mean(),
+        "similarity_to_untouched": frame[frame["other"] == _UNTOUCHED]
+        .groupby(keys)["linear_cka"]
+        .mean(),
+        "share_of_agnostic_heads": lowest.groupby(keys).mean(),
+    }
+    rows = []
+    for quantity, values in per_seed.items():
+        table = values.astype(float).rename("value").reset_index()
+        for names, part in groups(table, ["backbone", "protocol"]):
+            one = statistics.cluster_bootstrap(
+                part["value"].to_numpy(), part["seed"].to_numpy(), resampling=resampling
+            ).row()
+            # No similarity and no share lies above one.
+            one |= {"ci_high": min(one["ci_high"], 1.0), "n": int(frame["n"].iloc[0])}
+            rows.append({"quantity": quantity, "dataset": "all", **names, **one})
+    return pd.DataFrame(rows)

@@ -1,0 +1,37 @@
+"""Tables and findings about heads and layers over the seeds of a study."""
+
+import pandas as pd
+from patchwork import tables
+from patchwork.analysis import head_tables
+from patchwork.joblog import job_log
+from patchwork.statistics import Resampling
+
+
+def main(*, inputs: dict, outputs: dict, runs: dict, block: dict) -> None:
+    """`runs`: the runs of each input, in order; those of similarities have no dataset."""
+    resampling = Resampling(block["n_resamples"], seed=block["seed"])
+    ablated = tables.gather(inputs["ablated"], runs["ablated"])
+    head_tables.ablation_table(ablated, resampling).to_csv(outputs["effects"], index=False)
+    patched = tables.gather(inputs["patched"], runs["patched"])
+    head_tables.patching_table(patched, resampling).to_csv(outputs["patches"], index=False)
+    compared = pd.concat(
+        [
+            pd.read_csv(path).assign(**run)
+            for path, run in zip(inputs["compared"], runs["compared"], strict=True)
+        ],
+        ignore_index=True,
+    )
+    similarity = head_tables.similarity_table(compared, resampling)
+    similarity.to_csv(outputs["similarity"], index=False)
+    findings = head_tables.similarity_findings(compared, resampling)
+    findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            inputs={name: list(paths) for name, paths in snakemake.input.items()},
+            outputs=dict(snakemake.output.items()),
+            runs=snakemake.params.runs,
+            block=snakemake.params.settings,
+        )
