@@ -1,0 +1,193 @@
+"""Heads of fine-tuned networks: sweeps against naive loops, tables with planted truths."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from patchwork import interventions, models
+from patchwork.analysis import head_tables, heads
+from patchwork.interventions import Plan
+from patchwork.statistics import Resampling
+from patchwork.stimuli import lines
+from small_networks import LORA, Pictures, network
+
+RESAMPLING = Resampling(200)
+SETTINGS = {
+    "image_px": 64, "length_px": {"min": 6, "max": 20}, "width_px": {"min": 1, "max": 4},
+    "palette": "basic11", "margin": "length_and_width", "noise_levels": [0.0, 0.2],
+    "rasteriser": "pil",
+}  # fmt: skip
+
+
+def tuned(readout: str = "cls", adapter: dict = LORA) -> models.Network:
+    one = network(adapter=adapter, readout=readout, image_px=32)
+    with torch.no_grad():
+        for name, value in one.named_parameters():
+            if "lora_B" in name:  # as if it had been trained
+                value.normal_(0, 0.05, generator=torch.Generator().manual_seed(0))
+    return models.merge(one)
+
+
+@pytest.mark.parametrize("readout", models.READOUTS)
+def test_sweeps_of_a_network_equal_the_plain_path(readout):
+    pictures = Pictures(6, 0, image_px=32)
+    one = tuned(readout)
+    metric = heads.TargetLoss(one, "brightness", pictures.labels)
+    fast = interventions.head_ablation_sweep(one, pictures.images, metric)
+    plain = interventions.head_ablation_sweep(one, pictures.images, metric, plan=Plan(path="plain"))
+    assert np.abs(fast.values - plain.values).max() < 1e-5
+    assert np.abs(plain.values).max() > 1e-6
+
+
+def test_the_metric_is_the_loss_of_the_target():
+    pictures = Pictures(5, 0, image_px=32)
+    one = tuned()
+    rows = torch.tensor([3, 1])
+    output = one(pictures.images[rows])
+    found = heads.TargetLoss(one, "brightness", pictures.labels)(output, rows)
+    truth = torch.tensor(pictures.labels["brightness"])[rows] / 255
+    assert torch.allclose(found.double(), (output["brightness"][:, 0] - truth) ** 2, atol=1e-6)
+
+
+def test_the_first_target_that_is_predicted_is_scored():
+    assert heads.chosen_target(tuned(), ["angle", "side"]) == "side"
+    with pytest.raises(ValueError, match="allowed is one of brightness, side"):
+        heads.chosen_target(tuned(), ["angle"])
+
+
+def test_patching_everything_before_the_first_block_carries_everything():
+    dark, light = Pictures(4, 0, image_px=32), Pictures(4, 1, image_px=32)
+    one = tuned()
+    table = heads.patching(
+        one, (dark.images.numpy(), light.images.numpy()), dark.labels, ["brightness"], ["resid_pre"]
+    )
+    assert set(table["direction"]) == set(heads.DIRECTIONS)
+    metric = heads.TargetLoss(one, "brightness", dark.labels)
+    rows = torch.arange(4)
+    clean, corrupted = (metric(one(p.images), rows).detach().numpy() for p in (dark, light))
+    first = table.drop_duplicates(["direction", "example"]).set_index(["direction", "example"])
+    assert np.allclose(first.loc["clean_to_corrupted", "source"], clean, atol=1e-6)
+    assert np.allclose(first.loc["clean_to_corrupted", "base"], corrupted, atol=1e-6)
+
+
+def test_the_same_network_is_alike_and_untrained_tasks_are_the_backbone():
+    pictures = Pictures(8, 0, image_px=32).images.numpy()
+    frozen = {"kind": "none"}
+    networks = {"one": tuned(adapter=frozen), "other": tuned(adapter=frozen)}
+    table = heads.similarities(networks, network(adapter=frozen, image_px=32).encoder, pictures)
+    assert set(table["other"]) == {"other", heads.UNTOUCHED}
+    assert table["linear_cka"].to_numpy() == pytest.approx(1)
+    changed = heads.similarities({"tuned": tuned(), **networks}, networks["one"].encoder, pictures)
+    assert changed.query("one == 'tuned'")["linear_cka"].min() < 0.9999
+
+
+def ablated(effects: np.ndarray, seeds: int = 4, n: int = 40) -> pd.DataFrame:
+    """Planted mean effects of (layer, head), noise of one, all seeds on the same images."""
+    rng = np.random.default_rng(0)
+    rows = [
+        pd.DataFrame(
+            {
+                "layer": layer, "head": head, "baseline": "zero", "metric": "loss",
+                "example": np.arange(n), "seed": seed,
+                "effect": effects[layer, head] + rng.normal(0, 1, n),
+            }
+        )
+        for seed in range(seeds)
+        for layer, head in np.ndindex(*effects.shape)
+    ]  # fmt: skip
+    return pd.concat(rows).assign(dataset="d", backbone="b", protocol="p")
+
+
+def test_a_planted_head_is_found_and_no_other():
+    planted = np.zeros((3, 4))
+    planted[1, 2] = 2.0
+    table = head_tables.ablation_table(ablated(planted), RESAMPLING)
+    assert len(table) == 12
+    row = table.set_index(["layer", "head"]).loc[(1, 2)]
+    assert table["effect"].idxmax() == table.index[(table["layer"] == 1) & (table["head"] == 2)][0]
+    assert row["ci_low"] > 0
+    assert row["q"] < 0.05
+    assert row["p_family"] < 0.05
+    assert bool(row["confirmed"])
+    assert (table["q"] < 0.05).sum() <= 2
+    assert table["n"].iloc[0] == 160
+    assert {
+        "layer",
+        "head",
+        "baseline",
+        "metric",
+        "effect",
+        "ci_low",
+        "ci_high",
+        "p",
+        "q",
+        "n",
+    } <= set(table.columns)
+
+
+def test_recovery_is_the_ratio_of_means():
+    rng = np.random.default_rng(0)
+    gap = rng.normal(2.0, 0.3, 60)
+    share = {0: 0.0, 1: 0.25, 2: 1.0}
+    frame = pd.concat(
+        pd.DataFrame(
+            {
+                "layer": layer, "position": 0, "component": "resid_pre",
+                "seed": np.arange(60) // 20, "example": np.arange(60) % 20, "base": 1.0, "source": 1.0 + gap,
+                "effect": part * gap + rng.normal(0, 0.05, 60),
+            }
+        )
+        for layer, part in share.items()
+    )  # fmt: skip
+    names = {"dataset": "d", "backbone": "b", "protocol": "p", "metric": "m"}
+    frame = frame.assign(**names, direction="clean_to_corrupted")
+    table = head_tables.patching_table(frame, RESAMPLING).set_index("layer")
+    for layer, part in share.items():
+        assert table.loc[layer, "recovery"] == pytest.approx(part, abs=0.03)
+        assert table.loc[layer, "ci_low"] <= part <= table.loc[layer, "ci_high"]
+    assert table.loc[2, "q"] < 0.05 < table.loc[0, "p"]
+
+
+def test_similarity_counts_seeds_and_keeps_the_backbone_apart():
+    rows = [
+        {"backbone": "b", "protocol": "p", "seed": seed, "one": "x", "other": other, "layer": 0,
+         "head": head, "map_correlation": 0.5, "linear_cka": value + 0.01 * seed, "n": 8}
+        for seed in range(3)
+        for head, value in ((0, 0.95), (1, 0.4))
+        for other in ("y", "untouched")
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    table = head_tables.similarity_table(frame, RESAMPLING)
+    assert set(table["compared"]) == {"tasks", "untouched"}
+    assert (table["seeds"] == 3).all()
+    found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
+    assert found.loc["cross_task_head_similarity", "estimate"] == pytest.approx(0.685)
+    assert found.loc["share_of_agnostic_heads", "estimate"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("changed", lines.CHANGES)
+def test_pairs_differ_in_one_attribute_alone(changed):
+    clean, corrupted = lines.pairs(SETTINGS, changed, seed=3, indices=range(12))
+    plain = lines.generate(SETTINGS, seed=3, indices=range(12))
+    assert np.array_equal(clean.images, plain.images)
+    kept = {"orientation": ["length_px", "width_px", "colour", "noise_sd"],
+            "colour": ["angle_deg", "start_x_px", "end_y_px", "width_px", "noise_sd"],
+            "width": ["angle_deg", "start_x_px", "end_y_px", "colour", "noise_sd"]}  # fmt: skip
+    for name in kept[changed]:
+        assert np.array_equal(clean.labels[name], corrupted.labels[name]), name
+    moved = {"orientation": "angle_deg", "colour": "colour", "width": "width_px"}[changed]
+    assert (clean.labels[moved] != corrupted.labels[moved]).all()
+    if changed == "orientation":
+        apart = np.abs(clean.labels["mid_x_px"] - corrupted.labels["mid_x_px"])
+        assert apart.max() <= 0.5
+    # Away from both lines the pictures are the same, noise and all.
+    same = (clean.images == corrupted.images).all(-1).mean((1, 2))
+    assert same.min() > 0.9
+
+
+def test_a_pair_that_cannot_differ_is_refused():
+    white = {**SETTINGS, "palette": "white", "margin": "length"}
+    with pytest.raises(ValueError, match="one colour"):
+        lines.pairs(white, "colour", seed=0, indices=range(2))
+    with pytest.raises(ValueError, match="changed is 'smell'"):
+        lines.pairs(SETTINGS, "smell", seed=0, indices=range(2))
