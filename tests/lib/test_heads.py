@@ -133,7 +133,8 @@ def test_recovery_is_the_ratio_of_means():
         pd.DataFrame(
             {
                 "layer": layer, "position": 0, "component": "resid_pre",
-                "seed": np.arange(60) // 20, "example": np.arange(60) % 20, "base": 1.0, "source": 1.0 + gap,
+                "seed": np.arange(60) // 20, "example": np.arange(60) % 20,
+                "base": 1.0, "source": 1.0 + gap,
                 "effect": part * gap + rng.normal(0, 0.05, 60),
             }
         )

@@ -106,7 +106,9 @@ def test_a_generator_draws_what_is_asked_for_even_nothing(order, monkeypatch):
     source = sources.Generated("numbers", {}, seed=2, n=6)
     assert len(source) == 6
     batches = list(source.batches(np.array(order, int), 2))
-    assert [len(images) for images, _ in batches] == [2] * (len(order) // 2) + [1] * (len(order) % 2)
+    assert [len(images) for images, _ in batches] == [2] * (len(order) // 2) + [1] * (
+        len(order) % 2
+    )
     assert [int(one[0, 0, 0]) for images, _ in batches for one in images] == order
     assert [x for _, labels in batches for x in labels["number"]] == [i + 200 for i in order]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from patchwork import backbones
@@ -42,6 +43,8 @@ class Network(nn.Module):
         super().__init__()
         if readout not in READOUTS:
             raise ValueError(f"readout is {readout!r}; allowed is {', '.join(READOUTS)}")
+        if readout != "mean" and not backbone.encoder.has_class_token:
+            raise ValueError(f"readout is {readout}, but the backbone has no class token; use mean")
         self.encoder: Any = backbone.encoder
         self.readout = readout
         self.targets = dict(targets)
@@ -58,16 +61,43 @@ class Network(nn.Module):
     def tokens(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (n, 3, H, W) to final tokens (n, tokens, width), class token first."""
         if self.readout == "cls_before_norm":
-            ((patches, prefix),) = self.encoder.forward_intermediates(
-                pixels,
-                indices=1,
-                return_prefix_tokens=True,
-                norm=False,
-                output_fmt="NLC",
-                intermediates_only=True,
-            )
-            return torch.cat([prefix, patches], dim=1)
+            return self._after_block(pixels, len(self.encoder.blocks) - 1)
         return self.encoder.forward_features(pixels)
+
+    def _after_block(self, pixels: Tensor, block: int) -> Tensor:
+        """Tokens (n, tokens, width) as a block leaves them."""
+        ((patches, prefix),) = self.encoder.forward_intermediates(
+            pixels,
+            indices=[block],
+            return_prefix_tokens=True,
+            norm=False,
+            stop_early=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        return torch.cat([prefix, patches], dim=1)
+
+    def _class_token(self, pixels: Tensor) -> Tensor:
+        """The read-out vector without the last block's MLP on tokens that nothing reads.
+
+        Only for training: analyses hook whole blocks.
+        """
+        last = self.encoder.blocks[-1]
+        tokens = self._after_block(pixels, len(self.encoder.blocks) - 2)
+        attended = last.drop_path1(last.ls1(last.attn(last.norm1(tokens))))
+        vector = tokens[:, 0] + attended[:, 0]
+        vector = vector + last.drop_path2(last.ls2(last.mlp(last.norm2(vector))))
+        return vector if self.readout == "cls_before_norm" else self.encoder.norm(vector)
+
+    @property
+    def _class_token_only(self) -> bool:
+        """Whether heads read nothing but the class token of a plain pre-norm transformer."""
+        return (
+            self.readout != "mean"
+            and len(self.encoder.blocks) > 1
+            and type(self.encoder.blocks[-1]) is Block
+            and all(target.reads != "patches" for target in self.targets.values())
+        )
 
     def features(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (n, 3, H, W) to the read-out vector (n, width)."""
@@ -93,9 +123,14 @@ class Network(nn.Module):
             vector, patches = inputs, None
         else:
             pixels = self.pixels(inputs) if inputs.dtype == torch.uint8 else inputs
+            if self.training and self._class_token_only:
+                return self._predict(self._class_token(pixels), None)
             tokens = self.tokens(pixels)
             vector = self.read(tokens)
             patches = tokens[:, self.encoder.num_prefix_tokens :]
+        return self._predict(vector, patches)
+
+    def _predict(self, vector: Tensor, patches: Tensor | None) -> dict[str, Tensor]:
         outputs = {}
         for name, head in self.heads.items():
             target = self.targets[name]

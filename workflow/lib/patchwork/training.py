@@ -136,7 +136,10 @@ class _Loop:
         self.accelerator = Accelerator(mixed_precision=settings["mixed_precision"], cpu=on_cpu)
         parameters = [p for p in network.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(
-            parameters, lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
+            parameters,
+            lr=settings["learning_rate"],
+            weight_decay=settings["weight_decay"],
+            fused=True,
         )
         self.parameters = parameters
         self.model, self.optimiser = self.accelerator.prepare(network, optimiser)
