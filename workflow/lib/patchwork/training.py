@@ -225,7 +225,8 @@ class _Loop:
         rate = self._rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.model.train()
+        if not self.network.training:
+            self.model.train()
         encoded = {k: v.to(device) for k, v in tasks.encode_all(self.targets, labels).items()}
         outputs = self.model(inputs.to(device))
         losses, errors = [], []
