@@ -48,7 +48,7 @@ def test_lora_alone_trains_in_the_encoder_and_starts_without_effect():
 
 def test_an_adapter_that_learnt_nothing_is_noticed():
     one = network(LORA)
-    with pytest.raises(AssertionError, match="lora_B.* is zero after training"):
+    with pytest.raises(AssertionError, match=r"lora_B.* is zero after training"):
         models.check_adapted(one, "lora")
     models.check_adapted(trained(one), "lora")
     with pytest.raises(AssertionError, match="no parameter of the encoder trainable"):
