@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ HERE = Path(__file__).parent
 N_STEPS = 18
 
 
-class Cut(Exception):
+class CutError(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
@@ -31,7 +29,7 @@ class Cutting(Pictures):
     def batches(self, order, batch_size):
         for batch in super().batches(order, batch_size):
             if self.batches_left == 0:
-                raise Cut
+                raise CutError
             self.batches_left -= 1
             yield batch
 
@@ -56,7 +54,7 @@ def test_a_cut_at_every_single_step_changes_no_bit(tmp_path, kind):
     log = fit(whole, tmp_path / "whole", validation=against, schedule=schedule)
     for _ in range(N_STEPS - 1):
         pieces = network()
-        with pytest.raises(Cut):
+        with pytest.raises(CutError):
             fit(pieces, tmp_path / "cut", Cutting(96, 1, 1), against, schedule=schedule)
     pieces = network()
     again = fit(pieces, tmp_path / "cut", Cutting(96, 1), against, schedule=schedule)
@@ -70,7 +68,7 @@ def test_a_cut_at_every_single_step_changes_no_bit(tmp_path, kind):
 def test_a_cut_between_an_epoch_and_its_validation_changes_no_bit(tmp_path, n_validated):
     whole, pieces = network(), network()
     log = fit(whole, tmp_path / "whole")
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         fit(network(), tmp_path / "cut", validation=Cutting(32, 2, n_validated))
     again = fit(pieces, tmp_path / "cut")
     assert same(whole, pieces)
@@ -87,9 +85,10 @@ def test_a_signal_at_the_last_step_of_the_last_epoch_loses_no_validation(tmp_pat
         if loop.state.step == N_STEPS:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as patched, pytest.raises(training.Interrupted) as left:
-        patched.setattr(training._Loop, "_step", last)
+    monkeypatch.setattr(training._Loop, "_step", last)
+    with pytest.raises(training.Interrupted) as left:
         fit(network(), tmp_path / "cut", checkpoint_every_s=60)
+    monkeypatch.undo()
     assert left.value.code == 128 + signal.SIGTERM
     log = fit(pieces, tmp_path / "cut")
     assert same(whole, pieces)
@@ -118,10 +117,10 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
 
     def cut(tensors, path, metadata):
         Path(path).write_bytes(b"half a checkpoint")
-        raise Cut
+        raise CutError
 
-    with monkeypatch.context() as patched, pytest.raises(Cut):
-        patched.setattr("patchwork.tensors.save_file", cut)
+    monkeypatch.setattr("patchwork.tensors.save_file", cut)
+    with pytest.raises(CutError):
         checkpoints.write(tmp_path, {"a": torch.ones(2)}, {"step": 2})
     found, record = checkpoints.read(tmp_path)
     assert record["step"] == 1
