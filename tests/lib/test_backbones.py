@@ -242,4 +242,5 @@ def test_a_hub_out_of_reach_fails_with_the_way_out(how, tmp_path, monkeypatch):
         message = raised(HUB)
     assert "someone/some-vit" in message
     assert "source: local with path and sha256" in message
-    assert all(limit <= 10 for limit in limits)
+    assert limits
+    assert max(limits) <= 10
