@@ -1,4 +1,4 @@
-"""Print the claims table for a terminal: ``python -m patchwork.show results``."""
+"""Print the claims of a results folder: ``python -m patchwork.show results [--markdown]``."""
 
 import shutil
 import sys
@@ -19,9 +19,8 @@ def lines(claims: pd.DataFrame, width: int) -> list[str]:
     """
     text = []
     for claim, rows in claims.groupby("claim", sort=False):
-        text += textwrap.wrap(
-            f"{claim}  {rows['statement'].iloc[0]}", width, subsequent_indent="    "
-        )
+        head = f"{claim}  {rows['statement'].iloc[0]}"
+        text += textwrap.wrap(head, width, subsequent_indent="    ")
         for row in rows.to_dict("records"):
             reason = f"{row['verdict']}: {row['reason']}"
             wrapped = textwrap.wrap(reason, max(width - _LEFT, 20))
@@ -32,14 +31,38 @@ def lines(claims: pd.DataFrame, width: int) -> list[str]:
     return [*text, "", ", ".join(f"{name}: {n}" for name, n in counts.items())]
 
 
-def main(results: Path) -> None:
+def markdown(claims: pd.DataFrame) -> list[str]:
+    """The table of claims in Markdown, one row per claim and protocol.
+
+    Args:
+        claims: columns of :data:`patchwork.claims.COLUMNS`.
+    """
+    text = ["| claim | protocol | estimate [95 % interval] | control | verdict |", "|" + "---|" * 5]
+    for claim, rows in claims.groupby("claim", sort=False):
+        for i, row in enumerate(rows.to_dict("records")):
+            name = f"**{claim}** {row['statement']}" if i == 0 else ""
+            known = pd.notna(row["estimate"])
+            interval = f"{row['estimate']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
+            control = row["control"] if isinstance(row["control"], str) else ""
+            if pd.notna(row["control_estimate"]):
+                control = f"{control}: {row['control_estimate']:.3g}"
+            cells = (name, row["protocol"], interval if known else "", control, row["verdict"])
+            text.append(f"| {' | '.join(map(str, cells))} |")
+    return text
+
+
+def main(results: Path, style: str = "") -> None:
     """Print the claims of a results folder and where report and figures lie."""
     table = results / "claims.csv"
     if not table.is_file():
         raise SystemExit(f"{table}: not there; run make or snakemake first")
-    print("\n".join(lines(pd.read_csv(table), shutil.get_terminal_size((100, 24)).columns)))
+    claims = pd.read_csv(table)
+    if style == "--markdown":
+        print("\n".join(markdown(claims)))
+        return
+    print("\n".join(lines(claims, shutil.get_terminal_size((100, 24)).columns)))
     print(f"claims:  {table}\nreport:  {results / 'report.html'}\nfigures: {results}/*/figures/")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:3])

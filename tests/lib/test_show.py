@@ -1,0 +1,50 @@
+import pandas as pd
+import pytest
+from patchwork import claims, show
+
+FINDINGS = pd.DataFrame(
+    [("s", "q", "d", "b", "p", 1.5, 1.0, 2.0, 10, 3), ("s", "c", "d", "b", "p", 0.5, 0.4, 0.6, 10, 3)],
+    columns=list(claims.FINDINGS),
+)  # fmt: skip
+ADDRESS = {"dataset": "d", "backbone": "b", "protocol": "p"}
+CLAIMS = {
+    "X1": {
+        "study": "s", "paper": "a paper", "statement": "Things are large.", "published": 2,
+        "decisions": [
+            {**ADDRESS, "quantity": "q", "claimed": [0.9, 3], "survives": [1, None],
+             "control": {**ADDRESS, "quantity": "c", "description": "a null"}},
+            {**ADDRESS, "quantity": "absent", "claimed": [0.9, 3]},
+        ],
+    }
+}  # fmt: skip
+
+
+def table() -> pd.DataFrame:
+    return claims.decide(CLAIMS, FINDINGS)
+
+
+def test_the_text_holds_every_claim_verdict_and_reason():
+    text = show.lines(table(), 80)
+    assert all(len(line) <= 80 for line in text)
+    joined = " ".join(" ".join(text).split())
+    assert "X1 Things are large." in joined
+    assert "artefact: The estimate 1.5 [1, 2] lies in the claimed region" in joined
+    assert "undetermined: not yet computed" in joined
+    assert "artefact: 1, undetermined: 1" in text[-1]
+
+
+def test_the_markdown_has_one_row_per_decision():
+    text = show.markdown(table())
+    assert len(text) == 4
+    assert text[2] == "| **X1** Things are large. | p | 1.5 [1, 2] | a null: 0.5 | artefact |"
+    assert text[3] == "|  | p |  |  | undetermined |"
+
+
+def test_a_folder_without_claims_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="claims.csv: not there"):
+        show.main(tmp_path)
+    table().to_csv(tmp_path / "claims.csv", index=False)
+    show.main(tmp_path)
+    assert "report.html" in capsys.readouterr().out
+    show.main(tmp_path, "--markdown")
+    assert capsys.readouterr().out.startswith("| claim |")
