@@ -41,7 +41,7 @@ def test_the_markdown_has_one_row_per_decision():
 
 
 def test_a_folder_without_claims_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="claims.csv: not there"):
+    with pytest.raises(SystemExit, match=r"claims.csv: not there"):
         show.main(tmp_path)
     table().to_csv(tmp_path / "claims.csv", index=False)
     show.main(tmp_path)
