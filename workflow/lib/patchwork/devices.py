@@ -53,10 +53,14 @@ def _lock_folder() -> Path:
 
 
 def _lock_free(wanted: int, present: int, folder: Path, stack: ExitStack) -> list[int]:
-    folder.mkdir(exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        # Every user of the machine takes part, so each may add the locks that are missing.
+        folder.chmod(0o777)
     held: list[int] = []
     for device in range(present):
-        handle = stack.enter_context((folder / f"gpu{device}.lock").open("w"))
+        lock = os.open(folder / f"gpu{device}.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+        handle = stack.enter_context(os.fdopen(lock))
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -27,7 +27,7 @@ def code_digest(script: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(first_party_files(Path(script).resolve())):
-        digest.update(path.name.encode() + _syntax_digest(path, os.stat(path).st_mtime_ns))
+        digest.update(path.name.encode() + _syntax_digest(path, _modified_ns(path)))
     return digest.hexdigest()[:16]
 
 
@@ -39,7 +39,7 @@ def first_party_files(script: Path) -> set[Path]:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            waiting.extend(_imported_files(path, os.stat(path).st_mtime_ns))
+            waiting.extend(_imported_files(path, _modified_ns(path)))
     return seen
 
 
@@ -61,6 +61,13 @@ def _syntax_digest(path: Path, _modified: int) -> bytes:
         if isinstance(body, list) and body and _is_docstring(body[0]):
             node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
     return hashlib.sha256(ast.dump(tree).encode()).digest()
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable Python file ({error})") from error
 
 
 def _parse(path: Path) -> ast.Module:

@@ -130,7 +130,10 @@ def similarity_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFram
         one = statistics.cluster_bootstrap(
             means.to_numpy(), means.index.to_numpy(), resampling=resampling
         )
-        row = names | {"similarity": one.estimate, "ci_low": one.low, "ci_high": one.high}
+        # No correlation lies beyond one, no alignment below zero.
+        least = 0.0 if names["measure"] == "linear_cka" else -1.0
+        ends = {"ci_low": max(one.low, least), "ci_high": min(one.high, 1.0)}
+        row = names | {"similarity": one.estimate, **ends}
         rows.append({**row, "n": int(part["n"].iloc[0]), "seeds": len(means)})
     return pd.DataFrame(rows)
 
