@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from patchwork import checkpoints, models, sources, stimuli, training
+from patchwork import checkpoints, models, sources, stimuli, tensors, training
 from small_networks import LORA, TRAINING, Pictures, network
 
 HERE = Path(__file__).parent
@@ -146,3 +148,51 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(tmp_path):
     assert not np.array_equal(seen["a"], seen["c"])
     assert not np.array_equal(seen["a"][0], seen["a"][1])
     assert np.array_equal(np.sort(seen["a"][0]), np.arange(48))
+
+
+def shared(folder, n_processes, what="well"):
+    """Train in several processes; exit status, what was shown, and what was written."""
+    environment = os.environ | {
+        "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "yes",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    output = folder / "out.safetensors"
+    arguments = [str(folder / "state"), str(output), str(n_processes), what]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "train_shared.py"), *arguments],
+        env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    written = tensors.read_tensors(output)[0] if output.exists() else None
+    return done.returncode, done.stderr, written
+
+
+def test_two_processes_train_as_one_and_leave_and_resume_together(tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    status, shown, one = shared(folders[0], 1)
+    assert status == 0, shown
+    for what in ("last", "parent"):
+        status, shown, written = shared(folders[1], 2, what)
+        assert status == 128 + signal.SIGUSR1, shown
+        assert written is None
+        step = checkpoints.read(folders[1] / "state")[1]["step"]
+        assert step == 5 if what == "last" else 5 <= step < N_STEPS
+        if what == "last":
+            # The next one starts anew, so that it meets its fifth step again.
+            (folders[1] / "state" / "checkpoint.safetensors").unlink()
+    status, shown, two = shared(folders[1], 2)
+    assert status == 0, shown
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.allclose(one[name], two[name], atol=2e-5, rtol=1e-3), name
+
+
+def test_a_loss_that_is_no_number_in_two_processes_is_one_line(tmp_path):
+    status, shown, written = shared(tmp_path, 2, "nan")
+    assert status == 1
+    assert shown.splitlines()[-1].endswith(
+        "error: training: loss of target side is nan at step 0; "
+        "allowed is a finite number: lower learning_rate (now 0.003)"
+    )
+    assert written is None

@@ -1,6 +1,7 @@
 """The one training loop: any network, any targets, any number of processes, any interruption."""
 
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -86,6 +87,7 @@ def fit(
     *,
     seed: int,
     folder: Path,
+    events: Path | None = None,
 ) -> Training:
     """Train a network's trainable parameters; stop early on validation; resume where it was killed.
 
@@ -102,7 +104,8 @@ def fit(
             never), ``gradient_clip`` (norm; null: none), ``mixed_precision`` (no, bf16),
             ``checkpoint_every_s``.
         seed: of order and dropout.
-        folder: of the checkpoint and TensorBoard events, for this very training only.
+        folder: of the checkpoint, for this very training only.
+        events: folder of the TensorBoard events; beside the checkpoint if None.
 
     Returns:
         Logs of steps and epochs.
@@ -113,12 +116,15 @@ def fit(
         Interrupted: after SIGTERM or SIGUSR1, its checkpoint written.
     """
     loop = _Loop(network, data, validation, settings, seed, Path(folder))
+    loop.events = Path(events or loop.folder / "events")
     with checkpoints.leave_on_signal() as leave, torch.random.fork_rng():
         loop.run(leave)
     return loop.finish()
 
 
 class _Loop:
+    events: Path
+
     def __init__(
         self,
         network: Network,
@@ -173,7 +179,9 @@ class _Loop:
     def _events(self) -> AbstractContextManager[SummaryWriter | None]:
         if not self.accelerator.is_main_process:
             return nullcontext()
-        return SummaryWriter(str(self.folder / "events"), purge_step=self.state.step)
+        if self.state.step == 0:  # events of an older training would be shown as this one's
+            shutil.rmtree(self.events, ignore_errors=True)
+        return SummaryWriter(str(self.events), purge_step=self.state.step)
 
     def run(self, leave: checkpoints.Leave) -> None:
         self._resume()

@@ -1,0 +1,56 @@
+"""Train a small network in several processes: run as a process of its own.
+
+Arguments: folder of checkpoints, output file, number of processes, what goes on
+(well, nan, or a process that gets a signal: last, parent).
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from patchwork import launching, models, tensors, training
+from patchwork.joblog import job_log
+from small_networks import LORA, TRAINING, Pictures, network
+
+SETTINGS = TRAINING | {
+    "checkpoint_every_s": 60.0,
+    "schedule": {"kind": "plateau", "warmup_steps": 2},
+}
+STEP = training._Loop._step
+ASKED: list[str] = []
+
+
+def leaving(loop, *batch):
+    """In the fifth step the last process, or the parent of them all, is asked to leave."""
+    STEP(loop, *batch)
+    last = loop.accelerator.process_index == loop.n_processes - 1
+    if loop.state.step == 5 and last:
+        os.kill(os.getppid() if ASKED == ["parent"] else os.getpid(), signal.SIGUSR1)
+    if loop.state.step >= 5 and ASKED == ["parent"]:
+        time.sleep(0.5)
+
+
+def train(folder: str, output: str, what: str) -> None:
+    torch.set_num_threads(1)
+    data = Pictures(96, 1)
+    if what == "nan":
+        data.labels["side"] = np.full(96, np.nan)
+    if what in ("last", "parent"):
+        ASKED.append(what)
+        training._Loop._step = leaving
+    one = network(LORA | {"dropout": 0.0})
+    log = training.fit(one, data, Pictures(32, 2), SETTINGS, seed=5, folder=Path(folder))
+    if launching.is_main_process():
+        logs = {"losses": torch.from_numpy(log.steps["loss"].to_numpy().copy())}
+        logs["r"] = torch.from_numpy(log.epochs["r"].to_numpy().copy())
+        tensors.write_tensors({**models.trainable(one), **logs}, {}, output)
+
+
+if __name__ == "__main__":
+    folder, output, n_processes, what = sys.argv[1:]
+    with job_log(f"{folder}.log"):
+        launching.launch(train, (folder, output, what), int(n_processes))
