@@ -27,6 +27,7 @@ for study_file in sorted(Path(workflow.basedir).glob("config/studies/*.yaml")):
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
+include: "workflow/rules/head_inputs.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/backbone.smk"
 include: "workflow/rules/train.smk"

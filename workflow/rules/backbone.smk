@@ -22,6 +22,7 @@ rule prepare_backbone:
         backbone=lookup("studies/{study}/backbones/{backbone}", within=config),
         image_px=lookup("studies/{study}/stimuli/common/image_px", within=config),
         checkpoints=checkpoints_of,
+        events=events_of,
         code=code_of("prepare_backbone.py"),
     script:
         "../scripts/prepare_backbone.py"

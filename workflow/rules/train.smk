@@ -25,6 +25,7 @@ rule fine_tune:
         protocol=lookup("studies/{study}/protocols/{protocol}", within=config),
         training=training_of,
         checkpoints=checkpoints_of,
+        events=events_of,
         code=code_of("fine_tune.py"),
     script:
         "../scripts/fine_tune.py"

@@ -15,7 +15,7 @@ def main(
     protocol: dict,
     settings: dict,
     seed: int,
-    folder: str,
+    folders: tuple[str, str],
     device: str,
 ) -> None:
     data, validation = sources.Stored(inputs["train"]), sources.Stored(inputs["validation"])
@@ -24,7 +24,10 @@ def main(
     network = models.build(backbone, targets, protocol, seed=seed).to(torch.device(device))
     if protocol["adapter"]["kind"] == "none":
         data, validation = (sources.Features(one, network) for one in (data, validation))
-    log = training.fit(network, data, validation, settings, seed=seed, folder=Path(folder))
+    checkpoints, events = map(Path, folders)
+    log = training.fit(
+        network, data, validation, settings, seed=seed, folder=checkpoints, events=events
+    )
     models.check_adapted(network, protocol["adapter"]["kind"])
     record = {
         "settings": {key: value for key, value in protocol.items() if key != "targets"},
@@ -38,7 +41,7 @@ def main(
     log.steps.to_parquet(outputs["steps"])
     log.epochs.to_csv(outputs["epochs"], index=False)
     models.save(network, record, outputs["model"])
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 if __name__ == "__main__":
@@ -56,6 +59,6 @@ if __name__ == "__main__":
             protocol=snakemake.params.protocol,
             settings=settings,
             seed=int(snakemake.wildcards.seed),
-            folder=f"{snakemake.params.checkpoints}/{key}",
+            folders=(f"{snakemake.params.checkpoints}/{key}", snakemake.params.events),
             device=device,
         )

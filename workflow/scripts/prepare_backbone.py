@@ -10,17 +10,29 @@ from patchwork.joblog import job_log
 
 
 def main(
-    *, backbone: dict, image_px: int, seed: int, path: str, log: str, checkpoints: str, device: str
+    *,
+    backbone: dict,
+    image_px: int,
+    seed: int,
+    outputs: dict,
+    folders: tuple[str, str],
+    device: str,
 ) -> None:
+    checkpoints, events = map(Path, folders)
     made = backbones.prepare(backbone, image_px, seed=seed)
     steps = pd.DataFrame(columns=list(training.STEP_COLUMNS))
     if backbone["source"] == "reared":
         made, logs = rearing.rear(
-            made, backbone["rearing"], seed=seed, folder=Path(checkpoints), device=device
+            made,
+            backbone["rearing"],
+            seed=seed,
+            folder=checkpoints,
+            events=events,
+            device=device,
         )
         steps = logs.steps
-    steps.to_parquet(log)
-    backbones.save(made, path)
+    steps.to_parquet(outputs["log"])
+    backbones.save(made, outputs["backbone"])
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -32,8 +44,7 @@ if __name__ == "__main__":
             backbone=snakemake.params.backbone,
             image_px=snakemake.params.image_px,
             seed=int(snakemake.wildcards.seed),
-            path=snakemake.output.backbone,
-            log=snakemake.output.log,
-            checkpoints=f"{snakemake.params.checkpoints}/{key}",
+            outputs=dict(snakemake.output.items()),
+            folders=(f"{snakemake.params.checkpoints}/{key}", snakemake.params.events),
             device=device,
         )

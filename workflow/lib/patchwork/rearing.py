@@ -11,7 +11,13 @@ from patchwork.sources import Generated
 
 
 def rear(
-    backbone: Backbone, settings: Mapping, *, seed: int, folder: Path, device: str = "cpu"
+    backbone: Backbone,
+    settings: Mapping,
+    *,
+    seed: int,
+    folder: Path,
+    events: Path | None = None,
+    device: str = "cpu",
 ) -> tuple[Backbone, training.Training]:
     """Train every parameter of a backbone on a procedural task.
 
@@ -22,6 +28,7 @@ def rear(
             :func:`patchwork.training.fit`).
         seed: of heads, order and images.
         folder: of the checkpoint, for this very rearing only.
+        events: folder of the TensorBoard events; beside the checkpoint if None.
         device: ``cpu`` or ``cuda``.
 
     Returns:
@@ -43,7 +50,9 @@ def rear(
         {"readout": "cls", "head_hidden": settings["head_hidden"], "adapter": {"kind": "full"}},
         seed=seed,
     ).to(torch.device(device))
-    log = training.fit(network, data, validation, settings["training"], seed=seed, folder=folder)
+    log = training.fit(
+        network, data, validation, settings["training"], seed=seed, folder=folder, events=events
+    )
     kept = log.epochs[log.epochs["epoch"] == log.best_epoch].dropna(subset="r")
     final = {label: round(float(r), 4) for label, r in zip(kept["label"], kept["r"], strict=True)}
     backbone.provenance = {**backbone.provenance, "rearing": dict(settings), "validation_r": final}

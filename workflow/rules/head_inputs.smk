@@ -1,0 +1,68 @@
+# Input and params functions of the rules about heads and layers.
+
+
+def tasks_of(wildcards) -> list[str]:
+    """Datasets on which a backbone was tuned under a protocol, among those compared."""
+    return list(
+        dict.fromkeys(
+            run["dataset"]
+            for run in runs_of(wildcards.study, "similarity")
+            if (run["backbone"], run["protocol"])
+            == (wildcards.backbone, wildcards.protocol)
+        )
+    )
+
+
+def tuned_on_each_dataset(wildcards) -> list[str]:
+    """The models of one backbone, protocol and seed, one per dataset."""
+    return [
+        RUN_FOLDER.format(**dict(wildcards.items()), dataset=name)
+        + "/model.safetensors"
+        for name in tasks_of(wildcards)
+    ]
+
+
+def probe_of(wildcards) -> str:
+    """The images on which heads are compared."""
+    name = config["studies"][wildcards.study]["interventions"]["similarity"]["probe"]
+    return f"results/{wildcards.study}/{name}/data/test.h5"
+
+
+def compared_runs(study: str) -> list[dict]:
+    """Every backbone, protocol and seed whose heads are compared between tasks."""
+    found = {
+        (run["backbone"], run["protocol"], run["seed"])
+        for run in runs_of(study, "similarity")
+    }
+    keys = ("backbone", "protocol", "seed")
+    return [dict(zip(keys, values)) for values in sorted(found)]
+
+
+def comparisons(wildcards) -> list[str]:
+    """The files of `compared_runs`, in the same order."""
+    return [
+        "results/{0}/heads/{backbone}/{protocol}/seed{seed}.csv".format(
+            wildcards.study, **run
+        )
+        for run in compared_runs(wildcards.study)
+    ]
+
+
+def runs_of_heads(wildcards) -> dict:
+    """Params function: the runs of each input of `summarise_heads`."""
+    return {
+        "ablated": runs_of(wildcards.study, "ablation"),
+        "patched": runs_of(wildcards.study, "patching"),
+        "compared": compared_runs(wildcards.study),
+    }
+
+
+def test_images(wildcards) -> dict:
+    """Params function: what the test images of a dataset are drawn from."""
+    block = config["studies"][wildcards.study]["stimuli"]
+    drawn = configuration.stimulus_settings(block, wildcards.dataset, "test")
+    return {
+        "seed": block["seed"],
+        "settings": drawn,
+        "first_index": block["splits"]["test"]["first_index"],
+    }
