@@ -25,12 +25,12 @@ ASKED: list[str] = []
 
 
 def leaving(loop, *batch):
-    """In the fifth step the last process, or the parent of them all, is asked to leave."""
+    """The last process is asked to leave in step 5, the parent of them all in step 9."""
     STEP(loop, *batch)
     last = loop.accelerator.process_index == loop.n_processes - 1
-    if loop.state.step == 5 and last:
+    if loop.state.step == {"last": 5, "parent": 9}[ASKED[0]] and last:
         os.kill(os.getppid() if ASKED == ["parent"] else os.getpid(), signal.SIGUSR1)
-    if loop.state.step >= 5 and ASKED == ["parent"]:
+    if loop.state.step >= 9:
         time.sleep(0.5)
 
 
