@@ -1,9 +1,11 @@
 """Interruptions at every place of a training, inside one process, and processes that share it."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,15 @@ class Cutting(Pictures):
             yield batch
 
 
+class Slow(Pictures):
+    """A training on these takes at least 0.36 s."""
+
+    def batches(self, order, batch_size):
+        for batch in super().batches(order, batch_size):
+            time.sleep(0.02)
+            yield batch
+
+
 def fit(one, folder, data=None, validation=None, **changes):
     settings = {**TRAINING, "checkpoint_every_s": 0.0, **changes}
     data, validation = data or Pictures(96, 1), validation or Pictures(32, 2)
@@ -64,6 +75,26 @@ def test_a_cut_at_every_single_step_changes_no_bit(tmp_path, kind):
     pd.testing.assert_frame_equal(again.steps, log.steps, check_exact=True)
     pd.testing.assert_frame_equal(again.epochs, log.epochs, check_exact=True)
     assert again.best_epoch == log.best_epoch
+
+
+def test_kills_at_any_moment_change_no_bit(tmp_path):
+    """Real kills, also in the middle of a write, of a process that starts without delay."""
+    whole, pieces = network(), network()
+    fit(whole, tmp_path / "whole")
+    rng = np.random.Generator(np.random.Philox(3))
+    context = multiprocessing.get_context("fork")
+    statuses = []
+    while 0 not in statuses:
+        child = context.Process(target=fit, args=(network(), tmp_path / "cut", Slow(96, 1)))
+        child.start()
+        child.join(rng.uniform(0.02, 0.12) if len(statuses) < 20 else None)
+        child.kill()
+        child.join()
+        statuses.append(child.exitcode)
+    assert statuses.count(-signal.SIGKILL) >= 3
+    assert set(statuses) == {0, -signal.SIGKILL}
+    fit(pieces, tmp_path / "cut")
+    assert same(whole, pieces)
 
 
 @pytest.mark.parametrize("n_validated", [0, 1, 2])
