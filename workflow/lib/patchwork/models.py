@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -185,7 +184,10 @@ def build(
     return network
 
 
-def _with_lora(encoder: nn.Module, adapter: Mapping) -> PeftModel:
+def _with_lora(encoder: nn.Module, adapter: Mapping) -> nn.Module:
+    # Here, because it takes as long to import as all the rest: runs without LoRA do without it.
+    from peft import LoraConfig, get_peft_model
+
     modules = "|".join(adapter["modules"])
     config = LoraConfig(
         r=adapter["rank"],
@@ -198,7 +200,7 @@ def _with_lora(encoder: nn.Module, adapter: Mapping) -> PeftModel:
 
 def merge(network: Network) -> Network:
     """Fold a LoRA adapter into the encoder's weights, in place, so that analyses see one ViT."""
-    if isinstance(network.encoder, PeftModel):
+    if hasattr(network.encoder, "merge_and_unload"):
         network.encoder = network.encoder.merge_and_unload()
     return network.eval()
 
