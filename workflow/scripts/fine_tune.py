@@ -4,12 +4,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from patchwork import backbones, devices, models, provenance, sources, tasks, training
+from patchwork import backbones, devices, launching, models, provenance, sources, tasks, training
 from patchwork.joblog import job_log
 
 
 def main(
-    *,
     inputs: dict,
     outputs: dict,
     protocol: dict,
@@ -17,7 +16,10 @@ def main(
     seed: int,
     folders: tuple[str, str],
     device: str,
+    n_processes: int = 1,
 ) -> None:
+    # Asked first, so that with several processes each finds its own device.
+    writes = n_processes == 1 or launching.is_main_process()
     data, validation = sources.Stored(inputs["train"]), sources.Stored(inputs["validation"])
     backbone = backbones.load(inputs["backbone"])
     targets = tasks.read_targets(protocol["targets"], data.labels, data.image_px)
@@ -29,6 +31,8 @@ def main(
         network, data, validation, settings, seed=seed, folder=checkpoints, events=events
     )
     models.check_adapted(network, protocol["adapter"]["kind"])
+    if not writes:
+        return
     record = {
         "settings": {key: value for key, value in protocol.items() if key != "targets"},
         "targets": {name: protocol["targets"][name] for name in targets},
@@ -53,12 +57,8 @@ if __name__ == "__main__":
         key = provenance.settings_digest(
             snakemake.params.protocol, settings, data, snakemake.params.code
         )
-        main(
-            inputs=inputs,
-            outputs=dict(snakemake.output.items()),
-            protocol=snakemake.params.protocol,
-            settings=settings,
-            seed=int(snakemake.wildcards.seed),
-            folders=(f"{snakemake.params.checkpoints}/{key}", snakemake.params.events),
-            device=device,
-        )
+        folders = (f"{snakemake.params.checkpoints}/{key}", snakemake.params.events)
+        seed = int(snakemake.wildcards.seed)
+        outputs, protocol = dict(snakemake.output.items()), snakemake.params.protocol
+        n = max(1, snakemake.resources.gpu)
+        launching.launch(main, (inputs, outputs, protocol, settings, seed, folders, device, n), n)
