@@ -2,10 +2,11 @@ import pandas as pd
 import pytest
 from patchwork import claims, show
 
+ROWS = {"q": (1.5, 1.0, 2.0), "c": (0.5, 0.4, 0.6)}
 FINDINGS = pd.DataFrame(
-    [("s", "q", "d", "b", "p", 1.5, 1.0, 2.0, 10, 3), ("s", "c", "d", "b", "p", 0.5, 0.4, 0.6, 10, 3)],
+    [("s", name, "d", "b", "p", *numbers, 10, 3) for name, numbers in ROWS.items()],
     columns=list(claims.FINDINGS),
-)  # fmt: skip
+)
 ADDRESS = {"dataset": "d", "backbone": "b", "protocol": "p"}
 CLAIMS = {
     "X1": {

@@ -1,0 +1,167 @@
+"""The scripts' mains on a handful of images, without Snakemake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from patchwork import models, store
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+import ablate_heads  # noqa: E402
+import evaluate  # noqa: E402
+import fine_tune  # noqa: E402
+import patch_layers  # noqa: E402
+import prepare_backbone  # noqa: E402
+import synthesise_dataset  # noqa: E402
+import synthesise_shard  # noqa: E402
+
+LINES = {
+    "image_px": 32, "length_px": {"min": 6, "max": 10}, "width_px": {"min": 2, "max": 2},
+    "palette": "white", "margin": "length", "noise_levels": [0.0, 0.1], "rasteriser": "pil",
+}  # fmt: skip
+BACKBONE = {
+    "source": "random",
+    "architecture": {
+        "name": "vit_tiny_patch16_224",
+        "options": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
+    },
+    "position_scale": 0.5,
+}
+PROTOCOL = {
+    "readout": "cls",
+    "head_hidden": [8],
+    "adapter": {"kind": "lora", "rank": 2, "alpha": 4, "dropout": 0.0, "modules": ["qkv"]},
+    "targets": {
+        "orientation": {"labels": ["orientation_deg"], "encoding": "double_angle", "period": 180},
+        "length": {"labels": ["length_px"], "encoding": "scaled", "scale": "image_px"},
+        "width": {"labels": ["width_px"], "encoding": "scaled", "scale": 8},
+    },
+}
+TRAINING = {
+    "epochs": 2, "batch_size": 8, "learning_rate": 0.003, "weight_decay": 0.0,
+    "schedule": {"kind": "cosine", "warmup_steps": 1}, "early_stopping_patience": None,
+    "gradient_clip": None, "mixed_precision": "no", "checkpoint_every_s": 60,
+}  # fmt: skip
+
+
+def draw(folder: Path, split: str, first: int, n: int) -> str:
+    images = {"kind": "lines", "seed": 1, "settings": LINES, "first_index": first, "n": n}
+    shards = [str(folder / f"{split}_{i}.h5") for i in (1, 2)]
+    for i, shard in enumerate(shards):
+        synthesise_shard.main(images=images, part=(i + 1, 2), shard=shard, code="test")
+    path = str(folder / f"{split}.h5")
+    synthesise_dataset.main(shards=shards, dataset=path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> dict[str, str]:
+    """Images and a backbone."""
+    folder = tmp_path_factory.mktemp("made")
+    paths = {
+        "train": draw(folder, "train", 0, 32),
+        "validation": draw(folder, "validation", 1000, 16),
+        "test": draw(folder, "test", 2000, 16),
+        "backbone": str(folder / "backbone.safetensors"),
+    }
+    prepare_backbone.main(
+        backbone=BACKBONE, image_px=32, seed=0,
+        outputs={"backbone": paths["backbone"], "log": str(folder / "log.parquet")},
+        folders=(str(folder / "state"), str(folder / "events")), device="cpu",
+    )  # fmt: skip
+    return paths
+
+
+def arguments(made: dict[str, str], folder: Path) -> tuple:
+    inputs = {key: made[key] for key in ("train", "validation", "backbone")}
+    outputs = {
+        "model": str(folder / "model.safetensors"),
+        "steps": str(folder / "steps.parquet"),
+        "epochs": str(folder / "epochs.csv"),
+    }
+    folders = (str(folder / "state"), str(folder / "events"))
+    return inputs, outputs, PROTOCOL, TRAINING, 0, folders, "cpu"
+
+
+@pytest.fixture(scope="module")
+def tuned(made, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned")
+    fine_tune.main(*arguments(made, folder))
+    return folder
+
+
+def test_shards_join_into_the_images_of_one_draw(made, tmp_path):
+    images = {"kind": "lines", "seed": 1, "settings": LINES, "first_index": 0, "n": 32}
+    whole = str(tmp_path / "whole.h5")
+    synthesise_shard.main(images=images, part=(1, 1), shard=whole, code="test")
+    assert (store.read(whole).images == store.read(made["train"]).images).all()
+
+
+def test_a_training_leaves_model_logs_and_events_and_no_checkpoint(tuned):
+    assert {p.name for p in tuned.iterdir()} == {
+        "model.safetensors", "steps.parquet", "epochs.csv", "events"
+    }  # fmt: skip
+    steps = pd.read_parquet(tuned / "steps.parquet")
+    # Width does not vary in these images, so nothing learns it.
+    assert set(steps["target"]) == {"orientation", "length"}
+    assert steps["step"].nunique() == 8
+
+
+def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_path):
+    path = str(tmp_path / "predictions.parquet")
+    evaluate.main(
+        test=made["test"], backbone=made["backbone"], model=str(tuned / "model.safetensors"),
+        predictions=path, device="cpu",
+    )  # fmt: skip
+    table = pd.read_parquet(path)
+    assert len(table) == 16
+    images = torch.from_numpy(store.read(made["test"]).images)
+    network = models.load(tuned / "model.safetensors", made["backbone"])
+    expected = models.predict(network, images)["length"][:, 0] * 32
+    assert table["predicted_length_px"].to_numpy() == pytest.approx(expected, rel=1e-4)
+
+
+def test_interventions_write_one_row_per_cell_and_example(made, tuned, tmp_path):
+    model = str(tuned / "model.safetensors")
+    effects = str(tmp_path / "heads.parquet")
+    ablate_heads.main(
+        test=made["test"], backbone=made["backbone"], model=model, effects=effects,
+        settings={"n_images": 8, "baselines": ["zero", "mean"]}, targets=["orientation"],
+        device="cpu",
+    )  # fmt: skip
+    assert len(pd.read_parquet(effects)) == 2 * 2 * 2 * 8
+    patches = str(tmp_path / "patches.parquet")
+    patch_layers.main(
+        backbone=made["backbone"], model=model, effects=patches,
+        images={"seed": 1, "settings": LINES, "first_index": 2000},
+        settings={
+            "n_pairs": 3, "components": ["resid_pre"],
+            "changed": {"angle": {"attribute": "orientation", "targets": ["orientation"]}},
+        },
+        dataset="angle", device="cpu",
+    )  # fmt: skip
+    assert len(pd.read_parquet(patches)) == 2 * 2 * 17 * 3
+
+
+def test_two_processes_write_what_one_writes(made, tuned, tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import fine_tune, json\n"
+        "from patchwork import launching\n"
+        "arguments = json.loads(sys.argv[2])\n"
+        "launching.launch(fine_tune.main, (*arguments, 2), 2)"
+    )
+    given = json.dumps(arguments(made, tmp_path))
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(SCRIPTS), given],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    one, two = (pd.read_parquet(f / "steps.parquet") for f in (tuned, tmp_path))
+    assert one["loss"].to_numpy() == pytest.approx(two["loss"].to_numpy(), rel=1e-3)
