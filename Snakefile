@@ -10,6 +10,7 @@ pathvars:
     results="results",
     logs="results/logs",
     benchmarks="results/benchmarks",
+    condition="{study}/{dataset}/{backbone}/{protocol}",
     run="{study}/{dataset}/{backbone}/{protocol}/seed{seed}",
 
 

@@ -16,6 +16,8 @@ from patchwork import stimuli
 from patchwork.figures import registry
 from patchwork.provenance import code_digest
 
+SEEDS = config["seeds"]
+
 
 def check_configuration() -> None:
     """Stops before the first job at a configuration that cannot work, in one line."""

@@ -45,13 +45,21 @@ def training_of(wildcards) -> dict:
 RUN_FOLDER = "results/{study}/{dataset}/{backbone}/{protocol}/seed{seed}"
 
 
-def backbone_of(wildcards) -> str:
+def backbone_file(study: str, backbone: str, seed: int | str) -> str:
     """The backbone of a run; weights that were not made here are the same for every seed."""
-    source = config["studies"][wildcards.study]["backbones"][wildcards.backbone][
-        "source"
-    ]
-    seed = wildcards.seed if source in ("reared", "random") else config["seeds"][0]
-    return f"results/{wildcards.study}/backbones/{wildcards.backbone}/seed{seed}.safetensors"
+    source = config["studies"][study]["backbones"][backbone]["source"]
+    chosen = seed if source in ("reared", "random") else SEEDS[0]
+    return f"results/{study}/backbones/{backbone}/seed{chosen}.safetensors"
+
+
+def backbone_of(wildcards) -> str:
+    """The backbone of a run."""
+    return backbone_file(wildcards.study, wildcards.backbone, wildcards.seed)
+
+
+def backbones_of_seeds(wildcards) -> list[str]:
+    """The backbones of a condition, one for each seed, in their order."""
+    return [backbone_file(wildcards.study, wildcards.backbone, seed) for seed in SEEDS]
 
 
 def course_of_training(wildcards) -> dict:

@@ -31,17 +31,20 @@ rule fine_tune:
         "../scripts/fine_tune.py"
 
 
+# All seeds in one job: loading the libraries takes longer than a seed's predictions.
 rule evaluate:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
-        backbone=backbone_of,
-        model=rules.fine_tune.output.model,
+        backbones=backbones_of_seeds,
+        tuned=expand("<results>/<condition>/seed{seed}/model.safetensors", seed=SEEDS),
     output:
-        predictions="<results>/<run>/predictions.parquet",
+        predictions=expand(
+            "<results>/<condition>/seed{seed}/predictions.parquet", seed=SEEDS
+        ),
     log:
-        "<logs>/<run>/evaluate.log",
+        "<logs>/<condition>/evaluate.log",
     benchmark:
-        "<benchmarks>/<run>/evaluate.tsv"
+        "<benchmarks>/<condition>/evaluate.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

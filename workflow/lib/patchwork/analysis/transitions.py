@@ -257,7 +257,7 @@ def of_run(
     Returns:
         Detections (target, metric, detector, step, p), and counts per target of what all
         detectors confirm on all metrics (target, n_transitions, n_null, first_step; nan if none),
-        where n_null is the count on a smooth twin of the curve.
+        where n_null is the count on a smooth twin of the curve, for the target `TOTAL` only.
     """
     rows, counts = [], []
     for target, part in log.groupby("target", sort=False):
@@ -271,7 +271,8 @@ def of_run(
             )
             span = float(np.ptp(curve.step))
             found.append(detect(curve, search))
-            null.append(detect(smooth_twin(curve, search.seed), search))
+            if target == TOTAL:
+                null.append(detect(smooth_twin(curve, search.seed), search))
             rows += [
                 {"target": target, "metric": metric, "detector": detector, "step": step, "p": p}
                 for detector, places in found[-1].items()
@@ -282,7 +283,7 @@ def of_run(
             {
                 "target": target,
                 "n_transitions": len(places),
-                "n_null": len(confirmed(null, search.tolerance * span)),
+                "n_null": len(confirmed(null, search.tolerance * span)) if null else np.nan,
                 "first_step": places[0] if places else np.nan,
             }
         )
