@@ -16,8 +16,7 @@ def tasks_of(wildcards) -> list[str]:
 def tuned_on_each_dataset(wildcards) -> list[str]:
     """The models of one backbone, protocol and seed, one per dataset."""
     return [
-        RUN_FOLDER.format(**dict(wildcards.items()), dataset=name)
-        + "/model.safetensors"
+        f"{RUN_FOLDER.format(**dict(wildcards.items()), dataset=name)}/model.safetensors"
         for name in tasks_of(wildcards)
     ]
 
