@@ -10,8 +10,6 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-pytestmark = pytest.mark.xdist_group("tiny")
-
 
 def test_the_claims_table_has_every_claim_and_column(tiny):
     table = pd.read_csv(tiny.folder / "results/claims.csv")

@@ -1,13 +1,21 @@
 """Exactly the jobs run again whose code, numbers or inputs changed."""
 
 import re
+import shutil
 from contextlib import contextmanager
 
 import pytest
-from conftest import TINY
+from conftest import TINY, Project
 
-pytestmark = pytest.mark.xdist_group("tiny")
 LIBRARY = "workflow/lib/patchwork"
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny, tmp_path_factory) -> Project:
+    """A copy of the finished run, to be edited."""
+    folder = tmp_path_factory.mktemp("edited") / "project"
+    shutil.copytree(tiny.folder, folder, symlinks=True)
+    return Project(folder)
 
 
 def planned(tiny) -> set[str]:
