@@ -1,57 +1,10 @@
-"""A copy of the project to run Snakemake in, and one run of the tiny scale for all tests."""
+"""The project without results, and one run of the tiny scale for all tests."""
 
 import fcntl
 import os
-import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY = ["--configfile", "config/scales/tiny.yaml"]
-
-
-@dataclass
-class Project:
-    """A folder with the project's files."""
-
-    folder: Path
-
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Run Snakemake in the folder; both outputs come back as ``stdout``."""
-        environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments],
-            cwd=self.folder,
-            env=environment | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=900,
-        )
-
-    def read(self, path: str) -> str:
-        return (self.folder / path).read_text()
-
-    def write(self, path: str, text: str) -> None:
-        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / path).write_text(text)
-
-
-def copy_to(folder: Path) -> Project:
-    """Copy what git tracks or would track."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "benchmarks/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return Project(folder)
+from projects import Project, copy_to, run_tiny
 
 
 @pytest.fixture(scope="session")
@@ -74,13 +27,3 @@ def tiny(tmp_path_factory) -> Project:
             message.write_text(run_tiny(shared / "project"))
     assert message.read_text() == "", message.read_text()
     return Project(shared / "project")
-
-
-def run_tiny(folder: Path) -> str:
-    """Run the workflow and its report; empty text, or the end of what went wrong."""
-    made = copy_to(folder)
-    for arguments in (["--cores", "2"], ["--cores", "1", "--report", "results/report.html"]):
-        run = made.snakemake(*TINY, *arguments)
-        if run.returncode:
-            return run.stdout[-6000:]
-    return ""

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import yaml
-from conftest import TINY
+from projects import TINY
 
 CASES = {
     "unknown key": (

@@ -5,7 +5,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from conftest import TINY, Project
+from projects import TINY, Project
 
 LIBRARY = "workflow/lib/patchwork"
 
