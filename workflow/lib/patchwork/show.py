@@ -31,6 +31,11 @@ def lines(claims: pd.DataFrame, width: int) -> list[str]:
     return [*text, "", ", ".join(f"{name}: {n}" for name, n in counts.items())]
 
 
+def _number(value: float) -> str:
+    """Three digits; what rounding leaves of an exact zero is zero."""
+    return f"{0.0 if abs(value) < 1e-12 else value:.3g}"
+
+
 def markdown(claims: pd.DataFrame) -> list[str]:
     """The table of claims in Markdown, one row per claim and protocol.
 
@@ -42,10 +47,11 @@ def markdown(claims: pd.DataFrame) -> list[str]:
         for i, row in enumerate(rows.to_dict("records")):
             name = f"**{claim}** {row['statement']}" if i == 0 else ""
             known = pd.notna(row["estimate"])
-            interval = f"{row['estimate']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
+            numbers = [_number(row[key]) for key in ("estimate", "ci_low", "ci_high")]
+            interval = "{} [{}, {}]".format(*numbers)
             control = row["control"] if isinstance(row["control"], str) else ""
             if pd.notna(row["control_estimate"]):
-                control = f"{control}: {row['control_estimate']:.3g}"
+                control = f"{control}: {_number(row['control_estimate'])}"
             cells = (name, row["protocol"], interval if known else "", control, row["verdict"])
             text.append(f"| {' | '.join(map(str, cells))} |")
     return text
