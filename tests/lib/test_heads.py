@@ -149,6 +149,24 @@ def test_recovery_is_the_ratio_of_means():
     assert table.loc[2, "q"] < 0.05 < table.loc[0, "p"]
 
 
+def test_a_patch_that_carries_everything_in_every_pair_is_certain():
+    gap = np.random.default_rng(0).normal(2.0, 0.3, 20)
+    frame = pd.concat(
+        pd.DataFrame(
+            {
+                "layer": layer, "position": 0, "component": "resid_pre", "seed": 0,
+                "example": np.arange(20), "base": 0.0, "source": gap, "effect": share * gap,
+            }
+        )
+        for layer, share in enumerate([0.0, 1.0, 1e-7])
+    )  # fmt: skip
+    names = {"dataset": "d", "backbone": "b", "protocol": "p", "metric": "m"}
+    frame = frame.assign(**names, direction="clean_to_corrupted")
+    table = head_tables.patching_table(frame, RESAMPLING)
+    assert table["recovery"].tolist() == pytest.approx([0, 1, 0], abs=1e-12)
+    assert table["p"].tolist() == [1, 0, 1]
+
+
 def test_similarity_counts_seeds_and_keeps_the_backbone_apart():
     rows = [
         {"backbone": "b", "protocol": "p", "seed": seed, "one": "x", "other": other, "layer": 0,
@@ -164,6 +182,42 @@ def test_similarity_counts_seeds_and_keeps_the_backbone_apart():
     found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
     assert found.loc["cross_task_head_similarity", "estimate"] == pytest.approx(0.685)
     assert found.loc["share_of_agnostic_heads", "estimate"] == pytest.approx(0.5)
+
+
+def compared(backbone: str, pairs: dict, seed: int) -> pd.DataFrame:
+    """Two layers of two heads, all as alike between two tasks as given."""
+    rows = [
+        {"backbone": backbone, "protocol": "p", "seed": seed, "one": one, "other": other,
+         "layer": layer, "head": head, "map_correlation": 0.0, "linear_cka": value, "n": 8}
+        for (one, other), value in pairs.items()
+        for layer, head in np.ndindex(2, 2)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_excess_compares_the_same_tasks_and_seeds():
+    """The null saw one pair of three, named the other way round; its level differs by seed."""
+    frame = pd.concat(
+        compared("grown", {("x", "y"): 0.9 - 0.1 * seed, ("x", "z"): 0.1, ("y", "z"): 0.1}, seed)
+        for seed in range(3)
+    )
+    null = pd.concat(compared("raw", {("y", "x"): 0.6 - 0.1 * seed}, seed) for seed in range(3))
+    both = pd.concat([frame, null])
+    found = head_tables.similarity_findings(both, RESAMPLING, ["raw"]).set_index("quantity")
+    excess = found.loc["head_similarity_excess_over_raw"]
+    assert excess["backbone"] == "grown"
+    assert excess["seeds"] == 3
+    assert excess[["estimate", "ci_low", "ci_high"]].tolist() == pytest.approx([0.3] * 3)
+
+
+def test_a_layer_is_agnostic_if_all_its_heads_are():
+    frame = pd.concat(
+        compared("b", {("x", "y"): 0.95, ("x", "untouched"): 0.1}, seed) for seed in range(2)
+    )
+    frame.loc[(frame["layer"] == 1) & (frame["head"] == 0), "linear_cka"] = 0.3
+    found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")["estimate"]
+    assert found["share_of_agnostic_heads"] == pytest.approx(0.75)
+    assert found["share_of_agnostic_layers"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("changed", lines.CHANGES)

@@ -56,6 +56,12 @@ def runs_of_heads(wildcards) -> dict:
     }
 
 
+def untrained_backbones(wildcards) -> list[str]:
+    """Params function: backbones with initial weights, the null of the others."""
+    backbones = config["studies"][wildcards.study]["backbones"]
+    return [name for name, block in backbones.items() if block["source"] == "random"]
+
+
 def test_images(wildcards) -> dict:
     """Params function: what the test images of a dataset are drawn from."""
     block = config["studies"][wildcards.study]["stimuli"]

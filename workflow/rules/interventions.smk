@@ -100,6 +100,7 @@ rule summarise_heads:
         runtime=60,
     params:
         runs=runs_of_heads,
+        untrained=untrained_backbones,
         settings=lookup("studies/{study}/analyses", within=config),
         code=code_of("summarise_heads.py"),
     script:

@@ -7,7 +7,7 @@ from patchwork.joblog import job_log
 from patchwork.statistics import Resampling
 
 
-def main(*, inputs: dict, outputs: dict, runs: dict, block: dict) -> None:
+def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dict) -> None:
     """`runs`: the runs of each input, in order; those of similarities have no dataset."""
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     ablated = tables.gather(inputs["ablated"], runs["ablated"])
@@ -23,7 +23,7 @@ def main(*, inputs: dict, outputs: dict, runs: dict, block: dict) -> None:
     )
     similarity = head_tables.similarity_table(compared, resampling)
     similarity.to_csv(outputs["similarity"], index=False)
-    findings = head_tables.similarity_findings(compared, resampling)
+    findings = head_tables.similarity_findings(compared, resampling, untrained)
     findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
 
 
@@ -33,5 +33,6 @@ if __name__ == "__main__":
             inputs={name: list(paths) for name, paths in snakemake.input.items()},
             outputs=dict(snakemake.output.items()),
             runs=snakemake.params.runs,
+            untrained=snakemake.params.untrained,
             block=snakemake.params.settings,
         )

@@ -1,5 +1,7 @@
 """Effects and similarities of heads over seeds: tables with intervals, and findings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -10,12 +12,21 @@ from patchwork.tables import CONDITION, groups, join
 
 AGNOSTIC = 0.9
 _UNTOUCHED = "untouched"
+# ASSUME: sweeps in fp32 agree with plain forward passes to about this share of an effect. A cell
+# that never exceeds it holds rounding, which many images would make pass for a tiny effect.
+_ROUNDING = 1e-5
 
 
 def _wide(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, pd.MultiIndex]:
     """One row per seed and example, one column per cell of the sweep."""
     table = frame.pivot_table(index=["seed", "example"], columns=cells, values="effect")
     return table, table.columns  # type: ignore[return-value]
+
+
+def _without_rounding(values: np.ndarray) -> np.ndarray:
+    """Zero in cells whose every example is below the resolution of the sweep."""
+    largest = np.abs(values).max(0)
+    return np.where(largest < _ROUNDING * largest.max(), 0.0, values)
 
 
 def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
@@ -34,7 +45,7 @@ def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     parts = []
     for names, part in groups(frame, [*CONDITION, "metric"]):
         wide, columns = _wide(part, cells)
-        values = wide.to_numpy()
+        values = _without_rounding(wide.to_numpy())
         seeds = wide.index.get_level_values("seed").to_numpy()
         examples = wide.index.get_level_values("example").to_numpy()
         table = statistics.effect_table(values, seeds, resampling=resampling, units=examples)
@@ -84,7 +95,7 @@ def patching_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
 
 def _recovery(wide: pd.DataFrame, gap: np.ndarray, resampling: Resampling) -> pd.DataFrame:
     """Ratio of the mean effect to the mean gap, per cell."""
-    values = np.column_stack([wide.to_numpy(), gap])
+    values = np.column_stack([_without_rounding(wide.to_numpy()), gap])
     seeds = wide.index.get_level_values("seed").to_numpy()
     examples = wide.index.get_level_values("example").to_numpy()
     k = len(np.unique(seeds))
@@ -95,7 +106,8 @@ def _recovery(wide: pd.DataFrame, gap: np.ndarray, resampling: Resampling) -> pd
     error = np.nanstd(drawn[:, :-1] / drawn[:, -1:], axis=0) * np.sqrt(count / (count - 1))
     half = stats.t.ppf((1 + resampling.confidence) / 2, count - 1) * error
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(error > 0, np.abs(ratio) / error, 0.0)
+        # A patch that carries the same share in every replicate is certain, unless it is none.
+        t = np.where(ratio == 0, 0.0, np.abs(ratio) / error)
     p = 2 * stats.t.sf(t, count - 1)
     return pd.DataFrame(
         {
@@ -149,18 +161,24 @@ def _long(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def similarity_findings(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def similarity_findings(
+    frame: pd.DataFrame, resampling: Resampling, untrained: Sequence[str] = ()
+) -> pd.DataFrame:
     """How alike heads are over all heads, per backbone and protocol, with intervals over seeds.
 
     Args:
         frame: as for :func:`similarity_table`.
         resampling: of the intervals.
+        untrained: backbones that nothing has trained, whose similarity is the null of the others.
 
     Returns:
         quantity, dataset (``all``), backbone, protocol, estimate, ci_low, ci_high, n, seeds:
         ``cross_task_head_similarity`` (mean linear CKA of a head's outputs between two tasks),
-        ``cross_task_map_correlation``, ``similarity_to_untouched`` (linear CKA), and
-        ``share_of_agnostic_heads``: heads whose CKA is at least 0.9 between all pairs of tasks.
+        ``cross_task_map_correlation``, ``similarity_to_untouched`` (linear CKA),
+        ``share_of_agnostic_heads``: heads whose CKA is at least 0.9 between all pairs of tasks,
+        ``share_of_agnostic_layers``: layers all of whose heads are, and for each untrained backbone
+        ``head_similarity_excess_over_<name>``: cross-task similarity minus that of the untrained
+        backbone with the same seed, over the pairs of tasks that both were tuned on.
     """
     between = frame[frame["other"] != _UNTOUCHED]
     keys = ["backbone", "protocol", "seed"]
@@ -172,6 +190,8 @@ def similarity_findings(frame: pd.DataFrame, resampling: Resampling) -> pd.DataF
         .groupby(keys)["linear_cka"]
         .mean(),
         "share_of_agnostic_heads": lowest.groupby(keys).mean(),
+        "share_of_agnostic_layers": lowest.groupby([*keys, "layer"]).all().groupby(keys).mean(),
+        **{f"head_similarity_excess_over_{name}": _excess(between, name) for name in untrained},
     }
     rows = []
     for quantity, values in per_seed.items():
@@ -180,7 +200,19 @@ def similarity_findings(frame: pd.DataFrame, resampling: Resampling) -> pd.DataF
             one = statistics.cluster_bootstrap(
                 part["value"].to_numpy(), part["seed"].to_numpy(), resampling=resampling
             ).row()
-            # No similarity and no share lies above one.
+            # No similarity, no share and no difference of similarities lies above one.
             one |= {"ci_high": min(one["ci_high"], 1.0), "n": int(frame["n"].iloc[0])}
             rows.append({"quantity": quantity, "dataset": "all", **names, **one})
     return pd.DataFrame(rows)
+
+
+def _excess(between: pd.DataFrame, untrained: str) -> pd.Series:
+    """Cross-task similarity above that of an untrained backbone, per other backbone and seed."""
+    ends = np.sort(between[["one", "other"]].to_numpy(str), axis=1)
+    named = between.assign(first=ends[:, 0], second=ends[:, 1])
+    shared = ["protocol", "seed", "first", "second"]
+    means = named.groupby(["backbone", *shared])["linear_cka"].mean().reset_index()
+    null = means["backbone"] == untrained
+    both = means[~null].merge(means[null], on=shared, suffixes=("", "_null"))
+    excess = (both["linear_cka"] - both["linear_cka_null"]).rename("linear_cka")
+    return excess.groupby([both[key] for key in ("backbone", "protocol", "seed")]).mean()
