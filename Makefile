@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test lint unit bench paper clean help
+.PHONY: all report test lint bench paper clean help
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.

@@ -2,28 +2,54 @@
 
 import os
 import re
+import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
-VERSIONS = dict(re.findall(r"^([a-z0-9_.-]+)==([^\s;\\]+)", LOCK, re.MULTILINE))
+PAPERS = ("2212.09641", "2503.18762", "2503.22713", "2504.02976", "2504.09393")
+PINS = [Requirement(line) for line in re.findall(r"^([a-z0-9_.-]+==[^\\\n]+)", LOCK, re.MULTILINE)]
+
+
+def versions(python: str) -> dict[str, str]:
+    """What the lock gives to one Python on Linux: some packages differ from Python to Python."""
+    machine = {"python_version": python, "python_full_version": f"{python}.0",
+               "sys_platform": "linux"}  # fmt: skip
+    wanted = [pin for pin in PINS if pin.marker is None or pin.marker.evaluate(machine)]
+    return {pin.name: str(pin.specifier).removeprefix("==") for pin in wanted}
 
 
 def test_the_lock_has_hashes_and_no_addresses():
     assert "://" not in LOCK
-    assert LOCK.count("--hash=sha256:") > len(VERSIONS)
+    assert LOCK.count("--hash=sha256:") > len(PINS)
 
 
 def test_conda_environments_have_the_versions_of_the_lock():
     files = list((ROOT / "envs").glob("*.yaml"))
     assert files
     for path in files:
+        wanted = yaml.safe_load(path.read_text())["dependencies"]
+        python = next(one.split("=")[1] for one in wanted if str(one).startswith("python="))
+        locked = versions(python)
+        for name, version in (line.split("==") for line in wanted[-1]["pip"]):
+            assert locked[name] == version, (path, name)
+
+
+def test_pythons_get_different_versions_from_the_lock():
+    assert versions("3.11")["numpy"] != versions("3.12")["numpy"]
+
+
+def test_conda_environments_hold_what_the_library_needs():
+    needed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    for path in (ROOT / "envs").glob("*.yaml"):
         pip = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
-        for name, version in (line.split("==") for line in pip):
-            assert VERSIONS[name] == version, (path, name)
+        assert {line.split("==")[0] for line in pip} >= needed, path
 
 
 def test_every_rule_names_an_environment_that_exists():
@@ -38,6 +64,8 @@ def test_the_citation_can_be_read():
     project = (ROOT / "pyproject.toml").read_text()
     assert f'version = "{cited["version"]}"' in project
     assert all({"title", "authors", "type"} <= set(one) for one in cited["references"])
+    papers = {one["identifiers"][0]["value"] for one in cited["references"]}
+    assert papers == {f"arXiv:{number}" for number in PAPERS}
 
 
 def test_expected_files_stand_where_people_look():
@@ -59,6 +87,88 @@ def test_make_builds_the_environment_first_and_ci_runs_make_test():
         assert "--require-hashes -r requirements.lock" in plan
     assert "make test" in (ROOT / ".ci/run").read_text()
     assert "make test" in (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def house(tmp_path) -> Path:
+    """A folder with the real Makefile and programs that only write down how they were called."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name in ("snakemake", "python", "pip"):
+        program = tmp_path / ".venv/bin" / name
+        program.write_text(f'#!/bin/sh\necho "{name} $@" >> called\n')
+        program.chmod(0o755)
+    (tmp_path / ".venv/.ready").touch()
+    (tmp_path / "results/lines/figures").mkdir(parents=True)
+    for name in ("results/claims.csv", "results/lines/figures/one.svg"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000, 1000))
+    return tmp_path
+
+
+def made(house: Path, *arguments: str) -> str:
+    """Programs called by one `make`, one a line; a pip or venv only says that it was planned."""
+    (house / "called").unlink(missing_ok=True)
+    # These tests run inside `make test`, whose flags must not reach the inner one.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    run = subprocess.run(
+        ["make", *arguments], cwd=house, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    called = house / "called"
+    return called.read_text() if called.exists() else run.stdout
+
+
+def test_a_second_make_builds_nothing(house):
+    (house / "results/report.html").touch()
+    called = made(house, "PYTHON=.venv/bin/python").splitlines()
+    assert [line.split()[:3] for line in called] == [
+        ["snakemake", "--cores", called[0].split()[2]],
+        ["python", "-m", "patchwork.show"],
+    ]
+
+
+@pytest.mark.parametrize("file", ["requirements.lock", "pyproject.toml"])
+def test_a_newer_lock_makes_the_environment_stale(house, file):
+    assert "pip" not in made(house, "PYTHON=.venv/bin/python")
+    os.utime(house / ".venv/.ready", (1000, 1000))
+    other = {"requirements.lock": "pyproject.toml", "pyproject.toml": "requirements.lock"}[file]
+    called = made(house, "PYTHON=.venv/bin/python", f"--assume-old={other}")
+    assert "pip install --quiet --disable-pip-version-check --require-hashes" in called
+    assert called.index("pip") < called.index("snakemake")
+
+
+@pytest.mark.parametrize("newer", ["results/claims.csv", "results/lines/figures/one.svg"])
+def test_the_report_is_written_when_a_result_is_newer(house, newer):
+    report = house / "results/report.html"
+    assert "--report results/report.html" in made(house, "report")
+    report.touch()
+    assert "--report" not in made(house, "report")
+    os.utime(report, (2000, 2000))
+    assert "--report" not in made(house, "report")
+    os.utime(house / newer, (3000, 3000))
+    assert "--report" in made(house, "report")
+
+
+def test_clean_leaves_the_page_that_says_what_lies_there(house):
+    (house / "results/README.md").write_text("what lies here")
+    made(house, "clean")
+    assert [path.name for path in (house / "results").iterdir()] == ["README.md"]
+
+
+def test_help_lists_every_target(house):
+    listed = made(house, "help")
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    for target in phony:
+        assert f"{target}:" in listed, target
+
+
+def test_profiles_say_how_they_take_effect():
+    # With --profile alone the default profile is read too, and it takes the GPU away.
+    for name in ("gpu", "slurm"):
+        head = (ROOT / f"profiles/{name}/config.yaml").read_text().splitlines()[0]
+        assert f"--workflow-profile profiles/{name}" in head
 
 
 def test_no_tracked_text_names_this_machine():
