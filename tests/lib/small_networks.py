@@ -57,9 +57,13 @@ class Pictures:
 
 
 def network(
-    adapter: dict = LORA, readout: str = "cls", seed: int = 0, image_px: int = 16
+    adapter: dict = LORA,
+    readout: str = "cls",
+    seed: int = 0,
+    image_px: int = 16,
+    architecture: dict = ARCHITECTURE,
 ) -> models.Network:
-    backbone = backbones.prepare(RANDOM, image_px, seed=seed)
+    backbone = backbones.prepare(RANDOM | {"architecture": architecture}, image_px, seed=seed)
     targets = {name: tasks.read_target(block, image_px) for name, block in TARGETS.items()}
     settings = {"readout": readout, "head_hidden": [8], "adapter": adapter}
     return models.build(backbone, targets, settings, seed=seed)

@@ -15,10 +15,12 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import ablate_heads  # noqa: E402
+import compare_heads  # noqa: E402
 import evaluate  # noqa: E402
 import fine_tune  # noqa: E402
 import patch_layers  # noqa: E402
 import prepare_backbone  # noqa: E402
+import summarise_heads  # noqa: E402
 import synthesise_dataset  # noqa: E402
 import synthesise_shard  # noqa: E402
 
@@ -128,18 +130,23 @@ def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_pat
     assert table["predicted_length_px"].to_numpy() == pytest.approx(expected, rel=1e-4)
 
 
-def test_interventions_write_one_row_per_cell_and_example(made, tuned, tmp_path):
+@pytest.fixture(scope="module")
+def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
+    """What the scripts about heads write for one run; the model stands for two tasks."""
+    folder = tmp_path_factory.mktemp("intervened")
+    files = {
+        "ablated": str(folder / "heads.parquet"),
+        "patched": str(folder / "patches.parquet"),
+        "compared": str(folder / "similarity.csv"),
+    }
     model = str(tuned / "model.safetensors")
-    effects = str(tmp_path / "heads.parquet")
     ablate_heads.main(
-        test=made["test"], backbone=made["backbone"], model=model, effects=effects,
+        test=made["test"], backbone=made["backbone"], model=model, effects=files["ablated"],
         settings={"n_images": 8, "baselines": ["zero", "mean"]}, targets=["orientation"],
         device="cpu",
     )  # fmt: skip
-    assert len(pd.read_parquet(effects)) == 2 * 2 * 2 * 8
-    patches = str(tmp_path / "patches.parquet")
     patch_layers.main(
-        backbone=made["backbone"], model=model, effects=patches,
+        backbone=made["backbone"], model=model, effects=files["patched"],
         images={"seed": 1, "settings": LINES, "first_index": 2000},
         settings={
             "n_pairs": 3, "components": ["resid_pre"],
@@ -147,7 +154,57 @@ def test_interventions_write_one_row_per_cell_and_example(made, tuned, tmp_path)
         },
         dataset="angle", device="cpu",
     )  # fmt: skip
-    assert len(pd.read_parquet(patches)) == 2 * 2 * 17 * 3
+    compare_heads.main(
+        probe=made["test"], backbone=made["backbone"], tuned=[model, model],
+        similarity=files["compared"], datasets=["angle", "other"], n_images=8, device="cpu",
+    )  # fmt: skip
+    return files
+
+
+def test_interventions_write_one_row_per_cell_and_example(intervened):
+    assert len(pd.read_parquet(intervened["ablated"])) == 2 * 2 * 2 * 8
+    assert len(pd.read_parquet(intervened["patched"])) == 2 * 2 * 17 * 3
+
+
+def test_one_model_is_alike_in_two_tasks_and_not_its_backbone(intervened):
+    table = pd.read_csv(intervened["compared"]).set_index(["one", "other"])
+    assert table.loc[("angle", "other"), "linear_cka"].tolist() == pytest.approx([1] * 4)
+    assert table.loc[("angle", "untouched"), "linear_cka"].min() < 1 - 1e-6
+
+
+def test_heads_are_summarised_over_seeds(intervened, tmp_path):
+    outputs = {
+        name: str(tmp_path / f"{name}.csv")
+        for name in ("effects", "patches", "similarity", "findings")
+    }
+    names = {"backbone": "reared", "protocol": "corrected"}
+    runs = [{"dataset": "angle", **names, "seed": seed} for seed in (0, 1)]
+    compared = [{key: run[key] for key in ("backbone", "protocol", "seed")} for run in runs]
+    raw = [{**run, "backbone": "random"} for run in compared]
+    summarise_heads.main(
+        inputs={
+            "ablated": 2 * [intervened["ablated"]],
+            "patched": 2 * [intervened["patched"]],
+            "compared": 4 * [intervened["compared"]],
+        },
+        outputs=outputs,
+        runs={"ablated": runs, "patched": runs, "compared": compared + raw},
+        untrained=["random"],
+        block={"n_resamples": 100, "seed": 0},
+    )
+    tables = {name: pd.read_csv(path) for name, path in outputs.items()}
+    wanted = ["layer", "head", "baseline", "metric", "effect", "ci_low", "ci_high", "p", "q", "n"]
+    assert set(wanted) <= set(tables["effects"])
+    assert set(tables["effects"]["n"]) == {2 * 8}
+    per_image = pd.read_parquet(intervened["ablated"])
+    means = per_image.groupby(["layer", "head", "baseline"])["effect"].mean()
+    found = tables["effects"].set_index(["layer", "head", "baseline"])["effect"]
+    assert found.to_numpy() == pytest.approx(means[found.index].to_numpy())
+    assert {"position", "component", "direction", "recovery"} <= set(tables["patches"])
+    assert len(tables["patches"]) == 2 * 2 * 17
+    findings = tables["findings"].set_index(["quantity", "backbone"])["estimate"]
+    assert findings["cross_task_head_similarity", "reared"] == pytest.approx(1)
+    assert findings["head_similarity_excess_over_random", "reared"] == pytest.approx(0)
 
 
 def test_two_processes_write_what_one_writes(made, tuned, tmp_path):
