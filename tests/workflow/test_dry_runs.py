@@ -23,6 +23,17 @@ def test_the_default_profile_is_found_and_needs_no_gpu(project):
     assert "gpu=1" not in run.stdout
 
 
+@pytest.mark.parametrize("profile", ["gpu", "slurm"])
+def test_the_other_profiles_give_jobs_their_gpu(project, profile):
+    run = project.snakemake(
+        "-n", "--workflow-profile", f"profiles/{profile}",
+        "results/lines/angle/reared/described/seed0/predictions.parquet",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "gpu=1" in run.stdout
+    assert "gpu=0" not in run.stdout
+
+
 def test_one_figure_needs_only_its_own_runs(project):
     run = project.snakemake("-n", "results/lines/figures/samples.svg")
     assert run.returncode == 0, run.stdout[-3000:]
