@@ -1,14 +1,20 @@
 """Heads of fine-tuned networks: sweeps against naive loops, tables with planted truths."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from patchwork import interventions, models
 from patchwork.analysis import head_tables, heads
 from patchwork.interventions import Plan
+from patchwork.interventions.pairs import COMPONENTS
+from patchwork.interventions.verbs import BASELINES
 from patchwork.statistics import Resampling
 from patchwork.stimuli import lines
+from patchwork.tasks import Category, DoubleAngle, Scaled, Target
 from small_networks import ARCHITECTURE, LORA, Pictures, network
 from timm.models.vision_transformer import VisionTransformer
 
@@ -93,6 +99,71 @@ def test_the_metric_is_the_loss_of_the_target():
     found = heads.TargetLoss(one, "brightness", pictures.labels)(output, rows)
     truth = torch.tensor(pictures.labels["brightness"])[rows] / 255
     assert torch.allclose(found.double(), (output["brightness"][:, 0] - truth) ** 2, atol=1e-6)
+
+
+def test_errors_are_in_the_unit_of_the_labels_and_go_the_short_way_round():
+    orientation = Target(("orientation_deg",), DoubleAngle(180))
+    place = Target(("x_px", "y_px"), Scaled(64))
+    one = tuned()
+    one.targets = {"orientation": orientation, "place": place}
+    labels = {
+        "orientation_deg": np.array([5.0, 90.0]),
+        "x_px": np.array([10.0, 20.0]),
+        "y_px": np.array([30.0, 0.0]),
+    }
+    far = {"orientation_deg": np.array([175.0, 60.0]), "x_px": [14.0, 20.0], "y_px": [30.0, 6.0]}
+    output = {name: torch.from_numpy(t.encode(far)) for name, t in one.targets.items()}
+    rows = torch.tensor([0, 1])
+    turned = heads.TargetError(one, "orientation", labels)(output, rows)
+    assert turned.tolist() == pytest.approx([10, 30], abs=1e-3)
+    assert turned.dtype == torch.float32
+    moved = heads.TargetError(one, "place", labels)(output, rows)
+    assert moved.tolist() == pytest.approx([2, 3], abs=1e-3)
+    swapped = {name: value[[1]] for name, value in output.items()}
+    again = heads.TargetError(one, "orientation", labels)(swapped, rows[1:])
+    assert again.tolist() == pytest.approx([30], abs=1e-3)
+
+
+def test_effects_on_the_error_equal_single_ablations():
+    pictures = Pictures(5, 0, image_px=32)
+    one = tuned()
+    table = heads.ablation(
+        one, pictures.images.numpy(), pictures.labels, ["brightness"], ["zero"], "error"
+    )
+    assert set(table["metric"]) == {"brightness error"}
+    truth = torch.tensor(pictures.labels["brightness"])
+
+    def error():
+        return (one(pictures.images)["brightness"][:, 0].double() * 255 - truth).abs()
+
+    with torch.no_grad():
+        clean = error()
+        with interventions.ablate(one, "1.head_out.0"):
+            change = (error() - clean).numpy()
+    found = table.query("layer == 1 and head == 0").sort_values("example")["effect"]
+    assert found.to_numpy() == pytest.approx(change, abs=1e-3)
+    assert np.abs(change).max() > 0.1
+
+
+def test_measures_that_do_not_exist_are_refused():
+    one, pictures = tuned(), Pictures(2, 0, image_px=32)
+    images = pictures.images.numpy()
+    with pytest.raises(ValueError, match="measure is 'speed'; allowed is loss, error"):
+        heads.ablation(one, images, pictures.labels, ["side"], ["zero"], "speed")
+    one.targets = {"shape": Target(("shape",), Category(3), loss="cross_entropy")}
+    with pytest.raises(ValueError, match="target shape has no unit; allowed is loss"):
+        heads.ablation(one, images, {"shape": np.zeros(2)}, ["shape"], ["zero"], "error")
+
+
+def test_the_schema_names_what_the_library_knows():
+    path = Path(__file__).resolve().parents[2] / "workflow/schemas/interventions.schema.yaml"
+    parts = yaml.safe_load(path.read_text())["properties"]
+    ablated, patched = (parts[name]["properties"] for name in ("ablation", "patching"))
+    assert ablated["measure"]["enum"] == list(heads.MEASURES)
+    assert set(ablated["baselines"]["items"]["enum"]) == set(BASELINES) - {"knockout"}
+    assert patched["components"]["items"]["enum"] == list(COMPONENTS)
+    changed = patched["changed"]["additionalProperties"]["properties"]
+    assert changed["attribute"]["enum"] == list(lines.CHANGES)
 
 
 def test_the_first_target_that_is_predicted_is_scored():

@@ -1,6 +1,6 @@
 """What single heads and layers of fine-tuned networks do: per run, per example."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import interventions
+from patchwork.analysis.metrics import circular_error
 from patchwork.interventions import PatchGrid, Plan
+from patchwork.interventions.tail import Metric
 from patchwork.models import Network
 from patchwork.similarity import head_similarity
+from patchwork.tasks import Category, Patches
 
 DIRECTIONS = ("clean_to_corrupted", "corrupted_to_clean")
 UNTOUCHED = "untouched"
@@ -34,6 +37,41 @@ class TargetLoss:
         return self.target.losses(output[self.name], self.encoded[rows])
 
 
+class TargetError:
+    """Absolute error of one target per example, in the unit of its labels.
+
+    Angles are compared the short way round; several labels of one target are averaged.
+
+    Args:
+        network: whose heads predict the target.
+        target: its name; not one of classes or pictures.
+        labels: label columns of the examples, each shape (n,).
+
+    Raises:
+        ValueError: if the target has no unit.
+    """
+
+    def __init__(self, network: Network, target: str, labels: Mapping[str, np.ndarray]) -> None:
+        self.name, self.encoding = target, network.targets[target].encoding
+        if isinstance(self.encoding, Category | Patches):
+            raise ValueError(f"measure is error, but target {target} has no unit; allowed is loss")
+        names = network.targets[target].labels
+        self.actual = np.stack([np.asarray(labels[name], float) for name in names], axis=1)
+
+    def __call__(self, output: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        """Error of each of the examples ``rows``, shape (m,)."""
+        values = output[self.name]
+        found = self.encoding.decode(values.detach().double().cpu().numpy())
+        actual = self.actual[rows.cpu().numpy()]
+        period = getattr(self.encoding, "period", None)
+        apart = np.abs(found - actual) if period is None else circular_error(found, actual, period)
+        # The network's precision: sweeps judge by it what is rounding.
+        return torch.from_numpy(apart.mean(1)).to(values)
+
+
+MEASURES: dict[str, Callable[..., Metric]] = {"loss": TargetLoss, "error": TargetError}
+
+
 def chosen_target(network: Network, wanted: Sequence[str]) -> str:
     """The first of the wanted targets that the network predicts.
 
@@ -52,8 +90,9 @@ def ablation(
     labels: Mapping[str, np.ndarray],
     targets: Sequence[str],
     baselines: Sequence[str],
+    measure: str = "loss",
 ) -> pd.DataFrame:
-    """Change of a target's loss when each head alone is ablated.
+    """Change of a target's loss or error when each head alone is ablated.
 
     Args:
         network: merged, in eval mode.
@@ -61,18 +100,25 @@ def ablation(
         labels: label columns of the images.
         targets: the first that the network predicts is scored.
         baselines: as for ``interventions.head_ablation_sweep``.
+        measure: key of ``MEASURES``.
 
     Returns:
-        layer, head, baseline, example, effect (loss ablated minus loss clean, no unit), metric.
+        layer, head, baseline, example, effect (ablated minus clean: no unit for the loss, that of
+        the labels for the error), metric.
+
+    Raises:
+        ValueError: for an unknown measure, or none of the targets is predicted.
     """
+    if measure not in MEASURES:
+        raise ValueError(f"measure is {measure!r}; allowed is {', '.join(MEASURES)}")
     name = chosen_target(network, targets)
     sweep = interventions.head_ablation_sweep(
         network,
         torch.from_numpy(images),
-        TargetLoss(network, name, labels),
+        MEASURES[measure](network, name, labels),
         baselines=tuple(baselines),
     )
-    return sweep.frame(per_example=True).assign(metric=f"{name} loss")
+    return sweep.frame(per_example=True).assign(metric=f"{name} {measure}")
 
 
 def patching(
