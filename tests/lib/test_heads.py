@@ -337,6 +337,16 @@ def test_a_layer_is_agnostic_if_all_its_heads_are():
     assert found["share_of_agnostic_layers"] == pytest.approx(0.5)
 
 
+def test_intervals_of_similarities_end_where_similarities_do():
+    frame = pd.concat(compared("b", {("x", "y"): 0.1 + 0.8 * seed}, seed) for seed in range(2))
+    frame["map_correlation"] = frame["seed"] - 0.5
+    found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
+    assert found.loc["cross_task_head_similarity", ["ci_low", "ci_high"]].tolist() == [0, 1]
+    assert found.loc["cross_task_map_correlation", ["ci_low", "ci_high"]].tolist() == [-1, 1]
+    alone = head_tables.similarity_findings(frame[frame["seed"] == 0], RESAMPLING)
+    assert alone["ci_low"].isna().all(), "one seed says nothing about the next"
+
+
 @pytest.mark.parametrize("changed", lines.CHANGES)
 def test_pairs_differ_in_one_attribute_alone(changed):
     clean, corrupted = lines.pairs(SETTINGS, changed, seed=3, indices=range(12))

@@ -200,8 +200,10 @@ def similarity_findings(
             one = statistics.cluster_bootstrap(
                 part["value"].to_numpy(), part["seed"].to_numpy(), resampling=resampling
             ).row()
-            # No similarity, no share and no difference of similarities lies above one.
-            one |= {"ci_high": min(one["ci_high"], 1.0), "n": int(frame["n"].iloc[0])}
+            # No share and no alignment lies below zero, no correlation and no difference below -1.
+            least = -1.0 if "correlation" in quantity or "excess" in quantity else 0.0
+            one |= {"ci_low": max(one["ci_low"], least), "ci_high": min(one["ci_high"], 1.0)}
+            one |= {"n": int(frame["n"].iloc[0])}
             rows.append({"quantity": quantity, "dataset": "all", **names, **one})
     return pd.DataFrame(rows)
 
