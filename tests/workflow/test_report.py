@@ -1,5 +1,6 @@
 """The tiny workflow's results, and its report as a reader sees it in a browser."""
 
+import re
 import shutil
 
 import pandas as pd
@@ -34,6 +35,20 @@ def test_every_job_leaves_a_log_and_a_benchmark(tiny):
     assert len(logs) == len(times) > 50
     tuned = [log for log in logs if log.name == "fine_tune.log"]
     assert all("training: " in log.read_text() for log in tuned)
+
+
+def test_the_page_in_results_names_every_file_and_only_what_is_there(tiny):
+    page = tiny.folder / "results/README.md"
+    rows = re.findall(r"^\| (`.*?`) \|", page.read_text(), re.MULTILINE)
+    named = [path for row in rows for path in re.findall("`(.*?)`", row)]
+    patterns = [re.sub("<[^/]*?>", "[^/]+", path).replace("*", "[^/]*") for path in named]
+    patterns = [path + ".*" if path.endswith("/") else path for path in patterns]
+    found = [str(p.relative_to(page.parent)) for p in page.parent.rglob("*") if p.is_file()]
+    found.remove(page.name)
+    assert [one for one in found if not any(re.fullmatch(p, one) for p in patterns)] == []
+    # Only a training that was stopped leaves checkpoints.
+    absent = [p for p in patterns if not any(re.fullmatch(p, one) for one in found)]
+    assert absent == ["checkpoints/.*"]
 
 
 @pytest.fixture(scope="module")
