@@ -38,6 +38,18 @@ def test_forward_pass_stays_fused_and_layers_stream():
         next(attention.patterns(model, batch, [3]))
 
 
+def test_a_stream_left_half_way_leaves_gradients_on():
+    model, batch = models.timm_vit(), models.images(2)
+    first, second = attention.patterns(model, batch), attention.patterns(model, batch)
+    pattern = next(first)
+    assert torch.is_grad_enabled()
+    next(second)
+    first.close()
+    second.close()
+    assert torch.is_grad_enabled()
+    assert not pattern.requires_grad
+
+
 def test_entropy_rows_and_received():
     uniform, one = torch.full((1, 1, 8, 8), 1 / 8), torch.eye(8)[None, None]
     assert attention.entropy(uniform).item() == pytest.approx(3)

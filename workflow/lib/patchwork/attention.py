@@ -43,8 +43,10 @@ def patterns(model: nn.Module, batch: Any, layers: list[int] | None = None) -> I
     for layer in chosen:
         parts = anatomy.blocks[layer]
         normed, mask = taken.pop(id(parts))
+        # Yielded outside: a generator that is left half way must not leave gradients off.
         with torch.no_grad():
-            yield kernels.pattern(parts, normed, anatomy.causal, mask)[0]
+            pattern = kernels.pattern(parts, normed, anatomy.causal, mask)[0]
+        yield pattern
 
 
 def _attention_inputs(
