@@ -1,0 +1,302 @@
+"""Chirps in noise as spectrograms: bare data areas.
+
+Source: arXiv 2503.22713, "Synthetic data".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from patchwork.stimuli import rng, spectrograms
+from patchwork.stimuli.batch import Batch, LabelAttributes
+from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ, GRID, SWEEPS, Chirp
+from patchwork.stimuli.validation import choice, closed, integer, interval, number, sequence
+
+__all__ = [
+    "DURATION_S",
+    "FREQUENCY_MAX_HZ",
+    "GRID",
+    "REGIONS",
+    "RENDERINGS",
+    "SIGNALS",
+    "SWEEPS",
+    "arrays",
+    "generate",
+    "label_attributes",
+]
+
+REGIONS = (
+    "margin",
+    "background",
+    "chirp",
+    "frame",
+    "tick_labels",
+    "axis_labels",
+    "title",
+    "colour_bar",
+    "colour_bar_labels",
+)
+SIGNALS = ("ridge", "waveform")
+RENDERINGS = ("plain",)
+PRESENCE = ("absent", "present")
+# Parameters and noise draw from streams of their own, and every image draws all parameters: one
+# setting changed leaves the rest of each image as it was.
+_PARAMETERS, _NOISE = 0, 1
+
+# Source: arXiv 2503.22713, "Synthetic data".
+_START_S = (0.0, 45.0)
+_DURATION_S = (1.0, 15.0)
+_STEP_HZ = (-30.0, 30.0)
+_NOISE_SD = (0.09, 0.3)
+_SNR_LIMITS_DB = (-60.0, 60.0)
+
+
+@dataclass(frozen=True)
+class ChirpSettings:
+    """Checked settings of a chirp dataset.
+
+    Attributes:
+        image_px: height and width, 16 to 1024.
+        signal: "ridge" for a drawn ridge in Gaussian noise, "waveform" for the short-time Fourier
+            transform of a chirp in 1/f noise.
+        rendering: "plain" for the bare data area.
+        titled: whether figures carry their title, which tells the sweep; False for "plain".
+        presence_probability: share of images with a chirp, 0 to 1.
+        snr_db: for "waveform", and required there: least and greatest power of the chirp over that
+            of the noise from 0 to 100 Hz, -60 to 60 dB, each equally likely.
+        sweeps: some of `SWEEPS`, each equally likely; "curved" for "waveform" only.
+    """
+
+    image_px: int
+    signal: str
+    rendering: str = "plain"
+    titled: bool = False
+    presence_probability: float = 1.0
+    snr_db: tuple[float, float] | None = None
+    sweeps: tuple[str, ...] = ("linear", "exponential")
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Parameters of each image, all of shape (n,); `level` is noise_sd or snr_db."""
+
+    start_s: np.ndarray
+    duration_s: np.ndarray
+    start_hz: np.ndarray
+    end_hz: np.ndarray
+    sweep: np.ndarray
+    present: np.ndarray
+    level: np.ndarray
+    start_cycles: np.ndarray
+
+    def chirp(self, i: int) -> Chirp | None:
+        """The chirp of image i, if it has one."""
+        if not self.present[i]:
+            return None
+        return Chirp(
+            start_s=float(self.start_s[i]),
+            duration_s=float(self.duration_s[i]),
+            start_hz=float(self.start_hz[i]),
+            end_hz=float(self.end_hz[i]),
+            sweep=SWEEPS[self.sweep[i]],
+        )
+
+
+def _snr_db(given: Mapping[str, object]) -> tuple[float, float] | None:
+    if given["signal"] == "ridge":
+        if given["snr_db"] is not None:
+            raise ValueError("snr_db is given with signal 'ridge'; allowed with: waveform")
+        return None
+    least, most = interval("snr_db", given["snr_db"])
+    high = number("snr_db.max", most, *_SNR_LIMITS_DB)
+    return number("snr_db.min", least, _SNR_LIMITS_DB[0], high), high
+
+
+def _sweeps(given: Mapping[str, object]) -> tuple[str, ...]:
+    sweeps = tuple(choice("sweeps", sweep, SWEEPS) for sweep in sequence("sweeps", given["sweeps"]))
+    if len(set(sweeps)) < len(sweeps):
+        raise ValueError(f"sweeps is {list(sweeps)!r}; allowed is each sweep at most once")
+    if "curved" in sweeps and given["signal"] == "ridge":
+        raise ValueError("sweeps has curved with signal 'ridge'; allowed with: waveform")
+    return sweeps
+
+
+def _titled(given: Mapping[str, object]) -> bool:
+    titled = given["titled"]
+    if not isinstance(titled, bool):
+        raise ValueError(f"titled is {titled!r}; allowed is true or false")
+    if titled and given["rendering"] == "plain":
+        raise ValueError("titled is True with rendering 'plain'; allowed with: decorated")
+    return titled
+
+
+def parse_settings(settings: Mapping[str, object]) -> ChirpSettings:
+    """Checks the settings of a chirp dataset.
+
+    Args:
+        settings: plain mapping with the keys of `ChirpSettings`, of which `image_px` and `signal`
+            are required, and `snr_db`, a mapping {min, max}, with signal "waveform".
+
+    Returns:
+        The same settings, typed.
+
+    Raises:
+        ValueError: one line that names the first key that is unknown, missing or impossible.
+    """
+    required = {"image_px", "signal"}
+    closed(settings, required, set(ChirpSettings.__dataclass_fields__) - required)
+    given = {**vars(ChirpSettings(0, "")), **settings}
+    return ChirpSettings(
+        image_px=integer("image_px", given["image_px"], 16, 1024),
+        signal=choice("signal", given["signal"], SIGNALS),
+        rendering=choice("rendering", given["rendering"], RENDERINGS),
+        titled=_titled(given),
+        presence_probability=number("presence_probability", given["presence_probability"], 0, 1),
+        snr_db=_snr_db(given),
+        sweeps=_sweeps(given),
+    )
+
+
+def _between(draws: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    return limits[0] + draws * (limits[1] - limits[0])
+
+
+def _draw(settings: ChirpSettings, seed: int, indices: np.ndarray) -> _Drawn:
+    """Draws the parameters of each image, in a fixed order, from its own stream."""
+    draws = rng.uniforms(seed, indices, 8, _PARAMETERS).T
+    numbers = np.array([SWEEPS.index(sweep) for sweep in settings.sweeps])
+    start_hz = FREQUENCY_MAX_HZ * draws[2]
+    return _Drawn(
+        start_s=_between(draws[0], _START_S),
+        duration_s=_between(draws[1], _DURATION_S),
+        start_hz=start_hz,
+        end_hz=np.clip(start_hz + _between(draws[3], _STEP_HZ), 0, FREQUENCY_MAX_HZ),
+        sweep=numbers[rng.uniform_integers(draws[4], 0, len(numbers) - 1)],
+        present=(draws[5] < settings.presence_probability).astype(np.int64),
+        level=_between(draws[6], settings.snr_db or _NOISE_SD),
+        start_cycles=draws[7],
+    )
+
+
+def _array(settings: ChirpSettings, drawn: _Drawn, i: int, seed: int, index: int) -> np.ndarray:
+    """Spectrogram of image i of the drawn, which has this index in its dataset."""
+    bits = rng.stream(seed, index, _NOISE)
+    chirp, level = drawn.chirp(i), float(drawn.level[i])
+    if settings.signal == "ridge":
+        return spectrograms.ridge(chirp, level, rng.sixteen_bits(bits, spectrograms.N_RIDGE_BITS))
+    phase = float(drawn.start_cycles[i])
+    noise = rng.sixteen_bits(bits, spectrograms.N_WAVEFORM_BITS)
+    return spectrograms.waveform(chirp, level, phase, noise)
+
+
+def arrays(settings: Mapping[str, object], *, seed: int, indices: range | np.ndarray) -> np.ndarray:
+    """The spectrograms behind the images of `generate`, before colours.
+
+    Args:
+        settings: see `parse_settings`.
+        seed: 0 to 2**64 - 1.
+        indices: image numbers, shape (n,), in any order.
+
+    Returns:
+        shape (n, 128, 128), float32: rows are bands of 100 / 128 Hz, ascending, columns spans of
+        60 / 128 s. Ridges in units of the ridge's peak before smoothing, waveforms in dB.
+
+    Raises:
+        ValueError: if the settings or the seed are impossible.
+    """
+    parsed = parse_settings(settings)
+    numbers = np.asarray(indices, dtype=np.uint64)
+    drawn = _draw(parsed, seed, numbers)
+    out = np.empty((len(numbers), GRID, GRID), dtype=np.float32)
+    for i, index in enumerate(numbers):
+        out[i] = _array(parsed, drawn, i, seed, int(index))
+    return out
+
+
+def _chirp_mask(settings: ChirpSettings, chirp: Chirp | None) -> np.ndarray:
+    if chirp is None:
+        return np.zeros((GRID, GRID), dtype=bool)
+    return spectrograms.ridge_mask(chirp, smeared=settings.signal == "waveform")
+
+
+def _plain(array: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and regions of a bare data area, time to the right and frequency up."""
+    colours = spectrograms.colour_table()[spectrograms.colour_indices(array[::-1])]
+    picture = Image.fromarray(colours).resize((size, size), Image.Resampling.BILINEAR)
+    cells = ((np.arange(size) + 0.5) * GRID / size).astype(np.int64)
+    regions = np.where(mask[::-1], REGIONS.index("chirp"), REGIONS.index("background"))
+    return np.asarray(picture), regions[np.ix_(cells, cells)]
+
+
+def _labels(settings: ChirpSettings, drawn: _Drawn) -> dict[str, np.ndarray]:
+    present = drawn.present == 1
+    hidden = {
+        name: np.where(present, getattr(drawn, name), np.nan)
+        for name in ("start_s", "duration_s", "start_hz", "end_hz")
+    }
+    if settings.signal == "ridge":
+        hidden["noise_sd"] = drawn.level
+    else:
+        hidden["snr_db"] = np.where(present, drawn.level, np.nan)
+    return {**hidden, "sweep": drawn.sweep, "present": drawn.present}
+
+
+def generate(settings: Mapping[str, object], *, seed: int, indices: range | np.ndarray) -> Batch:
+    """Draws spectrograms; each depends on the settings, the seed and its own index alone.
+
+    Args:
+        settings: see `parse_settings`.
+        seed: 0 to 2**64 - 1.
+        indices: image numbers, shape (n,), each 0 to 2**64 - 1, in any order.
+
+    Returns:
+        Images of shape (n, image_px, image_px, 3), the labels of `label_attributes`, and as extra
+        `regions` the index in `REGIONS` of each pixel, shape (n, image_px, image_px, 1). What an
+        image without chirp lacks is NaN; its sweep is the one that it would have had.
+
+    Raises:
+        ValueError: if the settings or the seed are impossible.
+
+    Source: arXiv 2503.22713, "Synthetic data".
+    """
+    parsed = parse_settings(settings)
+    numbers, size = np.asarray(indices, dtype=np.uint64), parsed.image_px
+    drawn = _draw(parsed, seed, numbers)
+    images = np.empty((len(numbers), size, size, 3), dtype=np.uint8)
+    regions = np.empty((len(numbers), size, size, 1), dtype=np.uint8)
+    for i, index in enumerate(numbers):
+        array = _array(parsed, drawn, i, seed, int(index))
+        mask = _chirp_mask(parsed, drawn.chirp(i))
+        images[i], regions[i, ..., 0] = _plain(array, mask, size)
+    return Batch(images=images, labels=_labels(parsed, drawn), extras={"regions": regions})
+
+
+def label_attributes(settings: Mapping[str, object]) -> dict[str, LabelAttributes]:
+    """Unit and range of each label under these settings.
+
+    Args:
+        settings: see `parse_settings`.
+
+    Returns:
+        Label name to unit and range; `sweep` and `present` carry the names of their indices.
+
+    Raises:
+        ValueError: if the settings are impossible.
+    """
+    snr_db = parse_settings(settings).snr_db
+    level = {
+        "noise_sd" if snr_db is None else "snr_db": LabelAttributes("fraction", *_NOISE_SD)
+        if snr_db is None
+        else LabelAttributes("dB", *snr_db)
+    }
+    return {
+        "start_s": LabelAttributes("s", *_START_S),
+        "duration_s": LabelAttributes("s", *_DURATION_S),
+        "start_hz": LabelAttributes("Hz", 0, FREQUENCY_MAX_HZ),
+        "end_hz": LabelAttributes("Hz", 0, FREQUENCY_MAX_HZ),
+        **level,
+        "sweep": LabelAttributes("index", 0, len(SWEEPS) - 1, SWEEPS),
+        "present": LabelAttributes("index", 0, 1, PRESENCE),
+    }
