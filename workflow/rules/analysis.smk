@@ -3,11 +3,10 @@
 
 rule score_predictions:
     input:
-        predictions=of_runs("predictions.parquet"),
+        predictions=predictions_of_conditions,
         tests=datasets_of_runs,
     output:
         metrics="<results>/{study}/tables/metrics.csv",
-        histograms="<results>/{study}/tables/error_histograms.csv",
         findings="<results>/{study}/findings/metrics.csv",
     log:
         "<logs>/{study}/score_predictions.log",
@@ -20,7 +19,7 @@ rule score_predictions:
         mem_mb=4000,
         runtime=60,
     params:
-        runs=runs_in(),
+        conditions=conditions_in,
         settings=lookup("studies/{study}/analyses", within=config),
         code=code_of("score_predictions.py"),
     script:
@@ -29,10 +28,11 @@ rule score_predictions:
 
 rule analyse_orientation:
     input:
-        predictions=of_runs("predictions.parquet"),
+        predictions=predictions_of_conditions,
         tests=datasets_of_runs,
     output:
         curves="<results>/{study}/tables/orientation_curves.csv",
+        histograms="<results>/{study}/tables/error_histograms.csv",
         bias="<results>/{study}/tables/orientation_bias.csv",
         harmonics="<results>/{study}/tables/orientation_harmonics.csv",
         contrasts="<results>/{study}/tables/orientation_contrasts.csv",
@@ -48,7 +48,7 @@ rule analyse_orientation:
         mem_mb=4000,
         runtime=60,
     params:
-        runs=runs_in(),
+        conditions=conditions_in,
         settings=lookup("studies/{study}/analyses", within=config),
         protocols=lookup("studies/{study}/protocols", within=config),
         code=code_of("analyse_orientation.py"),
@@ -58,7 +58,7 @@ rule analyse_orientation:
 
 rule analyse_colour:
     input:
-        predictions=of_runs("predictions.parquet"),
+        predictions=predictions_of_conditions,
         tests=datasets_of_runs,
     output:
         errors="<results>/{study}/tables/colour_errors.csv",
@@ -77,7 +77,7 @@ rule analyse_colour:
         mem_mb=4000,
         runtime=60,
     params:
-        runs=runs_in(),
+        conditions=conditions_in,
         settings=lookup("studies/{study}/analyses", within=config),
         code=code_of("analyse_colour.py"),
     script:

@@ -1,9 +1,36 @@
-# Backbones: from the hub, from a file, reared here, or random.
+# Backbones: from the hub, from a file, reared here, or random; and pictures to be reared on.
+
+
+rule gather_pictures:
+    input:
+        folder=picture_folder,
+    output:
+        pictures="<results>/{study}/pictures.h5",
+    log:
+        "<logs>/{study}/gather_pictures.log",
+    benchmark:
+        "<benchmarks>/{study}/gather_pictures.tsv"
+    priority: 20
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        settings=lookup("studies/{study}/pictures", within=config),
+        colour=needs_colour,
+        code=code_of("gather_pictures.py"),
+    script:
+        "../scripts/gather_pictures.py"
 
 
 rule prepare_backbone:
+    input:
+        pictures=pictures_of,
     output:
         backbone="<results>/{study}/backbones/{backbone}/seed{seed}.safetensors",
+        snapshots="<results>/{study}/backbones/{backbone}/seed{seed}_snapshots.safetensors",
         log="<results>/{study}/backbones/{backbone}/seed{seed}_training.parquet",
     log:
         "<logs>/{study}/backbones/{backbone}/prepare_backbone_seed{seed}.log",

@@ -16,7 +16,10 @@ from patchwork import stimuli
 from patchwork.figures import registry
 from patchwork.provenance import code_digest
 
-SEEDS = config["seeds"]
+
+def seeds_of(study: str) -> list[int]:
+    """Repetitions of a study: its own, or those of all."""
+    return config["studies"][study].get("seeds", config["seeds"])
 
 
 def check_configuration() -> None:
@@ -58,7 +61,7 @@ def code_of(script: str) -> str:
 
 def runs_of(study: str, part: str | None = None) -> list[dict]:
     """Every run of a study; a part of its interventions names those that it wants."""
-    runs = configuration.cross(config["studies"][study]["runs"], config["seeds"])
+    runs = configuration.cross(config["studies"][study]["runs"], seeds_of(study))
     wanted = config["studies"][study]["interventions"][part] if part else {}
     return [
         run
@@ -76,8 +79,11 @@ def findings_of_all_studies() -> list[str]:
     for name in config["run"]:
         study = config["studies"][name]
         if "runs" in study:
+            wanted = ["metrics", *study["analyses"]]
             files += [
-                f"results/{name}/findings/{kind}.csv" for kind in FINDINGS_OF_RUNS
+                f"results/{name}/findings/{kind}.csv"
+                for kind in FINDINGS_OF_RUNS
+                if kind in wanted
             ]
         if "interventions" in study:
             files.append(f"results/{name}/findings/heads.csv")

@@ -31,15 +31,15 @@ def drawn_images(wildcards) -> dict:
         "settings": configuration.stimulus_settings(
             block, wildcards.dataset, wildcards.split
         ),
-        **block["splits"][wildcards.split],
+        **configuration.split_of(block, wildcards.dataset, wildcards.split),
     }
 
 
 def training_of(wildcards) -> dict:
-    """Params function: how a run trains: the study's numbers, then the protocol's own."""
-    study = config["studies"][wildcards.study]
-    own = study["protocols"][wildcards.protocol].get("training", {})
-    return {**study["training"], **own}
+    """Params function: how a run trains."""
+    return configuration.training_settings(
+        config["studies"][wildcards.study], wildcards.dataset, wildcards.protocol
+    )
 
 
 RUN_FOLDER = "results/{study}/{dataset}/{backbone}/{protocol}/seed{seed}"
@@ -48,7 +48,7 @@ RUN_FOLDER = "results/{study}/{dataset}/{backbone}/{protocol}/seed{seed}"
 def backbone_file(study: str, backbone: str, seed: int | str) -> str:
     """The backbone of a run; weights that were not made here are the same for every seed."""
     source = config["studies"][study]["backbones"][backbone]["source"]
-    chosen = seed if source in ("reared", "random") else SEEDS[0]
+    chosen = seed if source in ("reared", "random") else seeds_of(study)[0]
     return f"results/{study}/backbones/{backbone}/seed{chosen}.safetensors"
 
 
@@ -59,7 +59,59 @@ def backbone_of(wildcards) -> str:
 
 def backbones_of_seeds(wildcards) -> list[str]:
     """The backbones of a condition, one for each seed, in their order."""
-    return [backbone_file(wildcards.study, wildcards.backbone, seed) for seed in SEEDS]
+    return [
+        backbone_file(wildcards.study, wildcards.backbone, seed)
+        for seed in seeds_of(wildcards.study)
+    ]
+
+
+def tuned_of_seeds(wildcards) -> list[str]:
+    """The models of a condition, one for each seed, in their order."""
+    return [
+        f"{RUN_FOLDER.format(**dict(wildcards.items()), seed=seed)}/model.safetensors"
+        for seed in seeds_of(wildcards.study)
+    ]
+
+
+def seeds_in(wildcards) -> list[int]:
+    """Params function: the seeds of a study."""
+    return seeds_of(wildcards.study)
+
+
+def conditions_in(wildcards) -> list[dict]:
+    """Params function: every dataset, backbone and protocol that the study's runs have."""
+    runs = configuration.cross(config["studies"][wildcards.study]["runs"], [0])
+    return [{key: run[key] for key in run if key != "seed"} for run in runs]
+
+
+def predictions_of_conditions(wildcards) -> list[str]:
+    """The predictions of `conditions_in`, in the same order."""
+    return [
+        "results/{0}/{dataset}/{backbone}/{protocol}/predictions.parquet".format(
+            wildcards.study, **condition
+        )
+        for condition in conditions_in(wildcards)
+    ]
+
+
+def picture_folder(wildcards) -> list[str]:
+    """The folder of a study's pictures, if they lie in one."""
+    source = config["studies"][wildcards.study]["pictures"]["source"]
+    return [source["path"]] if source["kind"] == "folder" else []
+
+
+def needs_colour(wildcards) -> bool:
+    """Params function: whether a backbone of the study sees its pictures in colour."""
+    backbones = config["studies"][wildcards.study]["backbones"].values()
+    views = [block.get("rearing", {}).get("views", {}) for block in backbones]
+    return any(one.get("colour", "grey") != "grey" for one in views)
+
+
+def pictures_of(wildcards) -> list[str]:
+    """The pictures that a backbone grows up with, if it sees any."""
+    block = config["studies"][wildcards.study]["backbones"][wildcards.backbone]
+    seen = "views" in block.get("rearing", {})
+    return [f"results/{wildcards.study}/pictures.h5"] if seen else []
 
 
 def course_of_training(wildcards) -> dict:

@@ -36,11 +36,9 @@ rule evaluate:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
         backbones=backbones_of_seeds,
-        tuned=expand("<results>/<condition>/seed{seed}/model.safetensors", seed=SEEDS),
+        tuned=tuned_of_seeds,
     output:
-        predictions=expand(
-            "<results>/<condition>/seed{seed}/predictions.parquet", seed=SEEDS
-        ),
+        predictions="<results>/<condition>/predictions.parquet",
     log:
         "<logs>/<condition>/evaluate.log",
     benchmark:
@@ -53,6 +51,7 @@ rule evaluate:
         mem_mb=4000,
         runtime=60,
     params:
+        seeds=seeds_in,
         code=code_of("evaluate.py"),
     script:
         "../scripts/evaluate.py"

@@ -9,10 +9,10 @@ from patchwork.joblog import job_log
 from patchwork.statistics import Resampling
 
 
-def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
-    frame = tables.gather(inputs["predictions"], runs)
+def main(*, inputs: dict, outputs: dict, conditions: list[dict], block: dict) -> None:
+    frame = tables.gather(inputs["predictions"], conditions)
     attributes, sets, held_out = described(inputs["tests"], block["colour"])
-    angles = [errors.Angle(name, attributes[name].maximum) for name in block["angles"]]
+    angles = [errors.Angle(name, attributes[name].maximum) for name in block["orientation"]["angles"]]
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     found = colour_tables.colour_tables(frame, sets, angles, block["colour"], resampling)
     for name in ("errors", "merges", "clusterings", "contrasts"):
@@ -48,6 +48,6 @@ if __name__ == "__main__":
         main(
             inputs=dict(snakemake.input.items()),
             outputs=dict(snakemake.output.items()),
-            runs=snakemake.params.runs,
+            conditions=snakemake.params.conditions,
             block=snakemake.params.settings,
         )

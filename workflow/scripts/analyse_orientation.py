@@ -7,14 +7,15 @@ from patchwork.joblog import job_log
 from patchwork.statistics import Resampling
 
 
-def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, protocols: dict) -> None:
-    frame = tables.gather(inputs["predictions"], runs)
+def main(*, inputs: dict, outputs: dict, conditions: list[dict], block: dict, protocols: dict) -> None:
+    frame = tables.gather(inputs["predictions"], conditions)
+    asked = block["orientation"]
     attributes, geometries = described(inputs["tests"])
-    angles = [errors.Angle(name, attributes[name].maximum) for name in block["angles"]]
+    angles = [errors.Angle(name, attributes[name].maximum) for name in asked["angles"]]
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
-    found = errors.orientation_tables(frame, angles, block["n_bins"], block["pooled"], resampling)
+    found = errors.orientation_tables(frame, angles, asked["n_bins"], block["pooled"], resampling)
     encodings = errors.encodings_of(protocols, angles)
-    curves, contrasts = errors.observer_tables(geometries, encodings, block["n_bins"])
+    curves, contrasts = errors.observer_tables(geometries, encodings, asked["n_bins"])
     seen = set(zip(frame["dataset"], frame["protocol"], strict=True))
     curves, contrasts = (errors.only(table, seen) for table in (curves, contrasts))
     curves = curves.assign(backbone="none", n=None, seeds=None)
@@ -28,6 +29,8 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, protocol
         backbone="ideal_observer", n=0, seeds=0,
         ci_low=contrasts["estimate"], ci_high=contrasts["estimate"],
     )  # fmt: skip
+    histograms = errors.histograms(frame, angles, asked["error_bin_width_deg"])
+    histograms.to_csv(outputs["histograms"], index=False)
     findings = tables.join([found.contrasts, exact])[list(tables.FINDINGS)]
     findings.to_csv(outputs["findings"], index=False)
 
@@ -52,7 +55,7 @@ if __name__ == "__main__":
         main(
             inputs=dict(snakemake.input.items()),
             outputs=dict(snakemake.output.items()),
-            runs=snakemake.params.runs,
+            conditions=snakemake.params.conditions,
             block=snakemake.params.settings,
             protocols=snakemake.params.protocols,
         )

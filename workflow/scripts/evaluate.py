@@ -1,16 +1,22 @@
 """Predict every target of every test image with the networks of all seeds."""
 
+import pandas as pd
 import torch
 from patchwork import devices, evaluation, models, sources
 from patchwork.joblog import Progress, job_log
 
 
-def main(*, test: str, backbones: list, tuned: list, predictions: list, device: str) -> None:
+def main(
+    *, test: str, backbones: list, tuned: list, seeds: list, predictions: str, device: str
+) -> None:
     progress = Progress("seeds", len(tuned))
-    for i, (backbone, model, path) in enumerate(zip(backbones, tuned, predictions, strict=True)):
+    parts = []
+    for backbone, model, seed in zip(backbones, tuned, seeds, strict=True):
         network = models.load(model, backbone).to(torch.device(device))
-        evaluation.predictions(network, sources.Stored(test)).to_parquet(path, index=False)
-        progress.step(i + 1)
+        predicted = evaluation.predictions(network, sources.Stored(test))
+        parts.append(predicted.assign(seed=seed))
+        progress.step(len(parts))
+    pd.concat(parts, ignore_index=True).to_parquet(predictions, index=False)
 
 
 if __name__ == "__main__":
@@ -20,6 +26,7 @@ if __name__ == "__main__":
             test=snakemake.input.test,
             backbones=list(snakemake.input.backbones),
             tuned=list(snakemake.input.tuned),
-            predictions=list(snakemake.output.predictions),
+            seeds=snakemake.params.seeds,
+            predictions=snakemake.output.predictions,
             device=device,
         )

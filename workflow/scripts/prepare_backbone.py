@@ -14,10 +14,12 @@ def main(
     backbone: dict,
     image_px: int,
     seed: int,
+    pictures: list[str],
     outputs: dict,
     folders: tuple[str, str],
     device: str,
 ) -> None:
+    """`pictures`: the file that the backbone sees views of, if it does."""
     checkpoints, events = map(Path, folders)
     made = backbones.prepare(backbone, image_px, seed=seed)
     steps = pd.DataFrame(columns=list(training.STEP_COLUMNS))
@@ -28,10 +30,12 @@ def main(
             seed=seed,
             folder=checkpoints,
             events=events,
+            pictures=Path(pictures[0]) if pictures else None,
             device=device,
         )
         steps = logs.steps
     steps.to_parquet(outputs["log"])
+    backbones.join_snapshots(checkpoints / training.SNAPSHOTS, outputs["snapshots"])
     backbones.save(made, outputs["backbone"])
     shutil.rmtree(checkpoints, ignore_errors=True)
 
@@ -39,11 +43,14 @@ def main(
 if __name__ == "__main__":
     with job_log(snakemake.log[0]), devices.lease(snakemake.resources.gpu) as device:
         torch.set_num_threads(snakemake.threads)
-        key = provenance.settings_digest(snakemake.params.backbone, snakemake.params.code)
+        pictures = [str(path) for path in snakemake.input]
+        seen = [provenance.file_sha256(path) for path in pictures]
+        key = provenance.settings_digest(snakemake.params.backbone, seen, snakemake.params.code)
         main(
             backbone=snakemake.params.backbone,
             image_px=snakemake.params.image_px,
             seed=int(snakemake.wildcards.seed),
+            pictures=pictures,
             outputs=dict(snakemake.output.items()),
             folders=(f"{snakemake.params.checkpoints}/{key}", snakemake.params.events),
             device=device,

@@ -6,8 +6,8 @@ from patchwork.joblog import job_log
 from patchwork.statistics import Resampling
 
 
-def main(*, predictions: list[str], runs: list[dict], tests: list[str], outputs: dict, block: dict):
-    frame = tables.gather(predictions, runs)
+def main(*, predictions: list[str], conditions: list[dict], tests: list[str], outputs: dict, block: dict):
+    frame = tables.gather(predictions, conditions)
     attributes: dict = {}
     for path in tests:
         with store.Reader(path) as reader:
@@ -15,9 +15,6 @@ def main(*, predictions: list[str], runs: list[dict], tests: list[str], outputs:
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     metrics = errors.metric_tables(frame, attributes, resampling)
     metrics.to_csv(outputs["metrics"], index=False)
-    angles = [errors.Angle(name, attributes[name].maximum) for name in block["angles"]]
-    histograms = errors.histograms(frame, angles, block["error_bin_width_deg"])
-    histograms.to_csv(outputs["histograms"], index=False)
     found = metrics.assign(quantity=metrics["target"] + "_" + metrics["metric"])
     found[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
 
@@ -26,7 +23,7 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
             predictions=list(snakemake.input.predictions),
-            runs=snakemake.params.runs,
+            conditions=snakemake.params.conditions,
             tests=list(snakemake.input.tests),
             outputs=dict(snakemake.output.items()),
             block=snakemake.params.settings,

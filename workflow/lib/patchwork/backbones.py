@@ -1,6 +1,6 @@
 """One loader for every backbone: hub weights, a local file, reared here, or random."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,3 +195,36 @@ def load(path: str | Path) -> Backbone:
         tuple(record["std"]),
         record["provenance"],
     )
+
+
+def join_snapshots(folder: Path, path: str | Path) -> None:
+    """Put the encoders that a training kept on its way into one file; none makes an empty file.
+
+    Args:
+        folder: of the snapshots; it may be missing.
+        path: a safetensors file; the metadata say for each what had been learnt by then.
+    """
+    tensors, records = {}, {}
+    for file in sorted(folder.glob("*.safetensors")):
+        kept, metadata = read_tensors(file)
+        tensors |= {f"{file.stem}/{name}": value for name, value in kept.items()}
+        records[file.stem] = from_metadata(metadata)
+    write_tensors(tensors, {"snapshots": records}, path)
+
+
+def snapshots(backbone: Backbone, path: str | Path) -> Iterator[tuple[dict, VisionTransformer]]:
+    """The encoders of :func:`join_snapshots`, by images seen, in the same module.
+
+    Args:
+        backbone: of the same architecture; its encoder holds each snapshot in turn.
+        path: the file.
+
+    Yields:
+        ``images`` (seen so far), ``loss`` and ``scores`` on validation; and the encoder.
+    """
+    tensors, metadata = read_tensors(path)
+    records: Any = from_metadata(metadata)["snapshots"]
+    for key in sorted(records, key=int):
+        own = {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith(f"{key}/")}
+        backbone.encoder.load_state_dict(own)
+        yield records[key], backbone.encoder

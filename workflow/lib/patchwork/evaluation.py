@@ -23,8 +23,8 @@ def validate(
         batch_size: examples at once.
 
     Returns:
-        Rows of target, label, loss and Pearson r (nan for pictures and constants), and the
-        weighted total loss.
+        Rows of target, label, loss and Pearson r (nan for pictures and constants; for classes the
+        share that is right), and the weighted total loss.
     """
     outputs, labels = collect(network, source, batch_size)
     rows, total = [], 0.0
@@ -36,11 +36,16 @@ def validate(
             rows.append((name, name, loss, math.nan))
             continue
         decoded = target.encoding.decode(outputs[name].astype(float))
+        score = _share_right if isinstance(target.encoding, tasks.Category) else _correlation
         rows += [
-            (name, label, loss, _correlation(decoded[:, i], labels[label]))
+            (name, label, loss, score(decoded[:, i], labels[label]))
             for i, label in enumerate(target.labels)
         ]
     return rows, total
+
+
+def _share_right(predicted: np.ndarray, actual: np.ndarray) -> float:
+    return float((predicted == actual).mean())
 
 
 def _correlation(predicted: np.ndarray, actual: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Train a small backbone from nothing on procedural images."""
+"""Train a small backbone from nothing, on procedural images or on views of pictures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ import torch
 
 from patchwork import models, tasks, training
 from patchwork.backbones import Backbone
-from patchwork.sources import Generated
+from patchwork.provenance import file_sha256
+from patchwork.sources import Generated, Source, Views
 
 
 def rear(
@@ -17,18 +18,21 @@ def rear(
     seed: int,
     folder: Path,
     events: Path | None = None,
+    pictures: Path | None = None,
     device: str = "cpu",
 ) -> tuple[Backbone, training.Training]:
-    """Train every parameter of a backbone on a procedural task.
+    """Train every parameter of a backbone.
 
     Args:
         backbone: its initial state; trained in place.
-        settings: ``stimuli`` (``kind`` and the generator's settings), ``targets`` (blocks),
-            ``n_train`` and ``n_validation`` images, ``head_hidden`` and ``training`` (see
+        settings: ``stimuli`` (``kind`` and the generator's settings) or ``views`` (see
+            :class:`patchwork.stimuli.views.ViewSettings`), ``targets`` (blocks), ``n_train`` and
+            ``n_validation`` images, ``head_hidden`` and ``training`` (see
             :func:`patchwork.training.fit`).
         seed: of heads, order and images.
         folder: of the checkpoint, for this very rearing only.
         events: folder of the TensorBoard events; beside the checkpoint if None.
+        pictures: dataset file that views are taken of.
         device: ``cpu`` or ``cuda``.
 
     Returns:
@@ -38,11 +42,7 @@ def rear(
         ValueError: for impossible settings or a training that diverges.
     """
     image_px = backbone.architecture["image_px"]
-    drawn = dict(settings["stimuli"])
-    kind = drawn.pop("kind")
-    drawn["image_px"] = image_px
-    data = Generated(kind, drawn, seed=2 * seed, n=settings["n_train"])
-    validation = Generated(kind, drawn, seed=2 * seed + 1, n=settings["n_validation"])
+    data, validation = _sources(settings, image_px, seed, pictures)
     targets = tasks.read_targets(settings["targets"], data.labels, image_px)
     network = models.build(
         backbone,
@@ -55,6 +55,32 @@ def rear(
     )
     kept = log.epochs[log.epochs["epoch"] == log.best_epoch].dropna(subset="r")
     final = {label: round(float(r), 4) for label, r in zip(kept["label"], kept["r"], strict=True)}
-    backbone.provenance = {**backbone.provenance, "rearing": dict(settings), "validation_r": final}
+    backbone.provenance |= {"rearing": dict(settings), "validation_r": final}
+    if "views" in settings:
+        backbone.provenance["pictures_sha256"] = file_sha256(str(pictures))
     backbone.encoder = network.encoder.to("cpu")  # type: ignore[assignment]
     return backbone, log
+
+
+def _sources(
+    settings: Mapping, image_px: int, seed: int, pictures: Path | None
+) -> tuple[Source, Source]:
+    """Images to train on and images to validate on, which never meet."""
+    n_train, n_validation = settings["n_train"], settings["n_validation"]
+    if "views" in settings:
+        if pictures is None:
+            raise ValueError("rearing.views needs pictures; allowed is a dataset file of them")
+        seen = {**settings["views"], "image_px": image_px}
+        return (
+            Views(pictures, seen, seed=seed, n=n_train, held_out=n_validation),
+            Views(
+                pictures, seen, seed=seed, n=n_validation, held_out=n_validation, validation=True
+            ),
+        )
+    drawn = dict(settings["stimuli"])
+    kind = drawn.pop("kind")
+    drawn["image_px"] = image_px
+    return (
+        Generated(kind, drawn, seed=2 * seed, n=n_train),
+        Generated(kind, drawn, seed=2 * seed + 1, n=n_validation),
+    )

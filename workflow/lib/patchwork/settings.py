@@ -145,16 +145,33 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
 
 def _check_steps(where: str, study: Mapping[str, Any]) -> None:
     """Enough steps for a course of the loss, under every protocol that runs."""
-    n = study["stimuli"]["splits"]["train"]["n"]
-    for name in dict.fromkeys(p for row in study["runs"] for p in row["protocols"]):
-        training = {**study["training"], **study["protocols"][name].get("training", {})}
+    for run in cross(study["runs"], [0]):
+        dataset, name = run["dataset"], run["protocol"]
+        n = split_of(study["stimuli"], dataset, "train")["n"]
+        training = training_settings(study, dataset, name)
         steps = math.ceil(n / training["batch_size"]) * training["epochs"]
         left = steps - training["schedule"]["warmup_steps"]
         if left < STEPS_MIN:
             raise ValueError(
-                f"{where}: training gives {left} steps after warm-up under protocol {name}; "
+                f"{where}: training gives {left} steps after warm-up on {dataset} under {name}; "
                 f"allowed is at least {STEPS_MIN}: raise epochs or n, or lower batch_size"
             )
+
+
+def training_settings(study: Mapping[str, Any], dataset: str, protocol: str) -> dict[str, Any]:
+    """How a run trains: the study's numbers, then the protocol's own, then the dataset's."""
+    return {
+        **study["training"],
+        **study["protocols"][protocol].get("training", {}),
+        **study["stimuli"]["datasets"][dataset].get("training", {}),
+    }
+
+
+def split_of(stimuli: Mapping[str, Any], dataset: str, split: str) -> dict[str, int]:
+    """First image number and number of images of one split of a dataset."""
+    n_train = stimuli["datasets"][dataset].get("n_train")
+    found = dict(stimuli["splits"][split])
+    return {**found, "n": n_train} if split == "train" and n_train else found
 
 
 def stimulus_settings(stimuli: Mapping[str, Any], dataset: str, split: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Where training examples come from: a stored dataset, a generator, or features kept in memory."""
+"""Where examples come from: a stored dataset, a generator, views of pictures, kept features."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,7 @@ import torch
 
 from patchwork import stimuli, store
 from patchwork.models import Network
+from patchwork.stimuli import views
 
 # Labels of a generated source are examined on this many images: enough to see which ones vary.
 _N_EXAMINED = 64
@@ -31,6 +32,24 @@ class Source(Protocol):
         self, order: np.ndarray, batch_size: int
     ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
         """Inputs of the network with their label columns, in the given order of rows."""
+
+
+Drawn = tuple[torch.Tensor, Mapping[str, np.ndarray]]
+
+
+def _ahead(
+    draw: Callable[[np.ndarray], Drawn], order: np.ndarray, batch_size: int
+) -> Iterator[Drawn]:
+    """Draws one batch while the one before is used."""
+    parts = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = pool.submit(draw, parts[0]) if parts else None
+        for following in [*parts[1:], None]:
+            if ahead is None:
+                return
+            drawn = ahead.result()
+            ahead = None if following is None else pool.submit(draw, following)
+            yield drawn
 
 
 class Stored:
@@ -85,15 +104,72 @@ class Generated:
         self, order: np.ndarray, batch_size: int
     ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
         """Images uint8 (n, H, W, 3) with their labels and further pictures."""
-        parts = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead = pool.submit(self._draw, parts[0]) if parts else None
-            for following in [*parts[1:], None]:
-                if ahead is None:
-                    return
-                drawn = ahead.result()
-                ahead = None if following is None else pool.submit(self._draw, following)
-                yield drawn
+        yield from _ahead(self._draw, order, batch_size)
+
+
+class Views:
+    """Views of stored pictures in an order that every arm of one seed shares.
+
+    Pictures come in passes, each in a new order; every view has its own flip and cut.
+
+    Args:
+        path: pictures, written by :mod:`patchwork.store`.
+        settings: of the arm, see :class:`patchwork.stimuli.views.ViewSettings`.
+        seed: of order, flips and cuts.
+        n: number of views.
+        held_out: pictures kept for validation, the same for every seed: the training views never
+            show them, validation views show nothing else.
+        validation: which of the two this is.
+
+    Raises:
+        ValueError: for impossible settings, or fewer pictures than are held out.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, object],
+        *,
+        seed: int,
+        n: int,
+        held_out: int,
+        validation: bool = False,
+    ) -> None:
+        self.settings, self.seed = views.parse_settings(settings), seed
+        self.reader = store.Reader(path)
+        total = len(self.reader)
+        if held_out >= total:
+            raise ValueError(f"{path}: holds {total} pictures; allowed is more than {held_out}")
+        shuffled = np.random.Generator(np.random.Philox(key=0)).permutation(total)
+        self.rows = shuffled[:held_out] if validation else shuffled[held_out:]
+        self.labels = {
+            name: column[self._rows_of(np.arange(n))] for name, column in self.reader.labels.items()
+        }
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def _rows_of(self, numbers: np.ndarray) -> np.ndarray:
+        passes, places = np.divmod(numbers, len(self.rows))
+        rows = np.empty_like(places)
+        for one in np.unique(passes):
+            order = np.random.Generator(np.random.Philox(key=[self.seed, 1 + int(one)]))
+            here = passes == one
+            rows[here] = self.rows[order.permutation(len(self.rows))[places[here]]]
+        return rows
+
+    def draw(self, numbers: np.ndarray) -> tuple[torch.Tensor, Mapping[str, np.ndarray]]:
+        """Views by number, uint8 (n, image_px, image_px, 3), with their labels."""
+        batch = self.reader.read(self._rows_of(numbers))
+        seen = views.view(batch.images, self.settings, seed=self.seed, indices=numbers)
+        return torch.from_numpy(seen), batch.labels
+
+    def batches(
+        self, order: np.ndarray, batch_size: int
+    ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
+        """Views with their labels, one batch ahead of their user."""
+        yield from _ahead(self.draw, order, batch_size)
 
 
 class Features:

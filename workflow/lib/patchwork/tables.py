@@ -16,7 +16,8 @@ def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, Any]]) -> pd
 
     Args:
         paths: CSV or Parquet files, one per run.
-        runs: ``dataset``, ``backbone``, ``protocol`` and ``seed`` of each, in the same order.
+        runs: ``dataset``, ``backbone``, ``protocol`` and, unless the file has that column,
+            ``seed`` of each, in the same order.
 
     Returns:
         The files' columns (missing ones are nan) and those of `RUN`.
@@ -31,7 +32,7 @@ def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, Any]]) -> pd
             part = read(path)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: not a readable table ({error})") from error
-        parts.append(part.assign(**{key: run[key] for key in RUN}))
+        parts.append(part.assign(**{key: run[key] for key in RUN if key in run}))
     return pd.concat(parts, ignore_index=True)
 
 

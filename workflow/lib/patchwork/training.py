@@ -21,6 +21,7 @@ from patchwork.evaluation import validate
 from patchwork.joblog import LOGGER, Progress
 from patchwork.models import Network, trainable
 from patchwork.sources import Source
+from patchwork.tensors import write_tensors
 
 SCHEDULES = ("constant", "cosine", "plateau")
 STEP_COLUMNS = ("step", "epoch", "learning_rate", "target", "loss", "absolute_error")
@@ -30,15 +31,10 @@ _DIVERGED = 1000.0
 _N_FIRST = 10
 _EVENT_EVERY = 10
 _RECORDED = (
-    "step",
-    "n_epochs",
-    "best_loss",
-    "best_epoch",
-    "bad_epochs",
-    "stopped",
-    "plateau",
-    "epochs",
-)
+    "step", "n_epochs", "best_loss", "best_epoch", "bad_epochs", "stopped", "plateau", "epochs",
+)  # fmt: skip
+# Folder beside the checkpoint for encoders kept on the way.
+SNAPSHOTS = "snapshots"
 
 
 class Interrupted(SystemExit):
@@ -102,7 +98,8 @@ def fit(
             ``weight_decay``, ``schedule`` (``kind`` of `SCHEDULES`, ``warmup_steps``; for
             ``plateau`` ``patience`` and ``factor``), ``early_stopping_patience`` (epochs; null:
             never), ``gradient_clip`` (norm; null: none), ``mixed_precision`` (no, bf16),
-            ``checkpoint_every_s``.
+            ``checkpoint_every_s``, and perhaps ``snapshot_images`` (numbers of examples after which
+            the encoder is kept in the folder `SNAPSHOTS` beside the checkpoint).
         seed: of order and dropout.
         folder: of the checkpoint, for this very training only.
         events: folder of the TensorBoard events; beside the checkpoint if None.
@@ -192,6 +189,7 @@ class _Loop:
             while state.n_epochs < self.settings["epochs"] and not state.stopped:
                 for inputs, labels in self._batches():
                     self._step(inputs, labels)
+                    self._snapshot()
                     self._log_events(events)
                     progress.step(state.step, f"loss {sum(self._weighted()):.4f}")
                     due = time.monotonic() - last > self.settings["checkpoint_every_s"]
@@ -328,6 +326,18 @@ class _Loop:
         kept = ("best", "num_bad_epochs", "last_epoch", "cooldown_counter")
         self.state.plateau = {key: getattr(self.plateau, key) for key in kept}
         self.state.plateau["rate"] = self.plateau.optimizer.param_groups[0]["lr"]
+
+    def _snapshot(self) -> None:
+        """Keep the encoder when the next of ``snapshot_images`` has been seen."""
+        size, step = self.settings["batch_size"], self.state.step
+        due = [n for n in self.settings.get("snapshot_images", ()) if math.ceil(n / size) == step]
+        if not due or not self.accelerator.is_main_process:
+            return
+        rows, total = validate(self.network, self.validation, size)
+        scores = {label: r for _, label, _, r in rows if math.isfinite(r)}
+        record = {"images": due[-1], "loss": total, "scores": scores}
+        path = self.folder / SNAPSHOTS / f"{due[-1]}.safetensors"
+        write_tensors(self.network.encoder.state_dict(), record, path)
 
     def _checkpoint(self) -> None:
         if not self.accelerator.is_main_process:

@@ -1,6 +1,7 @@
 """Which heads mean what, by attention to known regions: verdicts, shares, findings."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -134,7 +135,8 @@ def region_table(verdicts: pd.DataFrame, resampling: Resampling) -> pd.DataFrame
         table = part.groupby(cells)[[*measures, "prefix_share", "passes"]].mean()
         table["null"] = part.groupby(cells)["null"].first()
         table["n"] = part.groupby(cells)["n"].max()
-        ratio, null = (seeds[name].reindex(columns=table.index) for name in measures[:2])
+        wide: list[Any] = [seeds[name] for name in measures[:2]]
+        ratio, null = (one.reindex(columns=table.index) for one in wide)
         table[["ci_low", "ci_high", "p", "q"]] = _tested(ratio, null, resampling)
         parts.append(table.reset_index().assign(**names, seeds=len(seeds)))
     order = [*CONDITION, *_HEAD, "region", "null", "ratio", "ci_low", "ci_high", "p", "q"]

@@ -1,0 +1,189 @@
+"""Probe images that ask a network for orientation: a line in noise, and noise around one direction.
+
+All are shown behind one smooth disc on mean grey, so that no border has a direction. Orientations
+run from the positive x axis towards the positive y axis (down), as those of `lines` do.
+"""
+
+import numpy as np
+from scipy import fft
+
+from patchwork.stimuli import lines, noise, palettes, rng, views
+from patchwork.stimuli.batch import Batch
+from patchwork.stimuli.validation import integer
+
+MEAN_LEVEL = 127.5
+# The contrast and the disc of the views that networks are reared on.
+RMS_LEVELS = views.CONTRAST * 255
+
+# ASSUME: 3/8 of the side, 1/24 wide, as strong as 1.5 sd of the noise: readers of small networks
+# then err by 10 to 25 deg, neither at floor nor at chance (45 deg).
+_LENGTH, _WIDTH, _LINE_LEVELS = 3 / 8, 1 / 24, 1.5 * RMS_LEVELS
+# All middles keep the whole line within this radius, where the disc hides next to nothing.
+_DISC_INNER = 0.445
+# ASSUME: eight cycles per side, one in the 8 px of a patch at 64 px, and a sigma of .35 in natural
+# logarithms (about an octave at half height): where orientation is neither trivial nor lost.
+_CYCLES_PER_IMAGE, _SIGMA_LOG_FREQUENCY = 8.0, 0.35
+# ASSUME: concentration 4 of the doubled angle: energy halves 17 deg away from the orientation.
+_CONCENTRATION = 4.0
+
+# Streams of one image: what is drawn, and in what noise.
+_GEOMETRY, _PIXELS = 0, 1
+
+
+def _side(image_px: int) -> int:
+    return integer("image_px", image_px, 16, 1024)
+
+
+def _orientations(
+    given: np.ndarray | float | None, uniform: np.ndarray, indices: np.ndarray
+) -> np.ndarray:
+    """The given orientations, one for all or one each, else uniform ones; 0 to 180."""
+    if given is None:
+        return 180.0 * uniform
+    values = np.mod(np.asarray(given, dtype=np.float64), 180.0)
+    if values.shape not in ((), indices.shape) or not np.isfinite(values).all():
+        raise ValueError(
+            f"orientation_deg has shape {values.shape}; allowed are finite degrees, one or one for "
+            f"each of {len(indices)} images"
+        )
+    return np.broadcast_to(values, indices.shape).copy()
+
+
+def _as_pictures(levels: np.ndarray) -> np.ndarray:
+    """Levels about mean grey as uint8 with three channels; grey ones share memory, read-only."""
+    pictures = np.clip(np.rint(MEAN_LEVEL + levels), 0, 255).astype(np.uint8)
+    return np.broadcast_to(pictures, (*pictures.shape[:3], 3))
+
+
+def contrast(rgb: np.ndarray) -> np.ndarray:
+    """Direction of a colour from mean grey, with the energy of white.
+
+    Args:
+        rgb: shape (..., 3), levels 0 to 255, none mean grey.
+
+    Returns:
+        shape (..., 3): root mean square 1, so that every colour is as strong as white in noise
+        that is equal and independent in each channel.
+    """
+    # ASSUME: equal energy, so that a difference between colours tells of hue, not of contrast.
+    apart = (np.asarray(rgb, dtype=np.float64) - MEAN_LEVEL) / MEAN_LEVEL
+    return apart / np.sqrt(np.mean(apart**2, axis=-1, keepdims=True))
+
+
+def noisy_lines(
+    *,
+    image_px: int,
+    seed: int,
+    indices: range | np.ndarray,
+    orientation_deg: np.ndarray | float | None = None,
+    turned_deg: float = 0.0,
+    colour: str | None = None,
+) -> Batch:
+    """One anti-aliased line in strong pixel noise behind the disc, anywhere that it fits.
+
+    Args:
+        image_px: height and width, 16 to 1024.
+        seed: 0 to 2**64 - 1.
+        indices: image numbers, shape (n,).
+        orientation_deg: one for all or one each; None: uniform over 0 to 180.
+        turned_deg: turn of the whole picture before it is drawn; labels keep the line's
+            orientation before it. For networks that see the world turned.
+        colour: a name of `palettes.BASIC11`, in noise that is independent in each channel; None:
+            a light line in grey noise.
+
+    Returns:
+        Images of shape (n, image_px, image_px, 3), uint8 (read-only where grey), and the label
+        `orientation_deg`.
+
+    Raises:
+        ValueError: if an argument is impossible.
+    """
+    disc, numbers = views.disc(_side(image_px)), np.asarray(indices, dtype=np.uint64)
+    if colour is not None and colour not in palettes.BASIC11:
+        raise ValueError(f"colour is {colour!r}; allowed is {', '.join(palettes.BASIC11)}")
+    draws = rng.uniforms(seed, numbers, 3, _GEOMETRY).T
+    orientation = _orientations(orientation_deg, draws[0], numbers)
+    starts, ends = _ends(image_px, np.deg2rad(orientation + turned_deg), draws[1:])
+    channels = np.ones(1) if colour is None else contrast(np.array(palettes.BASIC11[colour]))
+    images = np.empty((len(numbers), image_px, image_px, len(channels)), dtype=np.float32)
+    width, draw = max(1, round(_WIDTH * image_px)), lines.RASTERISERS["antialiased"]
+    for i, index in enumerate(numbers):
+        line = draw(image_px, starts[i], ends[i], width)[..., None] * (_LINE_LEVELS / 255)
+        images[i] = line * channels + RMS_LEVELS * _normal(seed, int(index), images[i].shape)
+    return Batch(_as_pictures(images * disc[..., None]), {"orientation_deg": orientation})
+
+
+def _ends(size: int, angle: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends (n, 2) as x, y of lines whose middles are uniform in the disc where all of them fit."""
+    half = _LENGTH * size / 2
+    radius = (_DISC_INNER * size - half) * np.sqrt(place[0])
+    bearing = 2 * np.pi * place[1]
+    middle = radius[:, None] * np.stack([np.cos(bearing), np.sin(bearing)], 1) + (size - 1) / 2
+    reach = half * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return middle - reach, middle + reach
+
+
+def _normal(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers of one image."""
+    bits = rng.sixteen_bits(rng.stream(seed, index, _PIXELS), int(np.prod(shape)))
+    return noise.normal_scores()[bits].reshape(shape)
+
+
+def _amplitude(image_px: int, canvas: int, angle: float) -> np.ndarray:
+    """Spectral amplitude (canvas, canvas // 2 + 1) of noise around an orientation (radians)."""
+    x, y = np.meshgrid(fft.rfftfreq(canvas), fft.fftfreq(canvas))
+    radius = np.hypot(x, y)
+    inside = (radius > 0) & (radius < 0.5)  # beyond, the square lattice prefers its diagonals
+    steps = np.log(np.where(inside, radius, 1.0) * image_px / _CYCLES_PER_IMAGE)
+    # Amplitude is the root of energy, which is Gaussian per octave: a ring's area grows with its
+    # radius squared. A grating's wave vector is at right angles to its stripes.
+    fall = np.exp(-0.25 * (steps / _SIGMA_LOG_FREQUENCY) ** 2)
+    radial = np.where(inside, fall / np.where(inside, radius, 1.0), 0.0)
+    bearing = np.arctan2(y, x)
+    apart = np.cos(2 * (bearing - angle - np.pi / 2))
+    return radial * np.exp(0.5 * _CONCENTRATION * (apart - 1))
+
+
+def band_pass_noise(
+    *,
+    image_px: int,
+    seed: int,
+    indices: range | np.ndarray,
+    orientation_deg: np.ndarray | float | None = None,
+    turned_deg: float = 0.0,
+) -> Batch:
+    """Noise filtered around an orientation and a spatial frequency, behind the disc.
+
+    Energy is von Mises in orientation and log-Gaussian in spatial frequency. Each picture has zero
+    mean and the same root mean square inside the disc, whatever its orientation. It is cut from a
+    canvas of twice its size, so that nothing repeats at its borders.
+
+    Args:
+        image_px: height and width, 16 to 1024.
+        seed: 0 to 2**64 - 1.
+        indices: image numbers, shape (n,).
+        orientation_deg: of the stripes; one for all or one each; None: uniform over 0 to 180.
+        turned_deg: as for `noisy_lines`.
+
+    Returns:
+        Images of shape (n, image_px, image_px, 3), uint8, read-only, and the label
+        `orientation_deg`.
+
+    Raises:
+        ValueError: if an argument is impossible.
+    """
+    disc, numbers = views.disc(_side(image_px)), np.asarray(indices, dtype=np.uint64)
+    orientation = _orientations(
+        orientation_deg, rng.uniforms(seed, numbers, 1, _GEOMETRY)[:, 0], numbers
+    )
+    angle, canvas = np.deg2rad(orientation + turned_deg), 2 * image_px
+    weight = disc / disc.sum()
+    levels = np.empty((len(numbers), image_px, image_px, 1), dtype=np.float32)
+    for i, index in enumerate(numbers):
+        white = fft.rfft2(_normal(seed, int(index), (canvas, canvas)))
+        filtered = white * _amplitude(image_px, canvas, angle[i])
+        shown = fft.irfft2(filtered, s=(canvas, canvas))[:image_px, :image_px]
+        shown = shown - np.sum(weight * shown)
+        shown = shown / np.sqrt(np.sum(weight * shown**2))
+        levels[i, ..., 0] = RMS_LEVELS * disc * shown
+    return Batch(_as_pictures(levels), {"orientation_deg": orientation})
