@@ -156,7 +156,7 @@ def ridge_readout_errors(
 
     Args:
         train_features: shape (n, d).
-        train_deg: shape (n,), orientations.
+        train_deg: shape (n,), orientations, evenly spread: their doubled angles average to zero.
         test_features: shape (m, d).
         test_deg: shape (m,), orientations.
 
@@ -175,7 +175,7 @@ def ridge_readout_errors(
     doubled = np.deg2rad(2 * np.asarray(train_deg, float))
     reader = RidgeCV(alphas=_PENALTIES * len(doubled))
     reader.fit(scaler.transform(train_features), np.stack([np.cos(doubled), np.sin(doubled)], 1))
-    # A chance excess of one direction among training examples is no knowledge of the features.
+    # The intercept is what is left of the spread's unevenness: no knowledge of the features.
     cosine, sine = (reader.predict(scaler.transform(test_features)) - reader.intercept_).T
     predicted = np.rad2deg(np.arctan2(sine, cosine)) / 2
     actual = np.asarray(test_deg, float)

@@ -64,9 +64,9 @@ class ProbeImages:
     """The images that every network of a comparison sees.
 
     Attributes:
-        lines_train: lines at random orientations.
+        lines_train: lines at evenly spread orientations.
         lines_test: further lines.
-        noise_train: band-pass noise at random orientations.
+        noise_train: band-pass noise at evenly spread orientations.
         noise_test: band-pass noise, equally often at equally spaced orientations, in blocks.
         n_orientations: how many.
     """
@@ -76,6 +76,15 @@ class ProbeImages:
     noise_train: Batch
     noise_test: Batch
     n_orientations: int
+
+
+def even_orientations(n: int) -> np.ndarray:
+    """Orientations, 0 to 180, that fill the half circle evenly however many are taken.
+
+    Args:
+        n: how many, 1 or more; multiples of the golden section.
+    """
+    return 180 * np.mod((np.arange(n) + 0.5) * (np.sqrt(5) - 1) / 2, 1)
 
 
 def probe_images(
@@ -103,10 +112,11 @@ def probe_images(
     parts = [
         np.arange(last - n, last) for last, n in zip(ends, np.diff(ends, prepend=0), strict=True)
     ]
+    even = [even_orientations(len(part)) for part in parts]
     return ProbeImages(
-        probes.noisy_lines(**common, indices=parts[0]),
-        probes.noisy_lines(**common, indices=parts[1]),
-        probes.band_pass_noise(**common, indices=parts[2]),
+        probes.noisy_lines(**common, indices=parts[0], orientation_deg=even[0]),
+        probes.noisy_lines(**common, indices=parts[1], orientation_deg=even[1]),
+        probes.band_pass_noise(**common, indices=parts[2], orientation_deg=even[2]),
         probes.band_pass_noise(**common, indices=parts[3], orientation_deg=places),
         sizes.n_orientations,
     )
@@ -282,8 +292,17 @@ def colour_images(
     for i, colour in enumerate(palettes.BASIC11):
         first = n_test + i * n_train
         own = np.arange(first, first + n_train)
-        train.append(probes.noisy_lines(**common, colour=colour, indices=own))
-        test[colour] = probes.noisy_lines(**common, colour=colour, indices=np.arange(n_test))
+        train.append(
+            probes.noisy_lines(
+                **common, colour=colour, indices=own, orientation_deg=even_orientations(n_train)
+            )
+        )
+        test[colour] = probes.noisy_lines(
+            **common,
+            colour=colour,
+            indices=np.arange(n_test),
+            orientation_deg=even_orientations(n_test),
+        )
     images = np.concatenate([batch.images for batch in train])
     degrees = np.concatenate([batch.labels["orientation_deg"] for batch in train])
     return ColourImages(Batch(images, {"orientation_deg": degrees}), test)

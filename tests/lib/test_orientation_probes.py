@@ -1,0 +1,307 @@
+import numpy as np
+import pytest
+import torch
+from patchwork import backbones
+from patchwork.analysis import orientation_measures as om
+from patchwork.analysis import orientation_probes as op
+from patchwork.stimuli import lines, palettes, probes, views
+from small_networks import RANDOM
+
+PX = 32
+SMALL = op.ProbeSizes(
+    n_lines_train=400, n_lines_test=480, n_noise_train=240, n_per_orientation=40, n_orientations=16
+)
+BAND = "band_pass_noise"
+
+
+@pytest.fixture(scope="module")
+def images():
+    return op.probe_images(image_px=PX, seed=11, sizes=SMALL)
+
+
+def generator(seed):
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def doubled(features):
+    """Doubled-angle vector of energies: the population vector of an isotropic bank."""
+    n = features.shape[1] // 2
+    energy = np.exp(features[:, :n]) + np.exp(features[:, n:])
+    phase = 2 * np.arange(n) * np.pi / n
+    return energy @ np.stack([np.cos(phase), np.sin(phase)], 1) / energy.sum(1, keepdims=True)
+
+
+def matched(pictures, n=16):
+    """Doubled-angle vector of the best match of a short line anywhere, by orientation."""
+    side = pictures.shape[1]
+    middle, half = np.full(2, side / 2), side / 6
+    found = []
+    for angle in np.arange(n) * np.pi / n:
+        reach = half * np.array([np.cos(angle), np.sin(angle)])
+        line = lines.RASTERISERS["antialiased"](side, middle - reach, middle + reach, 1).astype(
+            float
+        )
+        filtered = np.fft.rfft2(line - line.mean()).conj() * np.fft.rfft2(pictures[..., 0])
+        found.append(
+            np.fft.irfft2(filtered, s=(side, side)).max((1, 2)) / np.linalg.norm(line - line.mean())
+        )
+    strength = np.stack(found, 1)
+    strength = (strength - strength.min(1, keepdims=True)) ** 3
+    phase = 2 * np.arange(n) * np.pi / n
+    return strength @ np.stack([np.cos(phase), np.sin(phase)], 1) / strength.sum(1, keepdims=True)
+
+
+def population(sharp_at_deg):
+    """A planted network: an isotropic bank whose own noise is least at one orientation and its
+    perpendicular; the noise comes from the pixels, so it is a function of the image."""
+
+    def features_of(pictures):
+        vector = matched(pictures)
+        theta = np.arctan2(vector[:, 1], vector[:, 0]) / 2
+        pixels = pictures[:, 3:-3, 3:-3, 0].reshape(len(pictures), -1) - 127.5
+        noise = pixels @ generator(5).normal(size=(pixels.shape[1], 2))
+        spread = 0.5 * (1 - 0.8 * np.cos(4 * (theta - np.deg2rad(sharp_at_deg))))
+        noise *= np.hypot(*vector.T).mean() * (spread / noise.std())[:, None]
+        return {"cls": vector + noise}
+
+    return features_of
+
+
+def component(table, measure, name="c4"):
+    rows = table[(table["measure"] == measure) & (table["component"] == name)]
+    return rows["value"].item()
+
+
+@pytest.mark.parametrize("draw", [probes.noisy_lines, probes.band_pass_noise])
+def test_an_image_depends_on_seed_and_index_alone(draw):
+    whole = draw(image_px=PX, seed=3, indices=range(6))
+    part = draw(image_px=PX, seed=3, indices=[4, 1])
+    assert np.array_equal(part.images, whole.images[[4, 1]])
+    assert np.array_equal(part.labels["orientation_deg"], whole.labels["orientation_deg"][[4, 1]])
+    other = draw(image_px=PX, seed=4, indices=range(6))
+    assert not np.array_equal(other.images, whole.images)
+    degrees = draw(image_px=PX, seed=3, indices=range(400)).labels["orientation_deg"]
+    assert degrees.min() < 5
+    assert degrees.max() > 175
+    assert abs(np.mean(np.cos(np.deg2rad(4 * degrees)))) < 0.15
+
+
+@pytest.mark.parametrize("draw", [probes.noisy_lines, probes.band_pass_noise])
+def test_nothing_is_seen_outside_the_disc_and_contrast_is_the_same_at_every_orientation(draw):
+    disc = views.disc(PX)
+    for degrees in (0, 30, 45, 90):
+        drawn = draw(image_px=PX, seed=1, indices=range(150), orientation_deg=degrees).images
+        assert set(np.unique(drawn[:, disc == 0])) <= {127, 128}
+        inside = drawn[:, disc > 0.99, 0].astype(float)
+        assert inside.mean() == pytest.approx(127.5, abs=6)
+        assert inside.std() == pytest.approx(probes.RMS_LEVELS, rel=0.1)
+
+
+def test_band_pass_noise_has_its_energy_where_it_should(images):
+    for degrees in (0, 22.5, 45, 90, 140):
+        drawn = probes.band_pass_noise(
+            image_px=64, seed=2, indices=range(40), orientation_deg=degrees
+        ).images[..., 0]
+        power = np.mean(np.abs(np.fft.fft2(drawn - 127.5)) ** 2, axis=0)
+        y, x = np.meshgrid(np.fft.fftfreq(64) * 64, np.fft.fftfreq(64) * 64, indexing="ij")
+        vector = np.sum(power * np.exp(2j * np.arctan2(y, x)))
+        wave = np.rad2deg(np.angle(vector)) / 2
+        assert abs((wave - 90 - degrees + 90) % 180 - 90) < 1.5
+        assert np.sum(power * np.hypot(x, y)) / power.sum() == pytest.approx(8.5, abs=0.6)
+
+
+def test_lines_have_the_orientation_of_their_label_and_colour_changes_nothing_else():
+    indices = range(300)
+    light = probes.noisy_lines(image_px=64, seed=2, indices=indices, orientation_deg=30)
+    vector = doubled(om.gabor_energy(light.images)).mean(0)
+    assert abs(np.rad2deg(np.arctan2(vector[1], vector[0])) / 2 - 30) < 3
+    blue = probes.noisy_lines(image_px=64, seed=2, indices=indices, colour="blue")
+    yellow = probes.noisy_lines(image_px=64, seed=2, indices=indices, colour="yellow")
+    assert np.array_equal(*(b.labels["orientation_deg"] for b in (blue, yellow)))
+    # Complements about mean grey: noise that is the same in both, lines of opposite sign.
+    total = blue.images.astype(int) + yellow.images
+    noise = 2 * np.mean([blue.images, yellow.images], axis=0)
+    assert np.array_equal(total, noise)
+    strength = probes.contrast(np.array(list(palettes.BASIC11.values())))
+    assert np.allclose(np.mean(strength**2, axis=1), 1)
+    with pytest.raises(ValueError, match="colour is 'beige'"):
+        probes.noisy_lines(image_px=64, seed=2, indices=indices, colour="beige")
+
+
+def test_a_turned_lattice_sees_the_turned_picture_under_the_old_label():
+    for draw in (probes.noisy_lines, probes.band_pass_noise):
+        turned = draw(image_px=PX, seed=1, indices=range(5), orientation_deg=10, turned_deg=20)
+        plain = draw(image_px=PX, seed=1, indices=range(5), orientation_deg=30)
+        assert np.array_equal(turned.images, plain.images)
+        assert set(turned.labels["orientation_deg"]) == {10}
+
+
+def test_fisher_information_is_that_of_a_gaussian_population():
+    rng, d, n = generator(1), 12, 60
+    mix = rng.normal(size=(d, d))
+    apart = rng.normal(size=d)
+    covariance = mix @ mix.T
+    truth = apart @ np.linalg.solve(covariance, apart) / 7.5**2
+    found, naive = [], []
+    for _ in range(300):
+        a, b = rng.normal(size=(2, n, d)) @ mix.T
+        b = b + apart
+        found.append(om.linear_fisher_information(a, b, 7.5))
+        pooled = (np.cov(a.T) + np.cov(b.T)) / 2
+        gap = b.mean(0) - a.mean(0)
+        naive.append(gap @ np.linalg.solve(pooled, gap) / 7.5**2)
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found) - truth) < 4 * error
+    assert np.mean(naive) > truth + 8 * error  # so the correction is needed
+
+
+def test_fisher_information_ignores_units_mixing_and_dead_directions():
+    rng = generator(2)
+    a, b = rng.normal(size=(2, 80, 6))
+    b = b + 1
+    plain = om.linear_fisher_information(a, b, 2)
+    mixed = rng.normal(size=(6, 9))
+    assert om.linear_fisher_information(a @ mixed + 3, b @ mixed + 3, 2) == pytest.approx(plain)
+    assert om.linear_fisher_information(a, b, 4) == pytest.approx(plain / 4)
+    with pytest.raises(ValueError, match="constant"):
+        om.linear_fisher_information(np.ones((9, 2)), np.ones((9, 2)), 1)
+    with pytest.raises(ValueError, match="delta is 0"):
+        om.linear_fisher_information(a, b, 0)
+
+
+def test_fisher_information_of_few_examples_is_a_lower_bound_that_is_not_zero():
+    rng = generator(3)
+    d, n, apart = 100, 60, 0.6
+    found = []
+    for _ in range(20):
+        a, b = rng.normal(size=(2, n, d))
+        b[:, :20] += apart
+        found.append(om.linear_fisher_information(a, b, 1))
+    truth = 20 * apart**2
+    assert 0.3 * truth < np.mean(found) < truth
+
+
+def test_no_information_is_none_on_average():
+    rng = generator(4)
+    found = [om.linear_fisher_information(*rng.normal(size=(2, 40, 10)), 1) for _ in range(300)]
+    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(len(found))
+
+
+def test_the_four_cycle_is_found_whatever_the_two_cycle_and_the_sampling():
+    degrees = generator(6).uniform(0, 180, 300) ** 1.5 / 180**0.5
+    theta = np.deg2rad(degrees)
+    values = 5 + np.cos(2 * theta - 1) - 3 * np.cos(4 * theta) + 2 * np.sin(4 * theta)
+    cycle = om.four_cycle(degrees, values)
+    assert (cycle.mean, cycle.c4, cycle.s4) == pytest.approx((5, -3, 2))
+    shifted = om.four_cycle(degrees, np.cos(np.deg2rad(4 * (degrees - 22.5))))
+    assert shifted.place_deg(lowest=False) == pytest.approx(22.5)
+    assert shifted.place_deg(lowest=True) == pytest.approx(67.5)
+    with pytest.raises(ValueError, match="5 or more"):
+        om.four_cycle(np.array([0, 45, 90, 135]), np.zeros(4))
+
+
+def test_the_readout_finds_what_is_there_and_chance_where_nothing_is():
+    rng = generator(7)
+    degrees = rng.uniform(0, 180, 600)
+    doubled_rad = np.deg2rad(2 * degrees)
+    signal = np.stack([np.cos(doubled_rad), np.sin(doubled_rad)], 1) @ rng.normal(size=(2, 8))
+    noisy = 3 + signal + 0.01 * rng.normal(size=(600, 8))
+    split = slice(0, 300), slice(300, 600)
+    error, signed = om.ridge_readout_errors(
+        noisy[split[0]], degrees[split[0]], noisy[split[1]], degrees[split[1]]
+    )
+    assert error.mean() < 1
+    assert np.allclose(np.abs(signed), error)
+    error, _ = om.ridge_readout_errors(
+        rng.normal(size=(300, 8)), degrees[:300], rng.normal(size=(300, 8)), degrees[300:]
+    )
+    assert error.mean() == pytest.approx(45, abs=4)
+    with pytest.raises(ValueError, match="have shapes"):
+        om.ridge_readout_errors(noisy, degrees[:5], noisy, degrees)
+
+
+@pytest.mark.parametrize("sharp_at", [0, 22.5, 45])
+def test_a_planted_sharp_orientation_is_recovered_by_every_measure(images, sharp_at):
+    found = op.measure_features(population(sharp_at), images)
+    for measure, lowest in (
+        ("fisher_noise_cls", False),
+        ("ridge_error_noise_cls", True),
+        ("ridge_error_lines_cls", True),
+    ):
+        cycle = om.FourCycle(0, component(found, measure), component(found, measure, "s4"))
+        away = (cycle.place_deg(lowest=lowest) - sharp_at + 45) % 90 - 45
+        assert abs(away) < 9, measure
+
+
+def test_the_curve_and_its_component_tell_the_same(images):
+    found = op.measure_features(population(0), images)
+    assert list(found.columns) == list(op.COLUMNS)
+    curve = found[(found["measure"] == "ridge_error_noise_cls") & (found["kind"] == "curve")]
+    assert len(curve) == SMALL.n_orientations
+    assert np.isfinite(found["value"]).all()
+    cycle = om.four_cycle(curve["orientation_deg"], curve["value"])
+    # Noise is shown half a bin beside the bins' centres.
+    assert cycle.c4 == pytest.approx(component(found, "ridge_error_noise_cls"), rel=0.5)
+    fisher = found[(found["measure"] == "fisher_noise_cls") & (found["kind"] == "curve")]
+    assert om.four_cycle(fisher["orientation_deg"], fisher["value"]).c4 == pytest.approx(
+        component(found, "fisher_noise_cls")
+    )
+
+
+def test_the_stimuli_favour_no_orientation():
+    """An isotropic bank reads the probes themselves: what they could add to any contrast."""
+    sizes = op.ProbeSizes(400, 800, 400, 100, 16)
+    drawn = op.probe_images(image_px=64, seed=5, sizes=sizes)
+    found = op.measure_features(lambda x: {"pixels": om.gabor_energy(x)}, drawn)
+    assert abs(component(found, "fisher_noise_pixels")) < 0.2
+    assert abs(component(found, "ridge_error_noise_pixels")) < 0.3
+    assert component(found, "ridge_error_noise_pixels", "mean") < 10
+
+
+def test_a_network_is_read_after_its_norm_and_all_networks_see_the_same(images):
+    backbone = backbones.prepare(RANDOM, PX, seed=1)
+    pictures = images.lines_test.images[:7]
+    both = op.all_features(backbone, pictures, batch_size=3)
+    mean, std = (torch.tensor(x)[:, None, None] for x in (backbone.mean, backbone.std))
+    pixels = (torch.tensor(pictures).permute(0, 3, 1, 2) / 255 - mean) / std
+    with torch.no_grad():
+        tokens = backbone.encoder.forward_features(pixels).double().numpy()
+    assert np.allclose(both["cls"], tokens[:, 0], atol=1e-5)
+    assert np.allclose(both["mean"], tokens[:, 1:].mean(1), atol=1e-5)
+    assert np.array_equal(
+        op.features(backbone, pictures, "mean"), op.all_features(backbone, pictures)["mean"]
+    )
+    with pytest.raises(ValueError, match="readout is 'first'"):
+        op.features(backbone, pictures, "first")
+    tiny = op.ProbeSizes(40, 40, 40, 20, 8)
+    one = op.measure(backbone, image_px=PX, seed=2, sizes=tiny)
+    again = op.measure_on(backbone, op.probe_images(image_px=PX, seed=2, sizes=tiny))
+    assert one.equals(again)
+    assert set(one["measure"]) >= {"fisher_noise_cls", "ridge_error_lines_mean"}
+
+
+def test_errors_by_colour_and_their_contrast():
+    backbone = backbones.prepare(RANDOM, PX, seed=1)
+    drawn = op.colour_images(image_px=PX, seed=2, n_train=8, n_test=16)
+    found = op.colour_errors(backbone, drawn)
+    assert list(found["colour"]) == list(palettes.BASIC11)
+    assert found["error_deg"].between(0, 90).all()
+    planted = found.assign(
+        error_deg=[10.0 if c in ("blue", "purple") else 4.0 for c in found["colour"]]
+    )
+    assert op.colour_contrast(planted, ["blue", "purple"], ["yellow", "orange"]) == 6
+    with pytest.raises(ValueError, match="colour 'beige'"):
+        op.colour_contrast(planted, ["beige"], ["yellow"])
+
+
+def test_impossible_arguments_are_named():
+    with pytest.raises(ValueError, match="n_orientations is 12"):
+        op.ProbeSizes(n_orientations=12)
+    with pytest.raises(ValueError, match="n_lines_test is 2"):
+        op.ProbeSizes(n_lines_test=2)
+    with pytest.raises(ValueError, match="orientation_deg has shape"):
+        probes.noisy_lines(image_px=PX, seed=1, indices=range(3), orientation_deg=np.zeros(2))
+    with pytest.raises(ValueError, match="image_px is 8"):
+        probes.band_pass_noise(image_px=8, seed=1, indices=range(3))
+    with pytest.raises(ValueError, match="n_test is 1"):
+        op.colour_images(image_px=PX, seed=1, n_test=1)
