@@ -8,9 +8,12 @@ import pandas as pd
 
 from patchwork.recordings import Clock
 
+DESCRIPTION = "chirp"
+# Where a format cannot be read without it: an annotation of the recording's first sample.
+ANCHOR = "first sample"
 # Between a description and the channel that it is about, as MNE writes and reads it in EDF.
 _AT = "@@"
-DESCRIPTION = "chirp"
+_EDF_YEARS = (1985, 2084)
 
 
 def annotate(events: pd.DataFrame, clock: Clock) -> mne.Annotations:
@@ -21,9 +24,8 @@ def annotate(events: pd.DataFrame, clock: Clock) -> mne.Annotations:
         clock: of the recording.
 
     Returns:
-        One annotation per event, named after `DESCRIPTION` and bound to its channel. Onsets count
-        from the recording's ``meas_date``; where it has none, from the file's first sample, as MNE
-        does.
+        One annotation per event, named `DESCRIPTION` and bound to its channel. Onsets count from
+        the recording's ``meas_date``; where it has none, from the file's first sample, as MNE does.
     """
     offset = 0.0 if clock.meas_date is None else clock.first_time_s
     return mne.Annotations(
@@ -35,47 +37,61 @@ def annotate(events: pd.DataFrame, clock: Clock) -> mne.Annotations:
     )
 
 
-def save(annotations: mne.Annotations, path: str | Path) -> None:
-    """Write annotations as MNE does: ``-annot.fif`` (onsets in single precision) or ``.csv``."""
-    annotations.save(path, overwrite=True, verbose="error")
-
-
-def write_edf(events: pd.DataFrame, clock: Clock, path: str | Path) -> None:
-    """Write an EDF+ file of annotations alone, which starts when the recording does.
+def save(events: pd.DataFrame, clock: Clock, path: str | Path) -> None:
+    """Write events as a file of annotations, in the format of its ending.
 
     Args:
         events: as for `annotate`.
         clock: of the recording.
-        path: an ``.edf`` file.
+        path: ``-annot.fif`` (onsets in single precision), ``.csv`` as MNE writes it (microseconds;
+            with an `ANCHOR` where there is no date or no event, without which MNE could not read
+            it), or ``.edf``, an EDF+ file of annotations alone that starts when the recording does.
 
     Raises:
-        ValueError: for a date that EDF cannot hold.
-
-    Source: Kemp and Olivan 2003, "European data format 'plus'", section 2.2.
+        ValueError: for another ending, or a date that EDF cannot hold.
     """
+    suffix = Path(path).suffix
+    if suffix not in (".fif", ".csv", ".edf"):
+        raise ValueError(f"{path}: ends in {suffix!r}; allowed is .fif, .csv or .edf")
+    if suffix == ".edf":
+        _write_edf(events, clock, Path(path))
+        return
+    annotations = annotate(events, clock)
+    if suffix == ".csv" and (clock.meas_date is None or events.empty):
+        onset = 0.0 if clock.meas_date is None else clock.first_time_s
+        annotations.append(onset, 0.0, ANCHOR)
+    annotations.save(path, overwrite=True, verbose="error")
+
+
+def _write_edf(events: pd.DataFrame, clock: Clock, path: Path) -> None:
+    """Source: Kemp and Olivan 2003, "European data format 'plus'", section 2.2."""
     begin = clock.moment(0.0)
-    if begin is not None and not 1985 <= begin.year <= 2084:
-        raise ValueError(f"{path}: recording is of {begin:%Y}; allowed in EDF is 1985 to 2084")
-    durations = events["duration_s"] if "duration_s" in events else [None] * len(events)
+    if begin is not None and not _EDF_YEARS[0] <= begin.year <= _EDF_YEARS[1]:
+        raise ValueError(
+            f"{path}: recording is of {begin.year}; allowed in EDF is {_EDF_YEARS[0]} to "
+            f"{_EDF_YEARS[1]}"
+        )
+    rows = annotate(events, Clock())
     texts = [
-        edfio.EdfAnnotation(float(onset), duration or None, f"{DESCRIPTION}{_AT}{channel}")
-        for channel, onset, duration in zip(
-            events["channel"], events["onset_s"], durations, strict=True
+        edfio.EdfAnnotation(onset, duration or None, f"{DESCRIPTION}{_AT}{channel}")
+        for onset, duration, (channel,) in zip(
+            rows.onset.tolist(), rows.duration.tolist(), rows.ch_names, strict=True
         )
     ]
-    edfio.Edf(
+    file = edfio.Edf(
         [],
         recording=edfio.Recording(startdate=None if begin is None else begin.date()),
         starttime=None if begin is None else begin.time(),
-        annotations=texts,
-    ).write(Path(path))
+        annotations=texts or [edfio.EdfAnnotation(0.0, None, ANCHOR)],
+    )
+    file.write(path)
 
 
 def read_edf(path: str | Path) -> mne.Annotations:
     """Annotations of an EDF+ file of annotations alone, each bound to its channel.
 
     Args:
-        path: written by `write_edf`.
+        path: written by `save`.
 
     Returns:
         Annotations whose onsets count from the first sample of the recording.

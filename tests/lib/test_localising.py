@@ -1,0 +1,323 @@
+"""Windows, pictures as in training, networks' answers, and what becomes one event."""
+
+import json
+import logging
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mne
+import numpy as np
+import pandas as pd
+import planted
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from patchwork import backbones, localising, models, recordings, tasks
+from patchwork.analysis import conformal
+from patchwork.stimuli import chirps, rng, spectrograms
+from patchwork.stimuli.spectrograms import COLUMN_S, GRID
+from scipy import signal
+from small_networks import RANDOM
+
+SEARCH = localising.Search(overlap_s=15, threshold=0.5, merge_s=2)
+LEAD = 192  # samples of the generator's signals before time 0
+TARGETS = {
+    "start": {"labels": ["start_s"], "encoding": "scaled", "scale": 60},
+    "frequency": {"labels": ["start_hz", "end_hz"], "encoding": "scaled", "scale": 100},
+    "present": {"labels": ["present"], "encoding": "category", "n_classes": 2,
+                "loss": "cross_entropy"},
+}  # fmt: skip
+
+
+def generated(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of a chirp as the generator makes them, and the array that it makes of them."""
+    chirp = spectrograms.Chirp(10, 8, 20, 45, "linear")
+    bits = rng.sixteen_bits(rng.stream(seed, 5, 1), spectrograms.N_WAVEFORM_BITS)
+    return (
+        spectrograms.recording(chirp, 0, 0.1, bits),
+        spectrograms.waveform(chirp, 0, 0.1, bits),
+    )
+
+
+@pytest.mark.parametrize("rate", [200, 256, 499.9, 512, 2048])
+def test_a_recording_looks_like_the_training_data_at_every_rate(rate):
+    samples, expected = generated(3)
+    # Even resampling of the signal and its mirror image, which has no jump at its ends.
+    n = round(len(samples) / spectrograms.SAMPLE_RATE_HZ * rate)
+    at_rate = signal.resample(np.r_[samples, samples[::-1]], 2 * n)[:n]
+    margin = round(LEAD / spectrograms.SAMPLE_RATE_HZ * rate)
+    # Volts and an electrode's offset change no picture but its lowest row.
+    array = localising.spectrogram(at_rate * 1e-6 + 0.01, rate, margin)
+    assert array.shape == (GRID, GRID)
+    off = array[3:110] - 20 * np.log10(1e-6) - expected[3:110]
+    assert np.percentile(np.abs(off), 99) < 1
+    got, wanted = (localising.render(a, 64).astype(float) for a in (array, expected))
+    assert np.corrcoef(got.ravel(), wanted.ravel())[0, 1] > 0.99
+
+
+def test_pictures_are_those_of_the_generator():
+    settings = {"image_px": 48, "signal": "waveform", "snr_db": {"min": 0, "max": 10}}
+    images = chirps.generate(settings, seed=2, indices=range(4)).images
+    for image, array in zip(images, chirps.arrays(settings, seed=2, indices=range(4)), strict=True):
+        assert (localising.render(array, 48) == image).all()
+
+
+def test_windows_without_data_have_no_picture():
+    rate = 256
+    samples = planted.eeg(rate, 62, {"Cz": []})[0]
+    assert localising.spectrogram(samples, rate, rate) is not None
+    for wrong in (np.nan, np.inf):
+        assert localising.spectrogram(np.where(np.arange(len(samples)) == 99, wrong, samples),
+                                      rate, rate) is None  # fmt: skip
+    gap = samples.copy()
+    gap[3000:3600] = 1e-6
+    assert localising.spectrogram(gap, rate, rate) is None
+
+
+@given(
+    st.floats(60, 4000), st.floats(0, 59.5), st.sampled_from([1 / 256, 1 / 1000, COLUMN_S, 1 / 3])
+)
+def test_windows_cover_the_recording(duration_s, overlap_s, step_s):
+    starts = localising.window_starts(duration_s, overlap_s, step_s)
+    assert starts[0] == 0
+    assert duration_s - step_s - 1e-6 < starts[-1] + 60 <= duration_s + 1e-5
+    assert (np.diff(starts) > 0).all()
+    assert (np.diff(starts) <= 60 - overlap_s + 1e-6).all() or 60 - overlap_s < step_s
+    np.testing.assert_allclose(starts / step_s, np.rint(starts / step_s), atol=1e-6)
+
+
+def test_with_the_default_overlap_every_chirp_is_whole_in_a_window():
+    starts = localising.window_starts(600, 15, 1 / 256)
+    for onset in np.linspace(0, 585, 200):
+        assert ((starts <= onset) & (onset + 15 <= starts + 60)).any()
+
+
+def network(targets: dict = TARGETS) -> models.Network:
+    built = {name: tasks.read_target(block, 16) for name, block in targets.items()}
+    settings = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "none"}}
+    return models.build(backbones.prepare(RANDOM, 16, seed=0), built, settings, seed=1).eval()
+
+
+def test_a_network_answers_in_seconds_and_hertz():
+    arrays = np.random.Generator(np.random.Philox(1)).random((3, GRID, GRID), np.float32)
+    one = network()
+    columns = localising.answers(one)(arrays)
+    images = np.stack([localising.render(array, 16) for array in arrays])
+    outputs = models.predict(one, torch.from_numpy(images))
+    assert set(columns) == {"score", "start_s", "start_hz", "end_hz"}
+    np.testing.assert_allclose(columns["end_hz"], outputs["frequency"][:, 1] * 100, rtol=1e-5)
+    odds = np.exp(outputs["present"][:, 1] - outputs["present"][:, 0])
+    np.testing.assert_allclose(columns["score"], odds / (1 + odds), rtol=1e-5)
+
+
+def test_a_number_between_0_and_1_is_a_score_too():
+    block = {"labels": ["present"], "encoding": "scaled", "scale": 1, "activation": "sigmoid"}
+    arrays = np.ones((2, GRID, GRID), np.float32)
+    score = localising.answers(network({**TARGETS, "present": block}))(arrays)["score"]
+    assert ((score > 0) & (score < 1)).all()
+
+
+def test_a_network_that_never_says_none_is_refused():
+    targets = {name: block for name, block in TARGETS.items() if name != "present"}
+    with pytest.raises(ValueError, match=r"network: predicts start_s, .*: present is missing"):
+        localising.answers(network(targets))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"overlap_s": 60}, "overlap_s is 60; allowed is 0 to less than 60 s"),
+     ({"threshold": 1.5}, "threshold is 1.5; allowed is 0 to 1"),
+     ({"merge_s": -1}, "merge_s is -1; allowed is 0 s or more")],
+)  # fmt: skip
+def test_impossible_searches_are_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        localising.Search(**{**vars(SEARCH), **wrong})
+
+
+def events(*rows: tuple) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["channel", "onset_s", "duration_s", "score", "window_s"])
+
+
+def test_the_best_of_what_overlapping_windows_found_stays():
+    found = localising.merge(
+        events(
+            ("Cz", 50.0, 8.0, 0.7, 0.0),
+            ("Cz", 50.5, 8.0, 0.9, 45.0),  # the same chirp
+            ("Pz", 50.5, 8.0, 0.8, 45.0),  # another channel
+            ("Cz", 70.0, 5.0, 0.9, 60.0),  # another chirp
+            ("Cz", 73.0, 2.0, 0.6, 72.0),  # the same, cut off by its window
+        ),
+        merge_s=1,
+    )
+    assert found[["channel", "onset_s", "score", "n_windows"]].to_numpy().tolist() == [
+        ["Cz", 50.5, 0.9, 2], ["Pz", 50.5, 0.8, 1], ["Cz", 70.0, 0.9, 2]
+    ]  # fmt: skip
+    bare = localising.merge(found.drop(columns=["duration_s", "n_windows"]), merge_s=1)
+    assert bare["n_windows"].tolist() == [1, 1, 1]
+
+
+def naive(rows: list[tuple], merge_s: float) -> set[tuple]:
+    kept: list[tuple] = []
+    for one in sorted(rows, key=lambda row: (-row[3], row[4])):
+        channel, onset, duration, _, window = one
+        for other in kept:
+            if other[0] != channel or other[4] == window:
+                continue
+            near = abs(other[1] - onset) <= merge_s
+            if near or (other[1] < onset + duration and onset < other[1] + other[2]):
+                break
+        else:
+            kept.append(one)
+    return set(kept)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["Cz", "Pz"]), st.integers(0, 40).map(float), st.integers(0, 9).map(float),
+        st.sampled_from([0.5, 0.7, 0.9]), st.integers(0, 5).map(float),
+    ),
+    unique_by=lambda row: (row[0], row[4]),
+)  # fmt: skip
+
+
+@given(ROWS, st.integers(0, 5))
+def test_merging_does_what_its_rule_says(rows, merge_s):
+    found = localising.merge(events(*rows), merge_s)
+    assert set(found.drop(columns="n_windows").itertuples(index=False, name=None)) == naive(
+        rows, merge_s
+    )
+    assert found["n_windows"].sum() == len(rows)
+    again = localising.merge(found.drop(columns="n_windows"), merge_s)
+    assert again["onset_s"].tolist() == found["onset_s"].tolist()
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory) -> recordings.Signals:
+    onsets = {"Cz": [2.0, 112.0, 231.0], "Pz": []}
+    path = tmp_path_factory.mktemp("fif") / "a_raw.fif"
+    planted.raw(256, 250, onsets).crop(1).save(path, verbose="error")
+    return recordings.open_recording(path)
+
+
+def test_chirps_are_found_once_and_whole_wherever_windows_begin(recording):
+    for overlap_s in (15, 30, 45):
+        search = localising.Search(overlap_s=overlap_s, threshold=0.5, merge_s=2)
+        found = localising.localise(recording, planted.observe, search)
+        assert found.events["channel"].tolist() == ["Cz"] * 3
+        np.testing.assert_allclose(found.events["onset_s"], [1, 111, 230], atol=0.6)
+        np.testing.assert_allclose(found.events["duration_s"], planted.LENGTH_S, atol=1)
+        np.testing.assert_allclose(found.events["start_hz"], planted.START_HZ, atol=3)
+        np.testing.assert_allclose(found.events["end_hz"], planted.END_HZ, atol=3)
+        stamps = pd.to_datetime(found.events["onset_utc"]) - pd.Timestamp(planted.MEAS_DATE)
+        np.testing.assert_allclose(stamps.dt.total_seconds(), found.events["onset_s"] + 1)
+
+
+def test_intervals_end_where_the_possible_ends(recording):
+    widths = {"start_s": 3.0, "duration_s": 1.0, "start_hz": 5.0, "end_hz": np.inf}
+    found = localising.localise(recording, planted.observe, SEARCH, widths).events
+    assert found["onset_low_s"].tolist() == pytest.approx([0, 108, 227], abs=0.6)
+    assert (found["onset_high_s"] - found["onset_s"]).tolist() == pytest.approx([3, 3, 3])
+    assert (found["start_high_hz"] - found["start_low_hz"]).tolist() == pytest.approx([10] * 3)
+    assert set(found["end_low_hz"]) == {0.0}
+    assert set(found["end_high_hz"]) == {100.0}
+
+
+def doubtful(arrays: np.ndarray) -> dict[str, np.ndarray]:
+    found = planted.observe(arrays)
+    return found | {"score": 0.99 * found["score"]}
+
+
+def test_a_higher_threshold_leaves_less(recording):
+    strict = localising.Search(overlap_s=15, threshold=1, merge_s=2)
+    none = localising.localise(recording, doubtful, strict).events
+    assert none.empty
+    assert {"channel", "onset_s", "start_hz", "end_hz", "score", "n_windows"} <= set(none.columns)
+
+
+def test_overview_shows_the_chirp_at_its_place(recording):
+    levels = localising.localise(recording, planted.observe, SEARCH).overview.levels["Cz"]
+    assert levels.shape == (GRID, int(recording.duration_s / COLUMN_S))
+    rows = slice(int(35 / 100 * GRID), int(45 / 100 * GRID))
+    bright = levels[rows].max(axis=0)
+    at = (np.arange(levels.shape[1]) + 0.5) * COLUMN_S
+    inside = (at > 115) & (at < 118)
+    assert bright[inside].min() > np.percentile(bright[(at > 20) & (at < 100)], 95)
+
+
+def test_stretches_without_data_are_left_out(tmp_path, caplog):
+    raw = planted.raw(256, 181, {"Cz": [130.0], "Pz": []})
+    values = raw.get_data()
+    values[0, 20 * 256 : 30 * 256] = 0
+    path = tmp_path / "a_raw.fif"
+    mne.io.RawArray(values, raw.info, verbose="error").save(path, fmt="double", verbose="error")
+    search = localising.Search(overlap_s=0, threshold=0.5, merge_s=2)
+    with caplog.at_level(logging.INFO, logger="patchwork"):
+        found = localising.localise(recordings.open_recording(path), planted.observe, search)
+    assert (found.n_pictures, found.n_empty) == (7, 1)
+    assert "1 of 8 windows lack data" in caplog.text
+    assert "windows: 4/4 (100 %)" in caplog.text
+    np.testing.assert_allclose(found.events["onset_s"], [130], atol=0.6)
+
+
+def test_a_folder_of_arrays_is_searched_like_a_recording(tmp_path):
+    array = np.zeros((GRID, 400)) + np.random.Generator(np.random.Philox(1)).random((GRID, 400))
+    array[40:44, 200:221] = 40
+    np.save(tmp_path / "Cz.npy", array)
+    found = localising.localise(recordings.open_recording(tmp_path), planted.observe, SEARCH)
+    assert found.events["onset_s"].tolist() == [200 * COLUMN_S]
+    assert found.events["onset_utc"].tolist() == [""]
+
+
+def test_half_widths_come_from_examples_with_a_chirp():
+    generator = np.random.Generator(np.random.Philox(4))
+    truth = generator.uniform(0, 45, 100)
+    truth[::5] = np.nan
+    table = pd.DataFrame({"start_s": truth, "predicted_start_s": generator.uniform(0, 45, 100)})
+    off = (table["predicted_start_s"] - truth).dropna()
+    assert localising.half_widths(table, 0.9) == {"start_s": conformal.half_width(off, 0.9)}
+    assert localising.half_widths(table[:6], 0.9) == {"start_s": np.inf}
+
+
+MEMORY = """
+    import json, sys
+    sys.path.insert(0, {tests!r})
+    import planted
+    from patchwork import localising, recordings
+
+    def resident_mb(line):
+        # Not ru_maxrss, which a new process takes over from the one that started it.
+        with open("/proc/self/status") as file:
+            return int(dict(one.split(":", 1) for one in file)[line].split()[0]) / 1024
+
+    before = resident_mb("VmRSS")
+    found = recordings.open_recording({path!r})
+    recordings.check_alive(found, 60)
+    search = localising.Search(overlap_s=15, threshold=0.5, merge_s=2)
+    events = localising.localise(found, planted.observe, search).events
+    grown_mb = resident_mb("VmHWM") - before
+    print(json.dumps([grown_mb, events[["channel", "onset_s"]].values.tolist()]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_an_hour_of_twenty_channels_takes_little_memory(tmp_path):
+    rate, hour = 512, 3600
+    path = tmp_path / "hour.edf"
+    onsets = {f"E{i + 1}": [1800.0 + i] for i in range(20)}
+    planted.write_edf(
+        path,
+        {name: (rate, planted.eeg(rate, hour, {name: at}, seed=i)[0])
+         for i, (name, at) in enumerate(onsets.items())},
+    )  # fmt: skip
+    code = textwrap.dedent(MEMORY).format(tests=str(Path(__file__).parent), path=str(path))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    grown_mb, found = json.loads(run.stdout)
+    # The samples alone would be 295 MB.
+    assert 20 * hour * rate * 8 / 1e6 > 290
+    assert grown_mb < 100
+    assert [name for name, _ in found] == list(onsets)
+    for name, onset in found:
+        assert onset == pytest.approx(onsets[name][0], abs=0.6)
