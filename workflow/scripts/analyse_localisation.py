@@ -1,0 +1,60 @@
+"""Where and whether networks find chirps, beside a constant, a ridge tracker and templates."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from patchwork import store, tables
+from patchwork.analysis import localisation, localisation_tables
+from patchwork.analysis.chirp_baselines import Plane
+from patchwork.joblog import job_log
+from patchwork.statistics import Resampling
+from patchwork.stimuli import chirps
+
+BATCH = 512
+
+
+def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
+    """`inputs`: predictions and, if passes were timed, timings in the order of `runs`; tests."""
+    plane, resampling = (
+        Plane(chirps.DURATION_S, chirps.FREQUENCY_MAX_HZ),
+        Resampling(block["n_resamples"], seed=block["seed"]),
+    )
+    attributes, detected = {}, {}
+    for path in inputs["tests"]:
+        with store.Reader(path) as reader:
+            attributes |= reader.label_attributes
+            drawn = spectrograms(reader.attributes, len(reader))
+        detected[path.split("/")[-3]] = localisation.detections(drawn, plane)
+    predicted = tables.gather(inputs["predictions"], runs)
+    found = localisation_tables.localisation_tables(
+        localisation.with_baselines(predicted, detected),
+        attributes,
+        n_bins=block["n_bins"],
+        coverage=block["coverage"],
+        resampling=resampling,
+    )
+    findings = found.findings
+    if inputs.get("timings"):
+        timed = tables.gather(inputs["timings"], runs)
+        findings = tables.join([findings, localisation.timing_findings(timed, resampling)])
+    for name in ("metrics", "errors_along", "conformal", "presence", "points", "sentences"):
+        getattr(found, name).to_csv(outputs[name], index=False)
+    findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+
+
+def spectrograms(made: dict, n: int) -> Iterator[np.ndarray]:
+    """The arrays behind the images of a file, drawn once more from how it was made."""
+    settings = {key: value for key, value in made["settings"].items() if key != "kind"}
+    for first in range(0, n, BATCH):
+        numbers = made["first_index"] + np.arange(first, min(first + BATCH, n))
+        yield chirps.arrays(settings, seed=made["seed"], indices=numbers)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            inputs={name: list(paths) for name, paths in snakemake.input.items()},
+            outputs=dict(snakemake.output.items()),
+            runs=snakemake.params.runs,
+            block=snakemake.params.settings,
+        )
