@@ -5,7 +5,7 @@ import pytest
 import yaml
 from patchwork import backbones, models, settings, stimuli, tasks, training
 from patchwork.figures import registry
-from patchwork.stimuli import lines, objects, palettes
+from patchwork.stimuli import chirps, lines, objects, palettes, views
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMAS = {
@@ -13,6 +13,7 @@ SCHEMAS = {
     for path in (ROOT / "workflow/schemas").glob("*.yaml")
 }
 STUDY = SCHEMAS["study.schema.yaml"]["$defs"]
+REARING = SCHEMAS["rearing.schema.yaml"]["$defs"]
 
 
 def configuration() -> dict:
@@ -139,7 +140,7 @@ def enum(*keys: str) -> set:
 def test_enums_of_the_schema_are_the_registries_of_the_library():
     generator = STUDY["generator"]["properties"]
     target = STUDY["targets"]["additionalProperties"]["properties"]
-    rearing = STUDY["backbone"]["properties"]["rearing"]["properties"]["stimuli"]["properties"]
+    rearing = REARING["procedural"]["properties"]
     schedule = STUDY["training"]["properties"]["schedule"]["properties"]
     pairs = [
         (STUDY["stimuli"]["properties"]["kind"], stimuli.GENERATORS),
@@ -149,6 +150,9 @@ def test_enums_of_the_schema_are_the_registries_of_the_library():
         (generator["rasteriser"], lines.RASTERISERS),
         (rearing["orientation_statistics"], objects.ORIENTATION_STATISTICS),
         (rearing["colour_statistics"], objects.COLOUR_STATISTICS),
+        (REARING["views"]["properties"]["colour"], views.COLOURS),
+        (generator["signal"], chirps.SIGNALS),
+        (generator["sweeps"]["items"], chirps.SWEEPS),
         (STUDY["backbone"]["properties"]["source"], backbones.SOURCES),
         (STUDY["protocol"]["properties"]["readout"], models.READOUTS),
         (STUDY["protocol"]["properties"]["adapter"]["properties"]["kind"], models.ADAPTERS),
@@ -171,6 +175,6 @@ def test_trainings_of_a_few_steps_are_refused():
     study = configuration()["studies"]["lines"]
     study["training"]["batch_size"] = 400
     with pytest.raises(
-        ValueError, match=r"gives -\d+ steps after warm-up under protocol described"
+        ValueError, match=r"gives -\d+ steps after warm-up on angle under described"
     ):
         settings.check_study("lines", study)

@@ -74,8 +74,11 @@ def made(tmp_path_factory) -> dict[str, str]:
         "backbone": str(folder / "backbone.safetensors"),
     }
     prepare_backbone.main(
-        backbone=BACKBONE, image_px=32, seed=0,
-        outputs={"backbone": paths["backbone"], "log": str(folder / "log.parquet")},
+        backbone=BACKBONE, image_px=32, seed=0, pictures=[],
+        outputs={
+            "backbone": paths["backbone"], "log": str(folder / "log.parquet"),
+            "snapshots": str(folder / "snapshots.safetensors"),
+        },
         folders=(str(folder / "state"), str(folder / "events")), device="cpu",
     )  # fmt: skip
     return paths
@@ -120,10 +123,11 @@ def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_pat
     path = str(tmp_path / "predictions.parquet")
     evaluate.main(
         test=made["test"], backbones=[made["backbone"]],
-        tuned=[str(tuned / "model.safetensors")], predictions=[path], device="cpu",
+        tuned=[str(tuned / "model.safetensors")], seeds=[3], predictions=path, device="cpu",
     )  # fmt: skip
     table = pd.read_parquet(path)
     assert len(table) == 16
+    assert set(table["seed"]) == {3}
     images = torch.from_numpy(store.read(made["test"]).images)
     network = models.load(tuned / "model.safetensors", made["backbone"])
     expected = models.predict(network, images)["length"][:, 0] * 32

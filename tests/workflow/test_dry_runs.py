@@ -16,7 +16,7 @@ def test_every_profile_plans_every_scale(project, profile, scale):
 
 
 def test_the_default_profile_is_found_and_needs_no_gpu(project):
-    run = project.snakemake("-n", "results/lines/angle/reared/described/seed0/predictions.parquet")
+    run = project.snakemake("-n", "results/lines/angle/reared/described/predictions.parquet")
     assert run.returncode == 0, run.stdout[-3000:]
     assert "profiles/default" in run.stdout
     assert "gpu=0" in run.stdout
@@ -27,7 +27,7 @@ def test_the_default_profile_is_found_and_needs_no_gpu(project):
 def test_the_other_profiles_give_jobs_their_gpu(project, profile):
     run = project.snakemake(
         "-n", "--workflow-profile", f"profiles/{profile}",
-        "results/lines/angle/reared/described/seed0/predictions.parquet",
+        "results/lines/angle/reared/described/predictions.parquet",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:]
     assert "gpu=1" in run.stdout

@@ -49,6 +49,10 @@ def _share_right(predicted: np.ndarray, actual: np.ndarray) -> float:
 
 
 def _correlation(predicted: np.ndarray, actual: np.ndarray) -> float:
+    known = ~np.isnan(actual)
+    predicted, actual = predicted[known], actual[known]
+    if not len(actual):
+        return math.nan
     if np.ptp(predicted) == 0 or np.ptp(actual) == 0:
         return math.nan
     return float(np.corrcoef(predicted, actual)[0, 1])
@@ -87,7 +91,8 @@ def predictions(network: Network, source: Source, batch_size: int = 256) -> pd.D
     Returns:
         One row per example: ``index`` (row of the source), every label column (no pictures), and
         for each predicted label ``predicted_<label>``, both in the label's unit; for each target
-        ``loss_<target>`` (without weight).
+        ``loss_<target>`` (without weight); for each target of two classes ``score_<label>``, the
+        log odds of the second.
     """
     outputs, labels = collect(network, source, batch_size)
     plain = {name: column for name, column in labels.items() if column.ndim == 1}
@@ -98,4 +103,7 @@ def predictions(network: Network, source: Source, batch_size: int = 256) -> pd.D
         encoded = torch.from_numpy(target.encode(labels))
         losses = target.losses(torch.from_numpy(outputs[name]), encoded)
         columns[f"loss_{name}"] = losses.double().numpy()
+        if isinstance(target.encoding, tasks.Category) and target.encoding.n_classes == 2:
+            scores = outputs[name].astype(float)
+            columns[f"score_{target.labels[0]}"] = scores[:, 1] - scores[:, 0]
     return pd.DataFrame(columns)

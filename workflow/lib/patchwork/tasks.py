@@ -1,6 +1,6 @@
 """What a network is asked to predict, as data: encodings, output activations, losses, weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,21 +73,27 @@ class DoubleAngle:
 
 @dataclass(frozen=True)
 class Scaled:
-    """A quantity divided by a fixed scale."""
+    """Quantities less a fixed offset, divided by a fixed scale.
 
-    scale: float = 1.0
+    Attributes:
+        scale: one for all label columns, or one for each.
+        offset: likewise, in the labels' unit.
+    """
+
+    scale: float | Sequence[float] = 1.0
+    offset: float | Sequence[float] = 0.0
 
     def width(self, n_labels: int) -> int:
         """One output per label."""
         return n_labels
 
     def encode(self, labels: np.ndarray) -> np.ndarray:
-        """Physical units to label / scale."""
-        return labels / self.scale
+        """Physical units to (label - offset) / scale."""
+        return (labels - np.asarray(self.offset)) / np.asarray(self.scale)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs to physical units."""
-        return outputs * self.scale
+        return outputs * np.asarray(self.scale) + np.asarray(self.offset)
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,8 @@ class Target:
         loss_options: keyword arguments of the loss.
         weight: its share in the total loss, > 0.
         reads: ``readout`` (the pooled vector) or ``patches`` (every patch token).
+        where_known: whether labels may be nan, such as the start of a chirp that is not there;
+            such examples then teach this head nothing.
     """
 
     labels: tuple[str, ...]
@@ -183,15 +191,16 @@ class Target:
     loss_options: Mapping[str, float] = field(default_factory=dict)
     weight: float = 1.0
     reads: str = "readout"
+    where_known: bool = False
 
     def absolute_errors(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Mean absolute error of each example on the encoded scale, shape (n,).
 
-        For classes: one minus the probability of the right one.
+        Labels that may be unknown and are count as met. For classes: one minus the probability of the right one.
         """
         if self.loss == "cross_entropy":
             return 1 - (output.softmax(1) * target).sum(1)
-        return (output - target).abs().flatten(1).mean(1)
+        return (output - self._met(output, target)).abs().flatten(1).mean(1)
 
     @property
     def width(self) -> int:
@@ -207,7 +216,13 @@ class Target:
 
     def losses(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Loss of each example, shape (n,), without the weight."""
-        return LOSSES[self.loss](output, target, **self.loss_options)
+        return LOSSES[self.loss](output, self._met(output, target), **self.loss_options)
+
+    def _met(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The target, met by the output wherever it may be unknown and is."""
+        if not self.where_known:
+            return target
+        return torch.where(torch.isnan(target), output.detach().to(target.dtype), target)
 
 
 def read_targets(
@@ -234,16 +249,21 @@ def read_targets(
                 f"targets.{name}.labels: {missing[0]!r} is not in the data; "
                 f"it has {', '.join(sorted(labels))}"
             )
-        if all(np.ptp(labels[label]) > 0 for label in block["labels"]):
+        if all(_varies(labels[label]) for label in block["labels"]):
             targets[name] = read_target(block, image_px)
     if not targets:
         raise ValueError(f"targets: none of {', '.join(blocks)} varies in the training data")
     return targets
 
 
+def _varies(column: np.ndarray) -> bool:
+    known = column[~np.isnan(column)]
+    return known.size > 0 and np.ptp(known) > 0
+
+
 def read_target(block: Mapping, image_px: int) -> Target:
     """One target from its configuration block; a scale of ``image_px`` is the image's side."""
-    keys = ("period", "origin", "scale", "n_classes", "patch_px")
+    keys = ("period", "origin", "scale", "offset", "n_classes", "patch_px")
     options = {key: block[key] for key in keys if key in block}
     if options.get("scale") == "image_px":
         options["scale"] = image_px
@@ -255,6 +275,7 @@ def read_target(block: Mapping, image_px: int) -> Target:
         loss=block.get("loss", "squared"),
         loss_options=loss_options,
         weight=block.get("weight", 1.0),
+        where_known=block.get("where_known", False),
         reads="patches" if block["encoding"] == "patches" else "readout",
     )
 

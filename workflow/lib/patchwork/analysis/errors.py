@@ -74,7 +74,7 @@ def metric_tables(
                 )
                 for label in predicted_labels(part)
             ]
-        )
+        ).dropna(subset="actual")  # such as the start of a chirp that is not there
         parts.append(labelled(metrics.metric_table(long, known, resampling=resampling), names))
     return join(parts)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from patchwork.stimuli import lines, objects
+from patchwork.stimuli import chirps, lines, objects
 from patchwork.stimuli.batch import Batch, LabelAttributes, concatenate
 
 __all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "stream"]
@@ -16,10 +16,12 @@ __all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "s
 GENERATORS: dict[str, Callable[..., Batch]] = {
     "lines": lines.generate,
     "objects": objects.generate,
+    "chirps": chirps.generate,
 }
 LABELS: dict[str, Callable[[Mapping[str, object]], dict[str, LabelAttributes]]] = {
     "lines": lines.label_attributes,
     "objects": objects.label_attributes,
+    "chirps": chirps.label_attributes,
 }
 
 
