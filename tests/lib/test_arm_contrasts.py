@@ -1,0 +1,356 @@
+import numpy as np
+import pandas as pd
+import pytest
+from patchwork.analysis import arm_contrasts as ac
+from patchwork.analysis import arm_tables as at
+from patchwork.analysis.orientation_measures import four_cycle, ridge_readout_errors
+from patchwork.tables import FINDINGS
+from scipy import stats
+
+MEASURES = ("fisher_noise_cls", "ridge_error_lines_cls", "ridge_error_noise_cls")
+BLOCK = {
+    "outcomes": [
+        {"measure": name, "arm": "upright", "minus": "turned", "predicted_sign": sign}
+        for name, sign in zip(MEASURES, (None, -1, 1), strict=True)
+    ],
+    "test": "sign_flip",
+    "alpha": 0.05,
+    "seeds_min": 5,
+    "exclusions": {"accuracy_min": 0.3},
+    "decision": "each co-primary is decided on its own",
+}
+PLAN = ac.read_preregistration(BLOCK)
+
+
+def generator(seed):
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def networks(effects, *, n=8, seed=0, sd=1.0, turns_deg=None, arms=("upright", "turned")):
+    """Component rows of networks: c4 of the first arm is the effect, of the second minus it."""
+    rng, rows = generator(seed), []
+    turns = turns_deg or {}
+    for s in range(n):
+        shared = rng.normal(size=len(effects))
+        for sign, arm in zip((1, -1), arms, strict=True):
+            for i, (measure, effect) in enumerate(effects.items()):
+                vector = (sign if arm not in turns else 1) * effect
+                phase = np.deg2rad(4 * turns.get(arm, 0))
+                noise = shared[i] + sd * rng.normal(size=2)
+                values = vector * np.array([np.cos(phase), np.sin(phase)]) + noise
+                for name, value in zip(("c4", "s4"), values, strict=True):
+                    rows.append((arm, s, 2.0, measure, name, value))
+            rows.append((arm, s, 2.0, "accuracy", "value", 0.5 + 0.01 * sign))
+    return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "measure", "component", "value"])
+
+
+def row(table, measure, status=None):
+    chosen = table[table["measure"] == measure]
+    chosen = chosen if status is None else chosen[chosen["status"] == status]
+    assert len(chosen) == 1
+    return chosen.iloc[0]
+
+
+def test_the_sign_flip_is_the_one_of_scipy():
+    rng = generator(1)
+    for n in (1, 2, 5, 8, 11):
+        x = rng.normal(0.7, 1, n)
+        peer = stats.permutation_test(
+            (x,), np.mean, permutation_type="samples", n_resamples=2**n, vectorized=False
+        ) if n > 1 else None  # fmt: skip
+        assert ac.sign_flip_p(x) == pytest.approx(peer.pvalue if peer else 1.0)
+    assert ac.sign_flip_p(np.arange(1, 8)) == 2 / 2**7
+    assert ac.sign_flip_p(np.zeros(5)) == 1
+    many = rng.normal(0.4, 1, 30)
+    assert ac.sign_flip_p(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.02)
+    with pytest.raises(ValueError, match="finite"):
+        ac.sign_flip_p(np.array([1, np.nan]))
+
+
+def test_holm_is_a_step_down_of_bonferroni():
+    p = np.array([0.04, 0.01, 0.02])
+    assert ac.holm(p) == pytest.approx([0.04, 0.03, 0.04])
+    rng = generator(2)
+    for _ in range(50):
+        values = rng.random(5) ** 3
+        order = np.argsort(values)
+        steps = [min(1, max(values[order[j]] * (5 - j) for j in range(i + 1))) for i in range(5)]
+        assert ac.holm(values)[order] == pytest.approx(steps)
+    assert np.isnan(ac.holm(np.array([np.nan, 0.02]))[0])
+    assert ac.holm(np.array([np.nan, 0.02]))[1] == pytest.approx(0.04)
+
+
+def test_seeds_for_power_match_a_simulation():
+    n = int(ac.seeds_for_power(1.0, 1.0, alpha=0.05))
+    rng = generator(3)
+    for size, least, most in ((n, 0.78, 0.9), (n - 1, 0.5, 0.8)):
+        p = stats.ttest_1samp(rng.normal(1, 1, (20000, size)), 0, axis=1).pvalue
+        assert least < np.mean(p < 0.05) < most
+    assert ac.seeds_for_power(100, 1, alpha=0.05) == 6  # fewer cannot reach .05 by sign flips
+    assert ac.seeds_for_power(100, 1, alpha=0.05 / 3) == 7
+    assert np.isnan(ac.seeds_for_power(0.0, 1.0))
+
+
+def test_planted_effects_are_found_with_their_sign_and_nothing_else():
+    frame = networks({MEASURES[0]: 0.0, MEASURES[1]: -6.0, MEASURES[2]: -6.0, "signed_x": 0.0})
+    table = ac.contrast_table(frame, PLAN)
+    assert row(table, MEASURES[1])["outcome"] == "as predicted"
+    assert row(table, MEASURES[2])["outcome"] == "opposite"
+    assert row(table, MEASURES[0])["outcome"] == "not shown"
+    assert set(table.loc[table["status"] == ac.EXPLORATORY, "measure"]) == {"signed_x"}
+    found = row(table, MEASURES[1])
+    pairs = ac.differences(ac.biases(frame), PLAN.outcomes[1])["difference"]
+    peer = stats.ttest_1samp(pairs, 0).confidence_interval()
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx((peer.low, peer.high))
+    assert found["estimate"] == pytest.approx(found["mean_arm"] - found["mean_minus"])
+    assert (found["accuracy_arm"], found["accuracy_minus"]) == pytest.approx((0.51, 0.49))
+    assert found["p"] == found["p_least"] == 2 / 2**8
+    first = table[table["status"] == ac.CO_PRIMARY]
+    assert list(first["p_adjusted"]) == pytest.approx(list(ac.holm(first["p"].to_numpy())))
+
+
+def test_exploratory_contrasts_share_one_false_discovery_rate():
+    frame = networks(dict.fromkeys((*MEASURES, "fisher_a", "ridge_b", "signed_c"), 0.5))
+    table = ac.contrast_table(frame, PLAN, pairs=[("turned", "upright")])
+    others = table[table["status"] == ac.EXPLORATORY]
+    assert len(others) == 3 + 6
+    assert np.allclose(others["p_adjusted"], stats.false_discovery_control(others["p"]))
+
+
+def test_signed_errors_are_compared_by_their_sine():
+    frame = networks({"signed_error_lines_cls": 3.0, "fisher_noise_cls": 3.0})
+    kept = ac.biases(frame).groupby("measure")["component"].unique()
+    assert list(kept["signed_error_lines_cls"]) == ["s4"]
+    assert list(kept["fisher_noise_cls"]) == ["c4"]
+    assert list(kept["accuracy"]) == ["value"]
+
+
+def test_too_few_seeds_decide_nothing_and_say_what_they_could_reach():
+    found = row(ac.contrast_table(networks(dict.fromkeys(MEASURES, 9.0), n=4), PLAN), MEASURES[0])
+    assert found["outcome"] == "too few seeds"
+    assert found["p_least"] == 2 / 2**4
+    five = ac.contrast_table(networks(dict.fromkeys(MEASURES, 9.0), n=5), PLAN)
+    assert row(five, MEASURES[0])["outcome"] == "not shown"  # 2 / 32 cannot be below .05
+
+
+def test_exclusions_are_counted_by_rule_and_unpaired_networks_do_not_count():
+    frame = networks(dict.fromkeys(MEASURES, 1.0), n=8)
+    poor = (frame["arm"] == "turned") & (frame["seed"] == 3) & (frame["measure"] == "accuracy")
+    frame.loc[poor, "value"] = 0.1
+    broken = (frame["arm"] == "upright") & (frame["seed"] == 5)
+    frame.loc[broken & (frame["measure"] == MEASURES[0]), "value"] = np.nan
+    kept, left_out = ac.exclude(frame, PLAN)
+    assert left_out[["rule", "arm", "seed"]].to_numpy().tolist() == [
+        ["not_finite", "upright", 5],
+        ["accuracy_min", "turned", 3],
+    ]
+    assert row(ac.contrast_table(kept, PLAN), MEASURES[1])["seeds"] == 6
+    everything, none = ac.exclude(networks(dict.fromkeys(MEASURES, 1.0)), PLAN)
+    assert none.empty
+    assert len(everything) == len(networks(dict.fromkeys(MEASURES, 1.0)))
+
+
+def test_only_the_last_epoch_decides():
+    late = networks(dict.fromkeys(MEASURES, 5.0))
+    early = networks(dict.fromkeys(MEASURES, -50.0)).assign(epoch=0.5)
+    both = pd.concat([early, late])
+    assert ac.contrast_table(both, PLAN).equals(ac.contrast_table(late, PLAN))
+    path = at.trajectory_table(both, PLAN.outcomes)
+    assert list(path["epoch"].unique()) == [0.5, 2.0]
+    assert (path.loc[path["epoch"] == 0.5, "estimate"] < -90).all()
+    arms = at.arm_table(both)
+    assert set(arms["epoch"]) == {0.5, 2.0}
+    assert arms["accuracy"].round(2).isin([0.51, 0.49]).all()
+
+
+def synthetic_contrast(rng, n_seeds, sharpness=0.0):
+    """Networks of random tuned units; in the planted arms noise is least at the own orientation."""
+    rows = []
+    for seed in range(n_seeds):
+        for arm, best in (("upright", 0.0), ("turned", 45.0)):
+            preferred = rng.uniform(0, 180, 8)
+            degrees = np.tile(np.linspace(0, 180, 90, endpoint=False), 2)
+            tuning = np.exp(np.cos(np.deg2rad(2 * (degrees[:, None] - preferred))))
+            spread = 0.8 * (1 - sharpness * np.cos(np.deg2rad(4 * (degrees - best))))
+            seen = tuning + spread[:, None] * rng.normal(size=tuning.shape)
+            error, _ = ridge_readout_errors(seen[:90], degrees[:90], seen[90:], degrees[90:])
+            value = four_cycle(degrees[90:], error).c4
+            rows.append((arm, seed, 1.0, MEASURES[1], "c4", value))
+    return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "measure", "component", "value"])
+
+
+def test_isotropic_networks_give_no_contrast_more_often_than_alpha():
+    plan = ac.read_preregistration({**BLOCK, "outcomes": BLOCK["outcomes"][1:2]})
+    rng, n = generator(4), 150
+    tables = [ac.contrast_table(synthetic_contrast(rng, 7), plan) for _ in range(n)]
+    shown = sum(t["outcome"].iloc[0] in ("as predicted", "opposite") for t in tables)
+    # Of 2**7 patterns 6 reach .05: the level is 6 / 128.
+    low, high = stats.binom.interval(0.999, n, 6 / 128)
+    assert low <= shown <= high
+    planted = ac.contrast_table(synthetic_contrast(rng, 7, sharpness=0.6), plan)
+    assert planted["outcome"].iloc[0] == "as predicted"
+
+
+def test_the_family_of_co_primaries_keeps_its_level():
+    rng, n = generator(5), 400
+    hits = 0
+    for _ in range(n):
+        frame = networks(dict.fromkeys(MEASURES, 0.0), n=8, seed=int(rng.integers(2**31)))
+        table = ac.contrast_table(frame, PLAN)
+        hits += (table["outcome"] != "not shown").any()
+    assert hits <= stats.binom.ppf(0.999, n, 0.05)
+    assert hits >= stats.binom.ppf(0.001, n, 0.02)
+
+
+def test_the_interval_covers():
+    rng = generator(6)
+    x = rng.normal(2, 1, (2000, 5))
+    inside = [one.low <= 2 <= one.high for one in map(ac.t_interval, x)]
+    low, high = stats.binom.interval(0.999, len(x), 0.95)
+    assert low <= sum(inside) <= high
+    assert np.isnan(ac.t_interval(np.ones(1)).low)
+
+
+@pytest.mark.parametrize("turn", [22.5, 45.0, -15.0])
+def test_the_place_of_the_optimum_follows_a_turn(turn):
+    effects = {"ridge_error_lines_cls": -8.0, "fisher_noise_cls": 8.0}
+    turns = {"upright": 0.0, "by_some": turn}
+    frame = networks(effects, n=7, turns_deg=turns, arms=("upright", "by_some"))
+    found = at.optimum_shifts(frame, [("by_some", "upright")])
+    for measure in effects:
+        one = row(found, measure)
+        away = (one["estimate"] - turn + 45) % 90 - 45
+        assert abs(away) < 3
+        assert one["ci_high"] - one["ci_low"] < 10
+        assert one["seeds"] == 7
+    places = at.places_of_optimum(frame)
+    for one in places.to_dict("records"):
+        away = (one["estimate"] - turns[one["arm"]] + 45) % 90 - 45
+        assert abs(away) < 4
+
+
+def test_what_untrained_networks_have_is_taken_off_before_a_turn_is_read():
+    frame = networks({"ridge_x": -3.0}, turns_deg={"a": 0.0, "b": 22.5}, arms=("a", "b"), sd=0.1)
+    lattice = {"c4": 20.0, "s4": 0.0}
+    shifted = frame.assign(value=frame["value"] + frame["component"].map(lattice).fillna(0))
+    blank = frame[frame["arm"] == "a"].assign(arm="blank")
+    blank = blank.assign(value=blank["component"].map(lattice).fillna(0))
+    both = pd.concat([shifted, blank])
+    own = row(at.optimum_shifts(both, [("b", "a")], baseline="blank"), "ridge_x")
+    raw = row(at.optimum_shifts(both, [("b", "a")]), "ridge_x")
+    assert own["estimate"] == pytest.approx(22.5, abs=3)
+    assert abs(raw["estimate"]) < 8
+
+
+def test_no_component_has_no_place():
+    frame = networks({"ridge_x": 0.0}, n=7, turns_deg={"a": 0.0, "b": 0.0}, arms=("a", "b"))
+    one = row(at.optimum_shifts(frame, [("b", "a")]), "ridge_x")
+    assert one["ci_high"] - one["ci_low"] > 30
+
+
+def test_attraction_has_its_place_where_errors_fall_through_zero():
+    degrees = np.arange(0, 180, 3.0)
+    cycle = four_cycle(degrees, -np.sin(np.deg2rad(4 * (degrees - 10))))
+    rows = [
+        ("a", seed, 1.0, "signed_x", name, value)
+        for seed in range(3)
+        for name, value in (("c4", cycle.c4), ("s4", cycle.s4))
+    ]
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "epoch", "measure", "component", "value"])
+    assert at.places_of_optimum(frame)["estimate"].item() == pytest.approx(10)
+
+
+def test_fieller_covers_the_ratio():
+    rng = generator(7)
+    hits, n = 0, 1500
+    for _ in range(n):
+        b = rng.normal(4, 1, 6)
+        a = 0.3 * b + rng.normal(0, 0.7, 6)
+        one = at.ratio_of_means(a, b)
+        hits += one.low <= 0.3 <= one.high
+    low, high = stats.binom.interval(0.999, n, 0.95)
+    assert low <= hits <= high
+    assert np.isnan(at.ratio_of_means(rng.normal(size=6), rng.normal(0, 1, 6)).low)
+
+
+def test_the_share_kept_is_that_of_the_contrast():
+    before = ac.biases(networks({"ridge_x": -8.0}, sd=0.2))
+    before = before[before["measure"] == "ridge_x"][["arm", "seed", "value"]]
+    after = pd.concat(
+        before.rename(columns={"arm": "backbone"}).assign(
+            dataset=f"lines_{size}", protocol="lora", value=share * before["value"]
+        )
+        for size, share in ((100, 0.9), (1000, 0.5), (10000, 0.0))
+    )
+    table = at.kept_after_tuning(before, after, [("upright", "turned")])
+    share = table[table["quantity"] == "share_kept"].set_index("dataset")["estimate"]
+    assert list(share[["lines_100", "lines_1000", "lines_10000"]]) == pytest.approx([0.9, 0.5, 0])
+    found = at.kept_findings(table)
+    assert list(found.columns) == list(FINDINGS)
+    assert "orientation_bias_share_kept_lines_100" in set(found["quantity"])
+    assert set(found["backbone"]) == {"upright_minus_turned"}
+    assert not found.duplicated(["quantity", "dataset", "backbone", "protocol"]).any()
+
+
+def test_errors_of_runs_become_components():
+    degrees = np.arange(0, 180, 1.0)
+    error = 10 - 2 * np.cos(np.deg2rad(4 * degrees))
+    errors = pd.DataFrame({"angle_deg": degrees, "error_deg": error}).assign(
+        dataset="lines_100", backbone="upright", protocol="lora", seed=1
+    )
+    one = at.components_per_run(errors).iloc[0]
+    assert (one["value"], one["mean"]) == pytest.approx((-2, 10))
+
+
+def test_findings_have_one_row_per_address():
+    frame = networks({**dict.fromkeys(MEASURES, 1.0), "colour_contrast": 1.0})
+    frame.loc[frame["measure"] == "colour_contrast", "component"] = "value"
+    frame = frame.drop_duplicates(["arm", "seed", "epoch", "measure", "component"])
+    found = ac.findings(ac.contrast_table(frame, PLAN))
+    assert list(found.columns) == list(FINDINGS)
+    assert set(found["quantity"]) == {
+        *(f"rearing_contrast_{m}" for m in MEASURES), "colour_rearing_contrast"
+    }  # fmt: skip
+    assert not found.duplicated(["quantity", "dataset", "backbone", "protocol"]).any()
+    assert set(found["backbone"]) == {"upright_minus_turned"}
+
+
+def test_curves_are_means_over_seeds():
+    rows = [
+        ("a", seed, epoch, "ridge_x", "curve", degrees, value)
+        for seed, value in ((1, 2.0), (2, 4.0))
+        for epoch in (1.0, 2.0)
+        for degrees in (0.0, 90.0)
+    ]
+    frame = pd.DataFrame(
+        rows, columns=["arm", "seed", "epoch", "measure", "kind", "orientation_deg", "value"]
+    )
+    table = at.curve_table(frame)
+    assert len(table) == 2
+    assert (table["value"] == 3).all()
+    assert (table["seeds"] == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"alpha": 0}, "alpha is 0"),
+        ({"test": "t"}, "test is 't'"),
+        ({"outcomes": []}, "outcomes is empty"),
+        ({"exclusions": {}}, "exclusions has keys"),
+        ({"more": 1}, "has keys"),
+    ],
+)
+def test_an_impossible_registration_is_named(change, words):
+    with pytest.raises(ValueError, match=words):
+        ac.read_preregistration({**BLOCK, **change})
+
+
+def test_impossible_tables_are_named():
+    frame = networks({MEASURES[0]: 1.0})
+    with pytest.raises(ValueError, match="lacks column epoch"):
+        ac.biases(frame.drop(columns="epoch"))
+    with pytest.raises(ValueError, match="twice"):
+        ac.biases(pd.concat([frame, frame]))
+    with pytest.raises(ValueError, match="no bias component"):
+        ac.biases(frame.assign(component="mean"))

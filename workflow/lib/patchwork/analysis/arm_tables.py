@@ -1,0 +1,300 @@
+"""Tables beside the contrasts of arms: curves, trajectories, optima, what adaptation keeps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from patchwork import statistics
+from patchwork.analysis.arm_contrasts import (
+    ACCURACY,
+    Outcome,
+    biases,
+    differences,
+    final,
+    t_interval,
+)
+from patchwork.analysis.orientation_measures import four_cycle
+from patchwork.statistics import CONFIDENCE, Interval, Resampling
+from patchwork.tables import FINDINGS, groups, join
+
+_CYCLE_DEG = 90.0
+
+
+def curve_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean curve of every measure and arm over seeds, at each network's last epoch.
+
+    Args:
+        frame: arm, seed, epoch, measure, kind, orientation_deg, value; rows of kind `curve` count.
+
+    Returns:
+        measure, arm, orientation_deg, value, ci_low, ci_high, n, seeds.
+    """
+    curves = final(frame[frame["kind"] == "curve"])
+    rows = []
+    for names, part in groups(curves, ["measure", "arm", "orientation_deg"]):
+        found = t_interval(part["value"].to_numpy()).row()
+        rows.append({**names, "value": found.pop("estimate"), **found})
+    return pd.DataFrame(rows)
+
+
+def arm_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Bias of every arm at every epoch, its accuracy beside it, with intervals over seeds.
+
+    Args:
+        frame: as for :func:`patchwork.analysis.arm_contrasts.biases`.
+
+    Returns:
+        measure, arm, epoch, estimate, ci_low, ci_high, n, seeds, accuracy (mean over seeds).
+    """
+    rows = biases(frame)
+    accuracy = rows[rows["measure"] == ACCURACY].groupby(["arm", "epoch"])["value"].mean()
+    return pd.DataFrame(
+        {
+            **names,
+            **t_interval(part["value"].to_numpy()).row(),
+            "accuracy": accuracy.get((names["arm"], names["epoch"]), np.nan),
+        }
+        for names, part in groups(rows, ["measure", "arm", "epoch"])
+    )
+
+
+def trajectory_table(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Each contrast at every epoch that both arms have.
+
+    Args:
+        frame: as for :func:`patchwork.analysis.arm_contrasts.biases`.
+        outcomes: measures and arms.
+
+    Returns:
+        measure, arm, minus, epoch, estimate, ci_low, ci_high, n, seeds, accuracy_arm,
+        accuracy_minus.
+    """
+    rows = biases(frame)
+    found = []
+    for outcome in outcomes:
+        for epoch, part in rows.groupby("epoch"):
+            pairs = differences(part, outcome)
+            if pairs.empty:
+                continue
+            scores = part[(part["measure"] == ACCURACY) & part["seed"].isin(pairs.index)]
+            accuracy = scores.groupby("arm")["value"].mean()
+            found.append(
+                {
+                    "measure": outcome.measure,
+                    "arm": outcome.arm,
+                    "minus": outcome.minus,
+                    "epoch": epoch,
+                    **t_interval(pairs["difference"].to_numpy()).row(),
+                    "accuracy_arm": accuracy.get(outcome.arm, np.nan),
+                    "accuracy_minus": accuracy.get(outcome.minus, np.nan),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def _vectors(last: pd.DataFrame, measure: str, arm: str) -> pd.DataFrame:
+    """Components c4 and s4 of an arm's networks; index seed."""
+    own = last[(last["measure"] == measure) & (last["arm"] == arm)]
+    wide = own.pivot(index="seed", columns="component", values="value")
+    return wide.reindex(columns=["c4", "s4"]).dropna()
+
+
+def _phase(means: np.ndarray) -> np.ndarray:
+    return np.rad2deg(np.arctan2(means[..., 1], means[..., 0])) / 4
+
+
+def _turn(means: np.ndarray) -> np.ndarray:
+    apart = _phase(means[..., :2]) - _phase(means[..., 2:])
+    return np.mod(apart + _CYCLE_DEG / 2, _CYCLE_DEG) - _CYCLE_DEG / 2
+
+
+def optimum_shifts(
+    frame: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    baseline: str | None = None,
+    resampling: Resampling = statistics.DEFAULT,
+) -> pd.DataFrame:
+    """How far the 4-cycle component of one arm is turned against that of another.
+
+    Networks reared on pictures turned by 22.5 deg should have theirs turned by 22.5 deg. Seeds are
+    resampled in pairs. Where a component is no larger than its noise, the interval is the whole
+    circle.
+
+    Args:
+        frame: arm, seed, epoch, measure, component (`c4` and `s4`), value; each network's last
+            epoch counts.
+        pairs: (arm, minus).
+        baseline: arm of untrained networks of the same initial values, whose components are
+            subtracted first; None: nothing is.
+        resampling: of the intervals.
+
+    Returns:
+        measure, arm, minus, estimate (deg, -45 to 45), ci_low, ci_high, n, seeds; a pair without
+        common seeds has no row.
+    """
+    last = final(frame)
+    rows = []
+    for measure in last.loc[last["component"] == "c4", "measure"].unique():
+        for arm, minus in pairs:
+            names = [arm, minus, *([baseline] if baseline else [])]
+            seen = [_vectors(last, measure, name) for name in names]
+            both = pd.concat(seen, axis=1, join="inner").to_numpy()
+            if not len(both):
+                continue
+            own = both[:, :4] - (np.tile(both[:, 4:], 2) if baseline else 0)
+            found = statistics.cluster_bootstrap(
+                own, None, _turn, resampling=resampling, period=_CYCLE_DEG
+            )
+            one = {**found.row(), "seeds": len(both)}
+            rows.append({"measure": measure, "arm": arm, "minus": minus, **one})
+    return pd.DataFrame(rows)
+
+
+def places_of_optimum(
+    frame: pd.DataFrame, *, resampling: Resampling = statistics.DEFAULT
+) -> pd.DataFrame:
+    """Orientation, 0 to 90, where each arm is best: least error or most information.
+
+    Args:
+        frame: as for :func:`optimum_shifts`.
+        resampling: of the intervals, over seeds.
+
+    Returns:
+        measure, arm, estimate (deg; for signed errors the place of attraction), ci_low, ci_high,
+        n, seeds.
+    """
+    last = final(frame)
+    rows = []
+    for names, _ in groups(last[last["component"] == "c4"], ["measure", "arm"]):
+        own = _vectors(last, names["measure"], names["arm"]).to_numpy()
+        if not len(own):
+            continue
+        # Attraction: errors fall through zero, a quarter of a cycle after their highest place.
+        ahead = {"fisher": 0.0, "signed": _CYCLE_DEG / 4}
+        shift = ahead.get(names["measure"].split("_")[0], _CYCLE_DEG / 2)
+
+        def place(means: np.ndarray, shift: float = shift) -> np.ndarray:
+            return np.mod(_phase(means) + shift, _CYCLE_DEG)
+
+        found = statistics.cluster_bootstrap(
+            own, None, place, resampling=resampling, period=_CYCLE_DEG
+        )
+        rows.append({**names, **found.row(), "seeds": len(own)})
+    return pd.DataFrame(rows)
+
+
+def components_per_run(errors: pd.DataFrame) -> pd.DataFrame:
+    """Bias of every adapted network from its errors on single lines.
+
+    Args:
+        errors: dataset, backbone, protocol, seed, angle_deg (an orientation) and error_deg.
+
+    Returns:
+        dataset, backbone, protocol, seed, value (c4, deg) and mean (error, deg).
+    """
+    rows = []
+    for names, part in groups(errors, ["dataset", "backbone", "protocol", "seed"]):
+        cycle = four_cycle(part["angle_deg"].to_numpy(), part["error_deg"].to_numpy())
+        rows.append({**names, "value": cycle.c4, "mean": cycle.mean})
+    return pd.DataFrame(rows)
+
+
+def ratio_of_means(top: np.ndarray, bottom: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+    """Ratio of two paired means with Fieller's interval.
+
+    Args:
+        top: shape (n,).
+        bottom: shape (n,).
+        confidence: between 0 and 1.
+
+    Returns:
+        The interval; its ends are nan where the lower mean cannot be told from zero, for then no
+        ratio can be excluded.
+
+    Source: Fieller 1954, "Some problems in interval estimation".
+    """
+    a, b = np.asarray(top, float), np.asarray(bottom, float)
+    n = len(a)
+    ratio = float(a.mean() / b.mean()) if n and b.mean() else np.nan
+    if n < 2:
+        return Interval(ratio, np.nan, np.nan, n, n)
+    weight = stats.t.ppf((1 + confidence) / 2, n - 1) ** 2 / n
+    covariance = np.cov(a, b)
+    square = b.mean() ** 2 - weight * covariance[1, 1]
+    middle = a.mean() * b.mean() - weight * covariance[0, 1]
+    free = a.mean() ** 2 - weight * covariance[0, 0]
+    root = middle**2 - square * free
+    if square <= 0 or root < 0:
+        return Interval(ratio, np.nan, np.nan, n, n)
+    ends = (middle + np.array([-1, 1]) * np.sqrt(root)) / square
+    return Interval(ratio, float(ends[0]), float(ends[1]), n, n)
+
+
+def kept_after_tuning(
+    before: pd.DataFrame, after: pd.DataFrame, pairs: Sequence[tuple[str, str]]
+) -> pd.DataFrame:
+    """What adaptation leaves of the contrast that rearing made.
+
+    Args:
+        before: arm, seed, value: the bias of the frozen networks, one row each.
+        after: dataset, backbone (the arm), protocol, seed, value: the bias after adaptation, in
+            the same unit, as from :func:`components_per_run`.
+        pairs: (arm, minus).
+
+    Returns:
+        dataset, protocol, arm, minus, quantity (`contrast_before`, `contrast_after`,
+        `share_kept`: their ratio), estimate, ci_low, ci_high, n, seeds; over the seeds that both
+        arms have before and after.
+    """
+    frozen = before.assign(measure="bias")
+    rows: list[dict[str, Any]] = []
+    for names, part in groups(after, ["dataset", "protocol"]):
+        tuned = part.rename(columns={"backbone": "arm"}).assign(measure="bias")
+        for arm, minus in pairs:
+            outcome = Outcome("bias", arm, minus)
+            both = pd.concat(
+                [differences(side, outcome)["difference"] for side in (frozen, tuned)],
+                axis=1,
+                keys=["before", "after"],
+                join="inner",
+            )
+            if both.empty:
+                continue
+            was, is_now = both["before"].to_numpy(), both["after"].to_numpy()
+            for quantity, found in (
+                ("contrast_before", t_interval(was)),
+                ("contrast_after", t_interval(is_now)),
+                ("share_kept", ratio_of_means(is_now, was)),
+            ):
+                key = {**names, "arm": arm, "minus": minus, "quantity": quantity}
+                rows.append({**key, **found.row()})
+    return pd.DataFrame(rows)
+
+
+def kept_findings(table: pd.DataFrame) -> pd.DataFrame:
+    """Findings `orientation_bias_share_kept_<dataset>` and `rearing_contrast_after_<dataset>`.
+
+    Args:
+        table: from :func:`kept_after_tuning`.
+
+    Returns:
+        Columns `tables.FINDINGS`; dataset and protocol are those of the adaptation, backbone
+        `<arm>_minus_<minus>`.
+    """
+    stems = {
+        "share_kept": "orientation_bias_share_kept",
+        "contrast_after": "rearing_contrast_after",
+    }
+    shown = table[table["quantity"].isin(stems)]
+    parts = [
+        part.assign(
+            quantity=f"{stems[names['quantity']]}_{names['dataset']}",
+            backbone=Outcome("bias", names["arm"], names["minus"]).pair,
+        )
+        for names, part in groups(shown, ["dataset", "quantity", "arm", "minus"])
+    ]
+    return join(parts)[list(FINDINGS)] if parts else pd.DataFrame(columns=list(FINDINGS))
