@@ -15,6 +15,8 @@ KINDS = {
     "ridge": RIDGE,
     "waveform": WAVEFORM,
     "some absent": {**RIDGE, "presence_probability": 0.5},
+    "decorated": {**RIDGE, "image_px": 64, "rendering": "decorated", "titled": True},
+    "decorated waveform": {**WAVEFORM, "rendering": "decorated", "presence_probability": 0.5},
 }
 
 

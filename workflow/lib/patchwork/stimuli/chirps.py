@@ -1,4 +1,4 @@
-"""Chirps in noise as spectrograms: bare data areas.
+"""Chirps in noise as spectrograms: bare data areas, or figures with axes, title and colour bar.
 
 Source: arXiv 2503.22713, "Synthetic data".
 """
@@ -11,6 +11,8 @@ from PIL import Image
 
 from patchwork.stimuli import rng, spectrograms
 from patchwork.stimuli.batch import Batch, LabelAttributes
+from patchwork.stimuli.figure_frames import Caption, frames
+from patchwork.stimuli.figure_regions import REGION, REGIONS
 from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ, GRID, SWEEPS, Chirp
 from patchwork.stimuli.validation import choice, closed, integer, interval, number, sequence
 
@@ -27,19 +29,8 @@ __all__ = [
     "label_attributes",
 ]
 
-REGIONS = (
-    "margin",
-    "background",
-    "chirp",
-    "frame",
-    "tick_labels",
-    "axis_labels",
-    "title",
-    "colour_bar",
-    "colour_bar_labels",
-)
 SIGNALS = ("ridge", "waveform")
-RENDERINGS = ("plain",)
+RENDERINGS = ("plain", "decorated")
 PRESENCE = ("absent", "present")
 # Parameters and noise draw from streams of their own, and every image draws all parameters: one
 # setting changed leaves the rest of each image as it was.
@@ -61,7 +52,7 @@ class ChirpSettings:
         image_px: height and width, 16 to 1024.
         signal: "ridge" for a drawn ridge in Gaussian noise, "waveform" for the short-time Fourier
             transform of a chirp in 1/f noise.
-        rendering: "plain" for the bare data area.
+        rendering: "plain" for the bare data area, "decorated" for the published figure.
         titled: whether figures carry their title, which tells the sweep; False for "plain".
         presence_probability: share of images with a chirp, 0 to 1.
         snr_db: for "waveform", and required there: least and greatest power of the chirp over that
@@ -226,8 +217,17 @@ def _plain(array: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, 
     colours = spectrograms.colour_table()[spectrograms.colour_indices(array[::-1])]
     picture = Image.fromarray(colours).resize((size, size), Image.Resampling.BILINEAR)
     cells = ((np.arange(size) + 0.5) * GRID / size).astype(np.int64)
-    regions = np.where(mask[::-1], REGIONS.index("chirp"), REGIONS.index("background"))
+    regions = np.where(mask[::-1], REGION["chirp"], REGION["background"])
     return np.asarray(picture), regions[np.ix_(cells, cells)]
+
+
+def _decorated(
+    settings: ChirpSettings, array: np.ndarray, mask: np.ndarray, caption: Caption
+) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and regions of a figure."""
+    drawn = frames(settings.image_px, settings.image_px)
+    shown = caption if settings.titled else None
+    return drawn.picture(array, shown), drawn.regions(array, mask, shown)
 
 
 def _labels(settings: ChirpSettings, drawn: _Drawn) -> dict[str, np.ndarray]:
@@ -268,8 +268,14 @@ def generate(settings: Mapping[str, object], *, seed: int, indices: range | np.n
     regions = np.empty((len(numbers), size, size, 1), dtype=np.uint8)
     for i, index in enumerate(numbers):
         array = _array(parsed, drawn, i, seed, int(index))
-        mask = _chirp_mask(parsed, drawn.chirp(i))
-        images[i], regions[i, ..., 0] = _plain(array, mask, size)
+        chirp = drawn.chirp(i)
+        mask = _chirp_mask(parsed, chirp)
+        if parsed.rendering == "plain":
+            images[i], regions[i, ..., 0] = _plain(array, mask, size)
+        else:
+            # ASSUME: the published figures all have a chirp; without one, the title says so.
+            caption = Caption(f"{chirp.sweep if chirp else 'no'} chirp", int(index))
+            images[i], regions[i, ..., 0] = _decorated(parsed, array, mask, caption)
     return Batch(images=images, labels=_labels(parsed, drawn), extras={"regions": regions})
 
 

@@ -7,14 +7,12 @@ Source: arXiv 2503.22713, "Synthetic data".
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
@@ -23,8 +21,8 @@ from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ, GRID
 HEIGHT_PX, WIDTH_PX = 480, 640
 TITLE = "Synthetic Spectrogram {number} ({words})"
 # Glyphs are placed in steps of 1/64 pixel.
-_PHASES = 64
-_REFERENCE_ROW = HEIGHT_PX // 2
+PHASES = 64
+REFERENCE_ROW = HEIGHT_PX // 2
 # How `matplotlib.ticker.AutoLocator` chooses ticks where there is room for nine or more.
 _LOCATOR = MaxNLocator(nbins=9, steps=[1, 2, 2.5, 5, 10])
 
@@ -51,7 +49,7 @@ class Stamp:
     """Ink of one part, cropped.
 
     Attributes:
-        ink: shape (rows, columns), uint8.
+        ink: shape (rows, columns), uint8, or int16 where it is a difference.
         row: of the figure's row that the first row of ink lies on.
         column: of the figure's column that the first column of ink lies on.
     """
@@ -65,14 +63,6 @@ class Stamp:
         top, left = self.row - row + rows_down, self.column - column
         height, width = self.ink.shape
         ground[top : top + height, left : left + width] += self.ink
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labelled tick of the colour bar; `row` is where it points at, from the top, in px."""
-
-    text: str
-    row: float
 
 
 def title_text(words: str, number: int) -> str:
@@ -151,16 +141,126 @@ class Parts(Sheet):
 
     def __init__(self) -> None:
         super().__init__()
-        # From here on, only parts are drawn; a colour bar from 0 to 1 makes places simple.
+        # Only parts are drawn from here on; a colour bar from 0 to 1 makes places simple.
         self.bar.ax.set_ylim(0, 1)
-        self.bar_box = self.box(self.bar.ax)
-        self.data_box = self.box(self.axes)
-        tick = self.bar.ax.yaxis.get_major_ticks()[0]
-        self._tick_label, self._tick_line = tick.label2, tick.tick2line
-        label = self.bar.ax.yaxis.label
-        self._label_gap_px = self.box(label).left - max(
-            self.box(text).right for text in self.bar.ax.yaxis.get_ticklabels()
+        self.data_box, self.bar_box = self.box(self.axes), self.box(self.bar.ax)
+        self._axis = self.bar.ax.yaxis
+        self._tick = self._axis.get_major_ticks()[0]
+        self._label_gap = self.box(self._axis.label).left - max(
+            self.box(text).right for text in self._axis.get_ticklabels()
         )
-        self.tick_label_of = cache(self.tick_label_of)  # type: ignore[method-assign]
-        self.bar_label = cache(self.bar_label)  # type: ignore[method-assign]
-        self.texts_of = cache(self.texts_of)  # type: ignore[method-assign]
+
+    @_default_style
+    def grounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The figure without title and ticks of the colour bar, over black and over white data.
+
+        Returns:
+            Two pictures of shape (480, 640, 3), uint8.
+        """
+        self.title.set_text("")
+        self._axis.set_visible(False)
+        pictures = []
+        for level in (0.0, 1.0):
+            self.image.set_data(np.full((GRID, GRID, 3), level))
+            pictures.append(self._drawn())
+        self._axis.set_visible(True)
+        return pictures[0], pictures[1]
+
+    @_default_style
+    def title_parts(
+        self, words: str, digits: int
+    ) -> tuple[Stamp, dict[tuple[int, int], Stamp], Box]:
+        """Ink of the title for numbers of that many digits.
+
+        Args:
+            words: what stands in brackets.
+            digits: 1 or more.
+
+        Returns:
+            Ink of the title whose number is all noughts; what another digit adds to that, by place
+            from the left and digit, above and below zero; and where the title lies.
+        """
+
+        def ink(number: str) -> np.ndarray:
+            self.title.set_text(TITLE.format(number=number, words=words))
+            return self.ink(self.title).astype(np.int16)
+
+        noughts = "0" * digits
+        ground = ink(noughts)
+        box = self.box(self.title)
+        changes = {
+            (place, digit): _stamp(ink(f"{noughts[:place]}{digit}{noughts[place + 1 :]}") - ground)
+            for place in range(digits)
+            for digit in range(1, 10)
+        }
+        return _stamp(ground), changes, box
+
+    @_default_style
+    def texts(self, values: tuple[float, ...]) -> tuple[str, ...]:
+        """Labels of ticks at these values of the colour bar."""
+        self.bar.ax.set_ylim(min(values), max(values) + 1e-9)
+        texts = tuple(self._axis.get_major_formatter().format_ticks(list(values)))
+        self.bar.ax.set_ylim(0, 1)
+        return texts
+
+    # Made a thousand times, and not styled: entering the style takes longer than the drawing, in
+    # which only the hinting of glyphs is still read from the user's style.
+    def tick_label(self, text: str, phase: int) -> tuple[Stamp, Box]:
+        """A label of the colour bar at `REFERENCE_ROW` and so many steps of a pixel below.
+
+        Args:
+            text: the label.
+            phase: 0 to `PHASES` - 1.
+
+        Returns:
+            Its ink, and where it lies.
+        """
+        self._tick.label2.set_text(text)
+        self._tick.label2.set_y(self._value(REFERENCE_ROW + phase / PHASES))
+        return _stamp(self.ink(self._tick.label2)), self.box(self._tick.label2)
+
+    @_default_style
+    def tick_line(self) -> Stamp:
+        """The line of a tick of the colour bar at `REFERENCE_ROW`."""
+        self._tick.update_position(self._value(REFERENCE_ROW))
+        return _stamp(self.ink(self._tick.tick2line))
+
+    @_default_style
+    def bar_label(self, right: float) -> tuple[Stamp, Box]:
+        """The name of the colour bar beside tick labels that end at this column.
+
+        Args:
+            right: in px from the left.
+
+        Returns:
+            Its ink, and where it lies.
+        """
+        self._axis.label.set_x(right + self._label_gap)
+        return _stamp(self.ink(self._axis.label)), self.box(self._axis.label)
+
+    def _value(self, row: float) -> float:
+        """Value of a colour bar from 0 to 1 at that row."""
+        return (self.bar_box.bottom - row) / (self.bar_box.bottom - self.bar_box.top)
+
+    def frame_ink(self) -> np.ndarray:
+        """Ink of the border of the data area and of its ticks."""
+        lines = [
+            line
+            for axis in (self.axes.xaxis, self.axes.yaxis)
+            for tick in axis.get_major_ticks()
+            for line in (tick.tick1line, tick.tick2line)
+        ]
+        return self.ink(*self.axes.spines.values(), *lines)
+
+    def text_boxes(self) -> tuple[list[Box], list[Box]]:
+        """Where the tick labels and the axis labels of the data area lie."""
+        axes = (self.axes.xaxis, self.axes.yaxis)
+        ticks = [self.box(text) for axis in axes for text in axis.get_ticklabels()]
+        return ticks, [self.box(axis.label) for axis in axes]
+
+
+def tick_values(low: float, high: float) -> tuple[float, ...]:
+    """Ticks of a colour bar from low to high, ascending."""
+    values = np.asarray(_LOCATOR.tick_values(low, high))
+    slack = 1e-10 * (high - low)
+    return tuple(values[(values >= low - slack) & (values <= high + slack)].tolist())
