@@ -275,10 +275,15 @@ def test_half_widths_come_from_examples_with_a_chirp():
     generator = np.random.Generator(np.random.Philox(4))
     truth = generator.uniform(0, 45, 100)
     truth[::5] = np.nan
-    table = pd.DataFrame({"start_s": truth, "predicted_start_s": generator.uniform(0, 45, 100)})
+    table = pd.DataFrame(
+        {"seed": 3, "start_s": truth, "predicted_start_s": generator.uniform(0, 45, 100)}
+    )
     off = (table["predicted_start_s"] - truth).dropna()
-    assert localising.half_widths(table, 0.9) == {"start_s": conformal.half_width(off, 0.9)}
-    assert localising.half_widths(table[:6], 0.9) == {"start_s": np.inf}
+    other = pd.concat([table, table.assign(seed=4, predicted_start_s=99)])
+    assert localising.half_widths(other, 3, 0.9) == {"start_s": conformal.half_width(off, 0.9)}
+    assert localising.half_widths(table[:6], 3, 0.9) == {"start_s": np.inf}
+    with pytest.raises(ValueError, match="seed is 5, which predicted nothing; allowed is 3, 4"):
+        localising.half_widths(other, 5, 0.9)
 
 
 MEMORY = """

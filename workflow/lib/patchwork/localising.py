@@ -225,11 +225,13 @@ def _scores(network: models.Network, outputs: Mapping[str, np.ndarray]) -> np.nd
     return np.clip(decode_all({name: network.targets[name]}, outputs)["present"], 0.0, 1.0)
 
 
-def half_widths(predictions: pd.DataFrame, coverage: float) -> dict[str, float]:
+def half_widths(predictions: pd.DataFrame, seed: int, coverage: float) -> dict[str, float]:
     """How far off each label may be, from examples that the network was not trained on.
 
     Args:
-        predictions: columns ``<label>`` and ``predicted_<label>``; rows without a chirp have nan.
+        predictions: columns ``seed``, ``<label>`` and ``predicted_<label>``; labels of rows without
+            a chirp are nan.
+        seed: of the network.
         coverage: wanted chance that the truth lies within, between 0 and 1.
 
     Returns:
@@ -237,12 +239,16 @@ def half_widths(predictions: pd.DataFrame, coverage: float) -> dict[str, float]:
         examples are too few. It holds for recordings as far as their chirps are like the examples.
 
     Raises:
-        ValueError: if coverage is not between 0 and 1.
+        ValueError: if the seed has no predictions, or coverage is not between 0 and 1.
     """
+    own = predictions[predictions["seed"] == seed]
+    if own.empty:
+        known = ", ".join(map(str, sorted(predictions["seed"].unique())))
+        raise ValueError(f"seed is {seed}, which predicted nothing; allowed is {known}")
     widths = {}
     for label in COLUMNS:
-        if {label, f"predicted_{label}"} <= set(predictions.columns):
-            off = (predictions[f"predicted_{label}"] - predictions[label]).dropna()
+        if {label, f"predicted_{label}"} <= set(own.columns):
+            off = (own[f"predicted_{label}"] - own[label]).dropna()
             widths[label] = conformal.half_width(off.to_numpy(float), coverage)
     return widths
 

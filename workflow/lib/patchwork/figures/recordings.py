@@ -1,0 +1,135 @@
+"""What was found in a recording, drawn over the spectrogram of each channel."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from patchwork.figures import theme
+
+ROW_S = 300.0
+_MOST_ROWS = 6
+_ROW_CM = 2.3
+_BESIDE_HZ = 5.0
+NEEDED = ("channel", "onset_s", "start_hz", "end_hz", "score")
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What every figure of a recording says.
+
+    Attributes:
+        name: of the recording.
+        duration_s: its length, seconds.
+        frequency_max_hz: top of the spectrograms.
+        threshold: score from which an answer was an event, 0 to 1.
+        coverage: chance that an interval was made to cover, 0 to 1.
+    """
+
+    name: str
+    duration_s: float
+    frequency_max_hz: float
+    threshold: float
+    coverage: float
+
+
+def overlays(
+    levels: Mapping[str, np.ndarray], events: pd.DataFrame, searched: Searched
+) -> Iterator[tuple[str, Figure, pd.DataFrame]]:
+    """One figure per channel.
+
+    Args:
+        levels: channel to uint8 (frequencies, columns) over the whole recording.
+        events: of all channels, see `overlay`.
+        searched: what was searched, and how.
+
+    Yields:
+        A name fit for a file, the figure, and the events drawn in it.
+    """
+    for i, (channel, picture) in enumerate(levels.items(), 1):
+        here = events[events["channel"] == channel].reset_index(drop=True)
+        stem = f"{i:03d}_{re.sub(r'[^A-Za-z0-9+-]+', '_', channel)}"
+        yield stem, overlay(picture, here, channel, searched), here
+
+
+@theme.styled
+def overlay(picture: np.ndarray, events: pd.DataFrame, channel: str, searched: Searched) -> Figure:
+    """The spectrogram of one channel with its events between lines from start to end.
+
+    Args:
+        picture: uint8 (frequencies, columns) over the whole recording, frequency upwards.
+        events: columns `NEEDED` (s and Hz), possibly of no row; duration_s where it is known, and
+            onset_low_s and onset_high_s where there are intervals.
+        channel: its name.
+        searched: what was searched, and how.
+
+    Returns:
+        17 cm wide; one row per five minutes, at most six rows of equal length.
+
+    Raises:
+        ValueError: if a column is missing or the picture is not of the allowed kind.
+    """
+    missing = [name for name in NEEDED if name not in events.columns]
+    if missing:
+        raise ValueError(f"overlay: events lacks {missing}; it has {sorted(events.columns)}")
+    if picture.dtype != np.uint8 or picture.ndim != 2:
+        raise ValueError(
+            f"overlay: picture is {picture.dtype} of shape {picture.shape}; allowed is uint8 of "
+            "shape (frequencies, columns)"
+        )
+    n_rows = min(max(int(np.ceil(searched.duration_s / ROW_S)), 1), _MOST_ROWS)
+    height = (n_rows * _ROW_CM + 1.0) * theme.CM
+    figure = Figure(figsize=(theme.DOUBLE_CM * theme.CM, height), layout="constrained")
+    rows = figure.subplots(n_rows, 1, squeeze=False)[:, 0]
+    edges = np.linspace(0, picture.shape[1], n_rows + 1).astype(int)
+    for axes, first, last in zip(rows, edges, edges[1:], strict=False):
+        left, right = np.array([first, last]) / picture.shape[1] * searched.duration_s
+        axes.imshow(
+            picture[:, first:last], extent=(left, right, 0, searched.frequency_max_hz),
+            origin="lower", aspect="auto", cmap=theme.SEQUENTIAL, vmin=0, vmax=255,
+            interpolation="nearest",
+        )  # fmt: skip
+        _draw(axes, events)
+        axes.set(xlim=(left, right), ylim=(0, searched.frequency_max_hz))
+    rows[-1].set_xlabel("Time from the first sample of the file (s)")
+    figure.supylabel("Frequency (Hz)", size=theme.TEXT_PT)
+    return theme.finish(figure, f"Chirps in channel {channel}", _caption(events, searched))
+
+
+def _draw(axes: Axes, events: pd.DataFrame) -> None:
+    halo = [patheffects.withStroke(linewidth=1.8, foreground="white")]
+    start, end = events["onset_s"], events["onset_s"] + events.get("duration_s", 0.0)
+    # Beside a chirp, so that it can be seen between them.
+    for off_hz in (-_BESIDE_HZ, _BESIDE_HZ) if "duration_s" in events else (0.0,):
+        hz = [events["start_hz"] + off_hz, events["end_hz"] + off_hz]
+        axes.plot([start, end], hz, color=theme.PALETTE[1], lw=0.9, path_effects=halo)
+    if "duration_s" not in events:
+        axes.plot(start, events["start_hz"], "o", ms=2.6, mec="white", color=theme.PALETTE[1])
+    if {"onset_low_s", "onset_high_s"} <= set(events.columns):
+        ends = (events["onset_low_s"], events["onset_high_s"])
+        axes.hlines(events["start_hz"], *ends, color="white", lw=0.7)
+
+
+def _caption(events: pd.DataFrame, searched: Searched) -> str:
+    drawn = (
+        "each between two lines from start to end"
+        if "duration_s" in events
+        else "dots at onset and start frequency, lines on to the end frequency"
+    )
+    bars = (
+        f"; white bars: where the onset lies with a chance of {searched.coverage:.0%} if the "
+        "recording is like the examples that the interval was set on"
+        if "onset_low_s" in events
+        else ""
+    )
+    return (
+        f"{searched.name}, {searched.duration_s:,.0f} s: n = {len(events)} events with a score of "
+        f"{searched.threshold:g} or more, {drawn}{bars}. Each window of 60 s has its own scale of "
+        "colours, from its least to its greatest value, as the network sees it; dark where data "
+        "lack."
+    )

@@ -1,0 +1,59 @@
+"""Find chirps in a recording with one fine-tuned network: table, annotations, overlays."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from patchwork import annotations, devices, localising, models, recordings
+from patchwork.figures import recordings as figures
+from patchwork.figures import theme
+from patchwork.joblog import Progress, job_log
+from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ
+
+
+def main(
+    *, recording: str, network: tuple[str, str], calibration: str, settings: dict, outputs: dict,
+    device: str,
+) -> None:  # fmt: skip
+    """Network is the files of model and backbone; calibration, what it predicted of test images."""
+    found = recordings.open_recording(
+        recording, picks=settings["picks"], units=settings.get("units")
+    )
+    search = localising.Search(**{k: settings[k] for k in ("overlap_s", "threshold", "merge_s")})
+    predict = localising.answers(models.load(*network).to(torch.device(device)))
+    predicted = pd.read_parquet(calibration)
+    widths = localising.half_widths(predicted, settings["seed"], settings["coverage"])
+    recordings.check_alive(found, DURATION_S)
+    result = localising.localise(found, predict, search, widths)
+    result.events.round(6).to_csv(outputs["events"], index=False)
+    for kind in ("fif", "csv", "edf"):
+        annotations.save(result.events, found.clock, outputs[kind])
+    searched = figures.Searched(
+        Path(recording).name, found.duration_s, FREQUENCY_MAX_HZ, search.threshold,
+        settings["coverage"],
+    )  # fmt: skip
+    draw(result, searched, Path(outputs["overlays"]))
+
+
+def draw(result: localising.Found, searched: figures.Searched, folder: Path) -> None:
+    """A figure per channel, as SVG, PNG and the table that it shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    levels = result.overview.levels
+    progress = Progress("overlays", len(levels))
+    for i, (stem, figure, shown) in enumerate(figures.overlays(levels, result.events, searched)):
+        theme.save(figure, folder / stem)
+        shown.to_csv(folder / f"{stem}.csv", index=False)
+        progress.step(i + 1)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]), devices.lease(snakemake.resources.gpu) as device:
+        torch.set_num_threads(snakemake.threads)
+        main(
+            recording=snakemake.input.recording,
+            network=(snakemake.input.model, snakemake.input.backbone),
+            calibration=snakemake.input.calibration,
+            settings=snakemake.params.settings,
+            outputs=dict(snakemake.output.items()),
+            device=device,
+        )
