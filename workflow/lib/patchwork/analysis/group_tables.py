@@ -236,3 +236,20 @@ def _single_numbers(part: pd.DataFrame, resampling: Resampling) -> list[dict]:
         same = dict.fromkeys(["estimate", "ci_low", "ci_high"], apart)
         rows.append({"quantity": name, **same, "n": n, "seeds": seeds})
     return rows
+
+
+def spread_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Quantiles of predictions, averaged over seeds.
+
+    Args:
+        frame: of `group_effects.prediction_spread`, with the names of its runs.
+
+    Returns:
+        dataset, backbone, protocol, label, baseline, layer, head, q05, q25, q50, q75, q95 (unit of
+        the label), n (images of one seed), seeds.
+    """
+    keys = [*CONDITION, "label", "baseline", "layer", "head"]
+    grouped = frame.groupby(keys, sort=False)
+    quantiles = [name for name in frame.columns if name[0] == "q" and name[1:].isdigit()]
+    table = grouped[quantiles].mean()
+    return table.assign(n=grouped["n"].max(), seeds=grouped["seed"].nunique()).reset_index()

@@ -153,6 +153,59 @@ def region_attention(
     return pd.concat(per_image, ignore_index=True), pd.concat(per_head, ignore_index=True)
 
 
+def of_states(
+    networks: Mapping[str, tuple[nn.Module, Any]],
+    regions: np.ndarray,
+    names: Sequence[str],
+    merged: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """:func:`region_attention` of several states of one network on the same pictures.
+
+    Args:
+        networks: state (`region_tables.TUNED`, or `UNTOUCHED` for the backbone as it was before)
+            to the model and the pictures as it takes them.
+        regions: as for :func:`region_attention`.
+        names: of the regions.
+        merged: as for :func:`region_attention`.
+
+    Returns:
+        The two tables with a column state.
+    """
+    tables = [
+        [table.assign(state=state) for table in
+         region_attention(attend(model, inputs), regions, names, merged)]
+        for state, (model, inputs) in networks.items()
+    ]  # fmt: skip
+    per_image, per_head = (pd.concat(some, ignore_index=True) for some in zip(*tables, strict=True))
+    return per_image, per_head
+
+
+def overlay(
+    maps: Maps, images: np.ndarray, variant: str = "cls"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The maps of the first picture, and the picture, as tables that a figure is drawn from.
+
+    Args:
+        maps: of pictures.
+        images: uint8, shape (n, H, W, 3), the same pictures.
+        variant: of the attention.
+
+    Returns:
+        layer, head, row, column (patches), weight (sums to 1 over patches); and row, column
+        (pixels), red, green, blue (0 to 255).
+    """
+    weights = maps.weights[variant][0]
+    height, width = images.shape[1:3]
+    columns = round((weights.shape[-1] * width / height) ** 0.5)
+    cells = weights.reshape(*weights.shape[:2], -1, columns)
+    layer, head, row, column = (place.reshape(-1) for place in np.indices(cells.shape))
+    drawn = {"layer": layer, "head": head, "row": row, "column": column}
+    y, x = (place.reshape(-1) for place in np.indices((height, width)))
+    red, green, blue = images[0].reshape(-1, 3).T
+    picture = {"row": y, "column": x, "red": red, "green": green, "blue": blue}
+    return pd.DataFrame(drawn | {"weight": cells.reshape(-1)}), pd.DataFrame(picture)
+
+
 def _named(table: pd.DataFrame, layer: int, variant: str) -> pd.DataFrame:
     head = NO_HEAD if variant == "rollout" else table["head"]
     named = table.assign(layer=layer, variant=variant, head=head)

@@ -147,6 +147,25 @@ def profile_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def scale_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Mean squared error of simple predictors, over seeds.
+
+    Args:
+        frame: of :func:`label_scales`, with the names of its runs.
+        resampling: of the intervals.
+
+    Returns:
+        dataset, backbone, protocol, label_scale, predictor, mse, ci_low, ci_high (nan with one
+        seed), n (images), seeds.
+    """
+    rows = []
+    for names, part in groups(frame, [*CONDITION, "label_scale", "predictor"]):
+        one = _over_seeds(part.set_index("seed")["mse"], resampling)
+        row = {"mse": one["estimate"], "ci_low": one["ci_low"], "ci_high": one["ci_high"]}
+        rows.append({**names, **row, "n": int(part["n"].max()), "seeds": one["seeds"]})
+    return pd.DataFrame(rows)
+
+
 def _over_seeds(per_seed: pd.Series, resampling: Resampling) -> dict[str, float | int]:
     return statistics.cluster_bootstrap(
         per_seed.to_numpy(float), None, resampling=resampling

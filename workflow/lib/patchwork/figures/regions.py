@@ -1,0 +1,251 @@
+"""What heads look at: attention on known regions, shares of heads by meaning, maps on a picture."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from patchwork.figures import panels, theme
+from patchwork.figures.panels import Facets, words
+
+INTERVAL = ["ci_low", "ci_high"]
+# Mass over area is drawn as a power of two; beyond 16-fold the colour stays.
+_REACH = 4.0
+_OVERLAY = 0.75  # opacity of the patch of largest weight
+_TILE_PX = 96
+
+
+def _centred(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(x=frame["head"] + 1, y=frame["layer"] + 1)
+
+
+@theme.styled
+def region_masses(frame: pd.DataFrame) -> Figure:
+    """Attention mass of each head on each region over the region's area.
+
+    Args:
+        frame: layer, head (from 0; rollout, below 0, is left out), region, ratio (no unit), passes
+            (share of seeds in which the region passes); optionally state, backbone, protocol,
+            dataset, n, seeds.
+
+    Returns:
+        Panels down: state, backbone and protocol, where several; across: regions.
+
+    Raises:
+        ValueError: if a column is missing or no head is left.
+    """
+    panels.require(frame, ["layer", "head", "region", "ratio", "passes"], "region_masses")
+    cells = _centred(frame[frame["head"] >= 0])
+    panels.require(cells, [], "region_masses")
+    kinds = panels.varying(cells, "state", "dataset", "backbone", "protocol")
+    grid = panels.grid(cells, Facets(kinds, ("region",), 3.0, 4, aside=True))
+    norm = TwoSlopeNorm(0.0, -_REACH, _REACH)
+    for axes, part in grid:
+        table = part.pivot(index="y", columns="x", values="ratio").to_numpy(float)
+        powers = np.log2(np.clip(table, 2.0**-_REACH, 2.0**_REACH))
+        extent = (0.5, table.shape[1] + 0.5, 0.5, table.shape[0] + 0.5)
+        axes.imshow(powers, cmap=theme.DIVERGING, norm=norm, origin="lower", aspect="auto",
+                    extent=extent, interpolation="nearest")  # fmt: skip
+        sure = part[part["passes"] > 0.5]
+        axes.plot(sure["x"], sure["y"], "o", color=theme.INK, mec="white", mew=0.4, ms=2.6)
+        _whole_numbers(axes)
+    grid.label("Head (no.)", "Layer (no.)")
+    width, height = grid.figure.get_size_inches()
+    grid.figure.set_size_inches(width, height + 1.2 * theme.CM)
+    bar = grid.figure.colorbar(ScalarMappable(norm, theme.DIVERGING), ax=grid.axes, fraction=0.05,
+                               location="bottom", aspect=40, shrink=0.6)  # fmt: skip
+    bar.set_label("Attention mass / area of the region (no unit)")
+    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda power, _: f"{2.0**power:.3g}"))
+    caption = (
+        "Layers and heads counted from 1; 1 is what uniform attention gives. Dots: the region "
+        f"passes in most seeds ({int((cells['passes'] > 0.5).sum())} of {len(cells)} cells). "
+        f"{panels.counts(cells, 'cell')}"
+    )
+    return grid.finish("Where heads look, against the area of each region", caption)
+
+
+def _whole_numbers(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=12))
+    axes.spines[:].set_visible(True)
+
+
+@theme.styled
+def meaning_by_layer(frame: pd.DataFrame) -> Figure:
+    """Share of heads of each layer that are monosemantic for a region, or polysemantic.
+
+    Args:
+        frame: layer (from 0), kind, region, estimate (share, 0 to 1), ci_low, ci_high; optionally
+            state, backbone, protocol, dataset, n, seeds.
+
+    Returns:
+        Panels down: state; across: protocol, backbone. One line per meaning; intervals as bars,
+        absent where there is one seed.
+
+    Raises:
+        ValueError: if a column is missing or frame is empty.
+    """
+    needed = ["layer", "kind", "region", "estimate", *INTERVAL]
+    panels.require(frame, needed, "meaning_by_layer")
+    meanings = frame["region"].where(frame["kind"] == "monosemantic", frame["kind"])
+    # A region without text is read back from a file as missing.
+    drawn = frame.assign(meaning=meanings)
+    drawn = drawn[~drawn["meaning"].isin(["any", "neither"])]
+    if drawn.empty:
+        raise ValueError("meaning_by_layer: frame has 0 rows of a meaning; at least 1 is needed")
+    colours = theme.colours(drawn["meaning"])
+    marks = dict(zip(colours, theme.MARKERS, strict=False))
+    facets = Facets(("state", "dataset"), ("protocol", panels.BACKBONE), aside=True)
+    grid = panels.grid(drawn, facets)
+    for axes, part in grid:
+        for i, (meaning, line) in enumerate(part.groupby("meaning", sort=False)):
+            x = line["layer"] + 1 + 0.08 * (i - len(colours) / 2)
+            axes.vlines(x, line["ci_low"], line["ci_high"], color=colours[meaning], lw=0.8)
+            axes.plot(x, line["estimate"], marker=marks.get(meaning, "o"), lw=0.8,
+                      color=colours[meaning], label=words(meaning))  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_ylim(-0.03, 1.03)
+        axes.grid(axis="y")
+    grid.label("Layer (no.)", "Share of heads (no unit)")
+    grid.legend(least=1)
+    caption = (
+        "Layers counted from 1. Regions: heads for which that one alone passes (monosemantic); "
+        f"bars: 95 % intervals over seeds. {panels.counts(drawn, 'layer (heads)')}"
+    )
+    return grid.finish("Meaning of heads by layer", caption)
+
+
+@theme.styled
+def attention_overlay(maps: pd.DataFrame, picture: pd.DataFrame) -> Figure:
+    """Attention of every head laid over one picture.
+
+    Args:
+        maps: layer, head (from 0), row, column (patches, from the top left), weight.
+        picture: row, column (pixels, from the top left), red, green, blue (0 to 255).
+
+    Returns:
+        One mosaic: layers down, heads across; the picture in grey.
+
+    Raises:
+        ValueError: if a column is missing, or a cell is there twice.
+    """
+    panels.require(maps, ["layer", "head", "row", "column", "weight"], "attention_overlay")
+    panels.require(picture, ["row", "column", "red", "green", "blue"], "attention_overlay")
+    keys = ["layer", "head", "row", "column"]
+    if maps.duplicated(keys).any():
+        raise ValueError("attention_overlay: maps of several runs; allowed is one")
+    grey = picture[["red", "green", "blue"]].mean(axis=1).to_numpy() / 255
+    side = (int(picture["row"].max()) + 1, int(picture["column"].max()) + 1)
+    grey = grey[np.lexsort((picture["column"], picture["row"]))].reshape(side)
+    step = -(-max(side) // _TILE_PX)
+    grey = grey[::step, ::step]
+    shape = [int(maps[key].max()) + 1 for key in keys]
+    weights = maps.sort_values(keys)["weight"].to_numpy(float).reshape(shape)
+    rows = [np.concatenate([_blended(grey, one) for one in layer], axis=1) for layer in weights]
+    mosaic = np.concatenate(rows)
+    return _mosaic_figure(mosaic, shape[0], shape[1], maps)
+
+
+def _blended(grey: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Picture in grey under the weights of its patches, the largest of them most opaque."""
+    rows = np.arange(grey.shape[0]) * weight.shape[0] // grey.shape[0]
+    columns = np.arange(grey.shape[1]) * weight.shape[1] // grey.shape[1]
+    strength = (weight / weight.max())[np.ix_(rows, columns)][..., None]
+    colour = mpl.colormaps[theme.SEQUENTIAL](strength[..., 0])[..., :3]
+    opacity = _OVERLAY * strength
+    tile = (1 - opacity) * grey[..., None] + opacity * colour
+    tile[0], tile[:, 0] = 1.0, 1.0  # a white line between tiles
+    return tile
+
+
+def _mosaic_figure(mosaic: np.ndarray, n_layers: int, n_heads: int, maps: pd.DataFrame) -> Figure:
+    width = theme.DOUBLE_CM if n_heads > 4 else 2.6 * n_heads + 3
+    height = (width - 3) * mosaic.shape[0] / mosaic.shape[1] + 2.2
+    figure = Figure(figsize=(width * theme.CM, height * theme.CM), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(mosaic, extent=(0.5, n_heads + 0.5, n_layers + 0.5, 0.5), aspect="auto",
+                interpolation="nearest")  # fmt: skip
+    axes.set(xticks=range(1, n_heads + 1), yticks=range(1, n_layers + 1))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("Head (no.)")
+    axes.set_ylabel("Layer (no.)")
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), theme.SEQUENTIAL), ax=axes,
+                          location="bottom", fraction=0.04, aspect=40, shrink=0.6)  # fmt: skip
+    bar.set_label("Attention of the class token, share of the head's largest (no unit)")
+    runs = [
+        f"{words(key)} {words(maps[key].iloc[0])}"
+        for key in ("dataset", "backbone", "protocol", "seed")
+        if key in maps
+    ]
+    caption = (
+        f"One test picture, in grey; layers and heads counted from 1. {', '.join(runs)}".strip()
+    )
+    return theme.finish(figure, "Attention of every head on one picture", f"{caption}.")
+
+
+@theme.styled
+def looks_and_matters(frame: pd.DataFrame) -> Figure:
+    """Attention of each head on a region against what its ablation does to the loss.
+
+    Args:
+        frame: layer (from 0), region (one), ratio (no unit), looks, effect (percent), matters;
+            optionally dataset, backbone, protocol, seed, n.
+
+    Returns:
+        One panel per dataset, protocol and backbone; one point per head and seed.
+
+    Raises:
+        ValueError: if a column is missing, or there are several regions.
+    """
+    needed = ["layer", "region", "ratio", "looks", "effect", "matters"]
+    panels.require(frame, needed, "looks_and_matters")
+    regions = list(frame["region"].unique())
+    if len(regions) != 1:
+        raise ValueError(f"looks_and_matters: region is {regions}; allowed is one per figure")
+    region = words(regions[0])
+    grid = panels.grid(frame, Facets(aside=True))
+    norm = Normalize(1, int(frame["layer"].max()) + 1)
+    names = {True: f"looks at the {region}", False: "does not look"}
+    for axes, part in grid:
+        for (looks, matters), some in part.groupby(["looks", "matters"]):
+            colours: Any = mpl.colormaps[theme.SEQUENTIAL](norm(some["layer"] + 1))
+            name = f"{names[bool(looks)]}, {'matters' if matters else 'does not matter'}"
+            axes.scatter(
+                some["ratio"], some["effect"], marker="o" if looks else "s",
+                s=14 if looks else 8, facecolors=colours if matters else "none",
+                edgecolors=colours, linewidths=0.7,
+            )  # fmt: skip
+            # The legend shows shapes; colours are those of layers.
+            axes.plot([], [], "o" if looks else "s", color=theme.PALE, ms=3.5, label=name,
+                      mfc=theme.PALE if matters else "none")  # fmt: skip
+        axes.axhline(0, color=theme.PALE, lw=0.6)
+        axes.axvline(1, color=theme.PALE, lw=0.6)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    grid.label(f"Attention mass on the {region} / its area (no unit)", "Loss increase (%)")
+    grid.legend(2, least=1)
+    bar = grid.figure.colorbar(ScalarMappable(norm, theme.SEQUENTIAL), ax=grid.axes, shrink=0.8,
+                               aspect=25, fraction=0.05)  # fmt: skip
+    bar.set_label("Layer (no.)")
+    bar.locator = MaxNLocator(integer=True, min_n_ticks=1, nbins=6)
+    both = int((frame["looks"] & frame["matters"]).sum())
+    counts = (
+        f"{both} look and matter, {int(frame['looks'].sum()) - both} only look, "
+        f"{int(frame['matters'].sum()) - both} only matter, "
+        f"{int((~frame['looks'] & ~frame['matters']).sum())} neither"
+    )
+    caption = (
+        f"One point per head and seed: {counts}. Loss increase when the head is ablated, linear "
+        f"between -1 and 1. {panels.counts(frame, 'head')}"
+    )
+    return grid.finish(f"Heads that look at the {region}, and heads that matter", caption)

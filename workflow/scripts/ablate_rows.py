@@ -1,0 +1,39 @@
+"""Run the published procedure of zeroing weights, and each step from it to exact ablation."""
+
+import torch
+from patchwork import devices, models, store
+from patchwork.analysis import released_ablation
+from patchwork.joblog import job_log
+
+
+def main(
+    *,
+    test: str,
+    backbone: str,
+    model: str,
+    sweeps: str,
+    scales: str,
+    settings: dict,
+    targets: list,
+    device: str,
+) -> None:
+    network = models.load(model, backbone).to(torch.device(device))
+    with store.Reader(test) as reader:
+        batch = reader.read(range(min(settings["n_images"], len(reader))))
+    given = (network, batch.images, batch.labels, targets)
+    released_ablation.decompose(
+        *given, n_random=settings["n_random_orders"], batch_size=settings["batch_size"]
+    ).to_csv(sweeps, index=False)
+    released_ablation.label_scales(*given).to_csv(scales, index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]), devices.lease(snakemake.resources.gpu) as device:
+        torch.set_num_threads(snakemake.threads)
+        main(
+            **snakemake.input,
+            **snakemake.output,
+            settings=snakemake.params.settings,
+            targets=snakemake.params.targets,
+            device=device,
+        )

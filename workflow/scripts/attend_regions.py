@@ -1,0 +1,43 @@
+"""What the heads of one fine-tuned model, and of its backbone before, look at in the pictures."""
+
+import torch
+from patchwork import backbones, devices, models, store
+from patchwork.analysis import region_attention
+from patchwork.joblog import job_log
+from patchwork.stimuli.figure_regions import REGIONS
+
+
+def main(
+    *, test: str, backbone: str, model: str, outputs: dict, settings: dict, device: str
+) -> None:
+    network = models.load(model, backbone).to(torch.device(device))
+    untouched = backbones.load(backbone).encoder.to(torch.device(device)).eval()
+    with store.Reader(test) as reader:
+        batch = reader.read(range(min(settings["n_images"], len(reader))))
+    images = torch.from_numpy(batch.images)
+    with torch.no_grad():
+        pixels = network.pixels(images.to(device))
+    per_image, per_head = region_attention.of_states(
+        {"tuned": (network, images), "untouched": (untouched, pixels)},
+        batch.extras["regions"],
+        REGIONS,
+        settings.get("merged"),
+    )
+    per_image.to_parquet(outputs["scores"], index=False)
+    per_head.to_parquet(outputs["heads"], index=False)
+    drawn, picture = region_attention.overlay(
+        region_attention.attend(network, images[:1]), batch.images
+    )
+    drawn.to_csv(outputs["overlay"], index=False)
+    picture.to_csv(outputs["picture"], index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]), devices.lease(snakemake.resources.gpu) as device:
+        torch.set_num_threads(snakemake.threads)
+        main(
+            **snakemake.input,
+            outputs=dict(snakemake.output.items()),
+            settings=snakemake.params.settings,
+            device=device,
+        )

@@ -1,0 +1,30 @@
+"""Where the numbers of the published ablation come from, over the seeds of a study."""
+
+from patchwork import tables
+from patchwork.analysis import released_ablation
+from patchwork.joblog import job_log
+from patchwork.statistics import Resampling
+
+
+def main(*, inputs: dict, outputs: dict, runs: list, block: dict) -> None:
+    """`runs`: those of `sweeps` and of `scales`, in order."""
+    how = Resampling(block["n_resamples"], seed=block["seed"])
+    sweeps = tables.gather(inputs["sweeps"], runs)
+    scales = tables.gather(inputs["scales"], runs)
+    written = {
+        "profile": released_ablation.profile_table(sweeps, how),
+        "scales": released_ablation.scale_table(scales, how),
+        "findings": released_ablation.released_findings(sweeps, scales, how),
+    }
+    for name, table in written.items():
+        table.to_csv(outputs[name], index=False)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            inputs={name: list(paths) for name, paths in snakemake.input.items()},
+            outputs=dict(snakemake.output.items()),
+            runs=snakemake.params.runs,
+            block=snakemake.params.block,
+        )
