@@ -19,6 +19,7 @@ report: "workflow/report/workflow.rst"
 
 configfile: "config/config.yaml"
 configfile: "config/claims.yaml"
+configfile: "config/preregistration.yaml"
 
 
 for study_file in sorted(Path(workflow.basedir).glob("config/studies/*.yaml")):
@@ -29,11 +30,13 @@ for study_file in sorted(Path(workflow.basedir).glob("config/studies/*.yaml")):
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/head_inputs.smk"
+include: "workflow/rules/arm_inputs.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/backbone.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/interventions.smk"
 include: "workflow/rules/analysis.smk"
+include: "workflow/rules/rearing.smk"
 include: "workflow/rules/networks.smk"
 include: "workflow/rules/network_figures.smk"
 include: "workflow/rules/figures.smk"

@@ -87,6 +87,8 @@ def findings_of_all_studies() -> list[str]:
             ]
         if "interventions" in study:
             files.append(f"results/{name}/findings/heads.csv")
+        if "arms" in study:
+            files.append(f"results/{name}/findings/arms.csv")
         for dataset in study.get("networks", {}).get("datasets", {}):
             files.append(f"results/{name}/{dataset}/findings.csv")
     return files
@@ -107,6 +109,7 @@ def figures_of_all_studies() -> list[str]:
         study = config["studies"][name]
         names = [*study.get("figures", {})]
         names += ["samples"] if "samples" in study else []
+        names += ["arms"] if "arms" in study else []
         names += registry.NETWORK_FIGURES if "networks" in study else []
         figures += [f"results/{name}/figures/{figure}.svg" for figure in names]
     return figures

@@ -37,6 +37,8 @@ def place(path: Iterable[str | int]) -> str:
     file = "configuration"
     if keys[:1] == ["claims"]:
         file, keys = "config/claims.yaml", keys[1:]
+    elif keys[:1] == ["preregistrations"]:
+        file, keys = "config/preregistration.yaml", keys[1:]
     elif keys[:1] == ["studies"] and len(keys) > 1:
         file, keys = f"config/studies/{keys[1]}.yaml", keys[2:]
     elif keys:

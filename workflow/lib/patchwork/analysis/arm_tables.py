@@ -298,3 +298,65 @@ def kept_findings(table: pd.DataFrame) -> pd.DataFrame:
         for names, part in groups(shown, ["dataset", "quantity", "arm", "minus"])
     ]
     return join(parts)[list(FINDINGS)] if parts else pd.DataFrame(columns=list(FINDINGS))
+
+
+def colour_biases(
+    errors: pd.DataFrame, names: Sequence[str], bluish: Sequence[str], yellowish: Sequence[str]
+) -> pd.DataFrame:
+    """Mean error of bluish minus that of yellowish lines for every adapted network.
+
+    Args:
+        errors: dataset, backbone, protocol, seed, colour (an index) and error_deg.
+        names: of the colours, by index.
+        bluish: colours of one side.
+        yellowish: colours of the other.
+
+    Returns:
+        dataset, backbone, protocol, seed, value (deg) and mean (error over all colours, deg).
+    """
+    rows = []
+    for keys, part in groups(errors, ["dataset", "backbone", "protocol", "seed"]):
+        colour = part["colour"].astype(int).map(dict(enumerate(names)))
+        sides = [part.loc[colour.isin(side), "error_deg"].mean() for side in (bluish, yellowish)]
+        rows.append({**keys, "value": sides[0] - sides[1], "mean": part["error_deg"].mean()})
+    columns = ["dataset", "backbone", "protocol", "seed", "value", "mean"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def lattice_table(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """What of a bias turns with the pictures, and what stays with the patch lattice.
+
+    For an arm and one whose pictures are turned by 45 deg, the 4-cycle component of the pictures
+    changes its sign and that of the lattice does not: half the difference of the arms is the
+    pictures', half their sum the lattice's (and the probes' own).
+
+    Args:
+        frame: as for :func:`patchwork.analysis.arm_contrasts.biases`; last epochs count.
+        outcomes: measures, and arms that differ by 45 deg.
+
+    Returns:
+        measure, arm, minus, part (`pictures`, `lattice`), estimate, ci_low, ci_high, n, seeds.
+    """
+    last = final(biases(frame))
+    rows = []
+    for one in outcomes:
+        pairs = differences(last, one)
+        halves = {
+            "pictures": pairs["difference"] / 2,
+            "lattice": (pairs["value_arm"] + pairs["value_minus"]) / 2,
+        }
+        for part, values in halves.items():
+            key = {"measure": one.measure, "arm": one.arm, "minus": one.minus, "part": part}
+            rows.append({**key, **t_interval(values.to_numpy()).row()})
+    return pd.DataFrame(rows)
+
+
+def lattice_findings(table: pd.DataFrame) -> pd.DataFrame:
+    """Findings `<part>_component_<measure>` of :func:`lattice_table`."""
+    named = table.assign(
+        quantity=table["part"] + "_component_" + table["measure"],
+        dataset="probe",
+        backbone=table["arm"] + "_minus_" + table["minus"],
+        protocol="corrected",
+    )
+    return named[list(FINDINGS)]

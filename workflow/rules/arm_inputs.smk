@@ -1,0 +1,40 @@
+# Input and params functions of the rules about reared arms.
+
+
+def reared_of_seeds(wildcards) -> list[str]:
+    """The networks of an arm, one for each seed."""
+    return [
+        backbone_file(wildcards.study, wildcards.backbone, seed)
+        for seed in seeds_of(wildcards.study)
+    ]
+
+
+def snapshots_of_seeds(wildcards) -> list[str]:
+    """What was kept of the networks of `reared_of_seeds` on their way."""
+    return [
+        path.replace(".safetensors", "_snapshots.safetensors")
+        for path in reared_of_seeds(wildcards)
+    ]
+
+
+def measures_of_arms(wildcards) -> list[str]:
+    """The measures of every arm of a study, in the order of the configuration."""
+    names = config["studies"][wildcards.study]["arms"]["names"]
+    return [f"results/{wildcards.study}/arms/{name}.csv" for name in names]
+
+
+def views_of_arms(wildcards) -> dict[str, dict]:
+    """Params function: how each arm that is reared on pictures sees them."""
+    study = config["studies"][wildcards.study]
+    image_px = study["stimuli"]["common"]["image_px"]
+    blocks = {name: study["backbones"][name] for name in study["arms"]["names"]}
+    return {
+        name: {**block["rearing"]["views"], "image_px": image_px}
+        for name, block in blocks.items()
+        if "views" in block.get("rearing", {})
+    }
+
+
+def first_seed(wildcards) -> int:
+    """Params function: the first repetition of a study."""
+    return seeds_of(wildcards.study)[0]
