@@ -1,0 +1,215 @@
+"""Figures of rearing: what is drawn is the frame, legible, with counts in the caption."""
+
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from patchwork.figures import rearing, theme
+from test_figures import written
+
+MEASURES = ("ridge_error_lines_cls", "signed_error_lines_cls", "fisher_noise_cls")
+
+
+def generator(seed=3):
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def edges(arms=("upright", "turned", "isotropic")):
+    rows = []
+    for i, arm in enumerate(arms):
+        places = np.arange(36) * 5.0
+        share = 1 + (0.3, -0.3, 0)[i % 3] * np.cos(np.deg2rad(4 * places))
+        rows.append(
+            pd.DataFrame(
+                {"arm": arm, "orientation_deg": places, "share": share / share.sum(), "n": 500}
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def hues():
+    places = np.arange(36) * 10.0
+    chroma = 1 + np.cos(np.deg2rad(places - 60))
+    parts = [
+        pd.DataFrame({"arm": arm, "hue_deg": places, "chroma": scale * chroma, "n": 500})
+        for arm, scale in (("upright", 0.0), ("natural_colours", 1.0), ("blue_poor", 0.7))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def curves():
+    rng, rows = generator(), []
+    for measure, (arm, sign) in itertools.product(
+        MEASURES, (("upright", 1), ("turned", -1), ("untrained", 0))
+    ):
+        wave = np.sin if measure.startswith("signed") else np.cos
+        for degrees in np.arange(24) * 7.5:
+            base = 0 if measure.startswith("signed") else 20
+            value = base - 4 * sign * wave(np.deg2rad(4 * degrees)) + rng.normal() / 4
+            rows.append((measure, arm, degrees, value, value - 1, value + 1, 7, 7))
+    names = ["measure", "arm", "orientation_deg", "value", "ci_low", "ci_high", "n", "seeds"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def contrasts(pairs=(("upright", "turned"),)):
+    rng, rows = generator(), []
+    for (arm, minus), measure in itertools.product(
+        pairs, (*MEASURES, "ridge_error_noise_mean", "fisher_noise_mean", "colour_contrast")
+    ):
+        status = "co-primary" if measure in MEASURES[::2] else "exploratory"
+        value = rng.normal(0, 2)
+        rows.append((status, measure, arm, minus, value, value - 1, value + 1.5, 0.031, 7, 7))
+    names = ["status", "measure", "arm", "minus", "estimate", "ci_low", "ci_high", "p_adjusted",
+             "n", "seeds"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names)
+
+
+def trajectory():
+    rows = [
+        (measure, arm, "turned", epoch, -3 / (1 + epoch), -4 / (1 + epoch), -1 / (1 + epoch), 7, 7)
+        for measure in MEASURES
+        for arm in ("upright", "isotropic")
+        for epoch in (0, 0.5, 1, 2, 4, 8)
+    ]
+    names = ["measure", "arm", "minus", "epoch", "estimate", "ci_low", "ci_high", "n", "seeds"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def kept():
+    rows = []
+    for protocol, (i, dataset) in itertools.product(
+        ("few_shot", "lora"), enumerate(("lines_100", "lines_1000", "lines_10000"))
+    ):
+        for quantity, value in (("contrast_before", -8.0), ("contrast_after", -6.0 + 2.5 * i)):
+            one = (dataset, protocol, "upright", "turned", quantity, value, value - 1, value + 1)
+            rows.append((*one, 7, 7))
+    names = ["dataset", "protocol", "arm", "minus", "quantity", "estimate", "ci_low", "ci_high",
+             "n", "seeds"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names)
+
+
+DRAW = {
+    "statistics": lambda: rearing.image_statistics(edges(), hues()),
+    "curves": lambda: rearing.bias_curves(curves()),
+    "forest": lambda: rearing.contrast_forest(contrasts()),
+    "forest_pairs": lambda: rearing.contrast_forest(
+        contrasts((("upright", "turned"), ("turned_by_22", "upright")))
+    ),
+    "trajectory": lambda: rearing.bias_trajectory(trajectory()),
+    "kept": lambda: rearing.bias_after_tuning(kept()),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    made = {name: draw() for name, draw in DRAW.items()}
+    with mpl.rc_context(theme.SETTINGS):
+        for figure in made.values():
+            figure.draw_without_rendering()
+    return made
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_text_is_legible_inside_the_page_and_apart(drawn, name):
+    figure = drawn[name]
+    texts = written(figure)
+    for text, box in texts:
+        assert text.get_fontsize() >= 7, text
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= figure.bbox.x1 + 1, text
+        assert box.y1 <= figure.bbox.y1 + 1, text
+    for (one, a), (other, b) in itertools.combinations(texts, 2):
+        apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+        assert apart, f"{one.get_text()!r} and {other.get_text()!r} overlap"
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_captions_count_and_axes_have_units(drawn, name):
+    caption = theme.text_of(drawn[name], "caption")
+    assert "n = " in caption
+    assert name == "statistics" or "seeds: 7" in caption
+    labels = [a.get_xlabel() for a in drawn[name].axes] + [a.get_ylabel() for a in drawn[name].axes]
+    assert any(labels)
+    assert all("(" in label and label.endswith(")") for label in labels if label), labels
+
+
+def test_edge_energy_is_drawn_as_a_multiple_of_flat(drawn):
+    left, right = drawn["statistics"].axes
+    curve = next(line for line in left.lines if line.get_label() == "upright")
+    assert curve.get_ydata()[0] == pytest.approx(1.3)
+    assert (curve.get_xdata()[-1], curve.get_ydata()[-1]) == pytest.approx((180, 1.3))
+    assert {line.get_label() for line in right.lines} == {"natural colours", "blue poor"}
+    assert "Without colour: upright." in theme.text_of(drawn["statistics"], "caption")
+    # An arm has one colour in both panels.
+    by_name = {line.get_label(): line.get_color() for line in left.lines}
+    assert len({by_name[arm] for arm in ("upright", "turned", "isotropic")}) == 3
+
+
+def test_curves_are_the_frame_s_numbers_and_controls_are_pale(drawn):
+    frame = curves()
+    axes = {a.get_ylabel(): a for a in drawn["curves"].axes}
+    assert list(axes) == [
+        "Error (deg)", "Signed error (deg)", "Information (log2 per deg\u00b2)"
+    ]  # fmt: skip
+    for panel, measure in zip(axes.values(), MEASURES, strict=True):
+        lines = {line.get_label(): line for line in panel.lines}
+        for arm in ("upright", "turned", "untrained"):
+            own = frame[(frame["measure"] == measure) & (frame["arm"] == arm)]
+            assert np.array_equal(lines[arm].get_ydata()[:-1], own["value"])
+        assert to_hex(lines["untrained"].get_color()) == theme.PALE
+    low, high = axes["Signed error (deg)"].get_ylim()
+    assert low == -high
+
+
+def test_registered_contrasts_are_filled_and_carry_their_p(drawn):
+    frame = contrasts()
+    shown = {}
+    for axes in drawn["forest"].axes:
+        marks = [line for line in axes.lines if line.get_marker() == "o"]
+        for label, mark in zip(axes.get_yticklabels(), marks, strict=True):
+            shown[label.get_text()] = mark
+    assert len(shown) == len(frame)
+    for row in frame.to_dict("records"):
+        mark = shown[rearing.measure_name(row["measure"])]
+        assert mark.get_xdata()[0] == row["estimate"]
+        assert (mark.get_markerfacecolor() != "white") == (row["status"] == "co-primary")
+    texts = [t.get_text() for axes in drawn["forest"].axes for t in axes.texts]
+    assert texts.count("p = 0.031") == 2
+    assert texts.count("q = 0.031") == 4
+
+
+def test_untrained_networks_stand_at_zero_epochs(drawn):
+    axes = drawn["trajectory"].axes[0]
+    assert axes.get_xticklabels()[0].get_text() == "0"
+    line = next(line for line in axes.lines if line.get_label() == "upright minus turned")
+    assert line.get_xdata()[0] == 0.25
+    assert line.get_ydata()[0] == -3
+
+
+def test_frozen_networks_stand_first_and_once(drawn):
+    for axes in drawn["kept"].axes:
+        labels = [label.get_text() for label in axes.get_xticklabels()]
+        assert labels == ["frozen", "lines 100", "lines 1000", "lines 10000"]
+        marks = next(line for line in axes.lines if line.get_label() == "upright minus turned")
+        assert list(marks.get_xdata()) == [0, 1, 2, 3]
+        assert list(marks.get_ydata()) == [-8, -6, -3.5, -1]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        rearing.bias_curves,
+        rearing.contrast_forest,
+        rearing.bias_trajectory,
+        rearing.bias_after_tuning,
+        lambda frame: rearing.image_statistics(frame, hues()),
+    ],
+)
+def test_a_frame_without_columns_is_refused_in_one_line(draw):
+    with pytest.raises(ValueError, match="frame lacks") as caught:
+        draw(pd.DataFrame({"other": [1]}))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,163 @@
+"""What the pictures of an arm are made of: orientations of edges, and colours."""
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+# ASSUME: edges at a scale of 1.5 px: fine enough for small pictures, and a Gaussian so wide treats
+# all orientations of the lattice alike.
+_SIGMA_PX = 1.5
+# ASSUME: within .38 of the side from the centre: at 64 px nearly three sigma inside the border of
+# the disc, whose own gradient thus stays out.
+_RADIUS = 0.38
+_LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
+# sRGB (D65) to XYZ relative to its white point: IEC 61966-2-1.
+_XYZ = np.array(
+    [
+        [0.4123908, 0.3575843, 0.1804808],
+        [0.2126390, 0.7151687, 0.0721923],
+        [0.0193308, 0.1191948, 0.9505322],
+    ]
+)
+_WHITE = _XYZ.sum(1)
+# ASSUME: a quarter of the hue circle around either end of CIELAB's axis b.
+BLUE_DEG, YELLOW_DEG = (225.0, 315.0), (45.0, 135.0)
+
+
+def _checked(images: np.ndarray) -> np.ndarray:
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
+        raise ValueError(
+            f"images is {images.dtype} of shape {images.shape}; allowed is uint8 (n, height, "
+            "width, 3) with n >= 1"
+        )
+    return images
+
+
+def _seen(images: np.ndarray) -> np.ndarray:
+    """The disc of pixels that counts."""
+    height, width = images.shape[1:3]
+    y = np.arange(height)[:, None] - (height - 1) / 2
+    x = np.arange(width) - (width - 1) / 2
+    return np.hypot(x, y) <= _RADIUS * min(height, width)
+
+
+def _histogram(place: np.ndarray, weight: np.ndarray, period: float, n_bins: int) -> np.ndarray:
+    """Weight in bins centred on multiples of their width."""
+    bins = np.floor(place * (n_bins / period) + 0.5).astype(int) % n_bins
+    return np.bincount(bins.ravel(), weight.ravel(), n_bins)
+
+
+def edge_orientation_energy(images: np.ndarray, *, n_bins: int = 36) -> pd.DataFrame:
+    """Share of edge energy at each orientation, inside the disc.
+
+    Energy is the squared gradient of luma; an edge runs at right angles to its gradient. Isotropic
+    pictures have the same share everywhere.
+
+    Args:
+        images: shape (n, height, width, 3), uint8.
+        n_bins: of orientation, 8 or more.
+
+    Returns:
+        orientation_deg (bin centre, 0 horizontal, 45 down to the right), share (sums to 1), n
+        (images).
+
+    Raises:
+        ValueError: if these are no images, n_bins is too small, or nothing has an edge.
+    """
+    if n_bins < 8:
+        raise ValueError(f"n_bins is {n_bins}; allowed is 8 or more")
+    seen = _seen(_checked(images))
+    total = np.zeros(n_bins)
+    for picture in images:
+        luma = picture @ _LUMA
+        x = ndimage.gaussian_filter(luma, _SIGMA_PX, order=(0, 1))[seen]
+        y = ndimage.gaussian_filter(luma, _SIGMA_PX, order=(1, 0))[seen]
+        edge = np.mod(np.rad2deg(np.arctan2(y, x)) + 90, 180)
+        total += _histogram(edge, x**2 + y**2, 180, n_bins)
+    if not total.sum() > 0:
+        raise ValueError("images have no edge inside the disc; allowed are pictures that vary")
+    return pd.DataFrame(
+        {
+            "orientation_deg": np.arange(n_bins) * 180 / n_bins,
+            "share": total / total.sum(),
+            "n": len(images),
+        }
+    )
+
+
+def lab(images: np.ndarray) -> np.ndarray:
+    """CIELAB (D65) of sRGB levels.
+
+    Args:
+        images: shape (..., 3), uint8.
+
+    Returns:
+        The same shape, float64: lightness 0 to 100, a, b.
+
+    Source: CIE 15:2004; IEC 61966-2-1 (sRGB).
+    """
+    levels = np.arange(256) / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    xyz = linear[images] @ _XYZ.T / _WHITE
+    edge = 6 / 29
+    root = np.where(xyz > edge**3, np.cbrt(xyz), xyz / (3 * edge**2) + 4 / 29)
+    x, y, z = np.moveaxis(root, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def colour_histogram(images: np.ndarray, *, n_bins: int = 36) -> pd.DataFrame:
+    """Chroma at each hue of CIELCh, inside the disc.
+
+    Args:
+        images: shape (n, height, width, 3), uint8.
+        n_bins: of hue, 8 or more.
+
+    Returns:
+        hue_deg (bin centre), chroma (mean over all pixels that this hue adds; sums to the mean
+        chroma), share (of the mean chroma; 0 in grey pictures), n (images).
+
+    Raises:
+        ValueError: if these are no images, or n_bins is too small.
+    """
+    if n_bins < 8:
+        raise ValueError(f"n_bins is {n_bins}; allowed is 8 or more")
+    seen = _seen(_checked(images))
+    total = np.zeros(n_bins)
+    for picture in images:
+        hue, chroma = _polar(picture[seen])
+        total += _histogram(hue, chroma, 360, n_bins)
+    chroma = total / (len(images) * seen.sum())
+    return pd.DataFrame(
+        {
+            "hue_deg": np.arange(n_bins) * 360 / n_bins,
+            "chroma": chroma,
+            "share": chroma / chroma.sum() if chroma.sum() > 0 else 0.0,
+            "n": len(images),
+        }
+    )
+
+
+def _polar(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hue (deg) and chroma; greys have none, whatever rounding says."""
+    _, a, b = np.moveaxis(lab(pixels), -1, 0)
+    grey = np.ptp(pixels, axis=-1) == 0
+    return np.mod(np.rad2deg(np.arctan2(b, a)), 360), np.where(grey, 0.0, np.hypot(a, b))
+
+
+def opponent_shares(images: np.ndarray) -> dict[str, float]:
+    """How much of the pictures' chroma is bluish, and how much yellowish.
+
+    Args:
+        images: shape (n, height, width, 3), uint8.
+
+    Returns:
+        `blue` and `yellow`, shares of the chroma inside the disc in `BLUE_DEG` and `YELLOW_DEG`;
+        0 in grey pictures.
+    """
+    hue, chroma = _polar(_checked(images)[:, _seen(images)])
+    total = chroma.sum()
+    bands = {"blue": BLUE_DEG, "yellow": YELLOW_DEG}
+    return {
+        name: float(chroma[(hue >= low) & (hue < high)].sum() / total) if total else 0.0
+        for name, (low, high) in bands.items()
+    }
