@@ -125,7 +125,9 @@ class _Product:
         """
         n_columns, n_rows, channels = turned.shape
         half = self._along_columns @ turned.reshape(n_columns, -1)
-        half = half.reshape(-1, n_rows, channels).transpose(1, 0, 2).reshape(n_rows, -1)
+        # The channels of a pixel move as one element, twice as fast as one by one.
+        pixels = half.reshape(-1, n_rows, channels).view(f"V{half.itemsize * channels}")[..., 0]
+        half = np.ascontiguousarray(pixels.T).view(np.float32)
         return (self._along_rows @ half).reshape(-1, half.shape[1] // channels, channels)
 
 
@@ -188,30 +190,23 @@ class _Compositor:
         black, white = (ground.astype(np.float32) for ground in parts.grounds())
         share = (white - black)[..., 0] / 255
         self._data = self._data_map(share, down, across)
-        # matplotlib drops the fraction of a level, so that data lose half a level on average.
-        ground = black - share[..., None] / 2
-        ground = (down @ ground.reshape(HEIGHT_PX, -1)).reshape(height, WIDTH_PX, 3)
-        ground = across @ ground.transpose(1, 0, 2).reshape(WIDTH_PX, -1)
-        # The half is for rounding: casting to uint8 drops the fraction.
-        self._ground = np.ascontiguousarray(
-            ground.reshape(width, height, 3).transpose(1, 0, 2) + 0.5, dtype=np.float32
-        )
-        title = parts.title_parts("linear chirp", 1)[2]
-        bar = parts.bar_box
+        # matplotlib drops the fraction of a level, so that data lose half a level on average; the
+        # other half is for rounding, as casting to uint8 drops the fraction, too.
+        whole = _Product(down, across)
+        under = np.ascontiguousarray((black - share[..., None] / 2).transpose(1, 0, 2))
+        ground = whole(under) + np.float32(0.5)
+        self._ground = ground.astype(np.uint8)
+        self._under_data = ground[self._data.rows, self._data.columns].copy()
+        title, bar = parts.title_parts("linear chirp", 1)[2], parts.bar_box
         # Wide enough for all glyphs, and for labels half of which stand out above and below.
         self._title = _Window(int(title.top) - 4, int(title.bottom) + 4, 0, WIDTH_PX)
         self._bar = _Window(int(bar.top) - 20, int(bar.bottom) + 20, int(bar.right), WIDTH_PX)
-        self._shrink = {
-            window: _Product(
-                down[:, window.top : window.bottom], across[:, window.left : window.right]
-            )
-            for window in (self._title, self._bar)
-        }
-        # Ink on a line that is black already changes nothing: ticks begin on the bar's outline.
-        self._paper = {
-            window: black[window.top : window.bottom, window.left : window.right, 0].T / 255
-            for window in self._shrink
-        }
+        self._shrink, self._paper = {}, {}
+        for window in (self._title, self._bar):
+            rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
+            self._shrink[window] = _Product(down[:, rows], across[:, columns])
+            # Ink on a line that is black already changes nothing: ticks begin on the bar's outline.
+            self._paper[window] = black[rows, columns, 0].T / 255
         self._colours = (colormaps["viridis"](np.arange(256))[:, :3] * 255).astype(np.float32)
 
     def _data_map(
@@ -231,18 +226,20 @@ class _Compositor:
     def draw(self, array: np.ndarray, layout: BarLayout, caption: Caption | None) -> np.ndarray:
         """One figure, shape (height, width, 3), uint8."""
         out = self._ground.copy()
-        out[self._data.rows, self._data.columns] += self._data(
-            np.take(self._colours, colour_indices(array.T), axis=0)
-        )
+        data = self._data(np.take(self._colours, colour_indices(array.T), axis=0))
+        data += self._under_data
+        out[self._data.rows, self._data.columns] = data
         self._subtract(out, self._bar, self._bar_ink(layout))
         if caption is not None:
             self._subtract(out, self._title, self._title_ink(caption))
-        return out.astype(np.uint8)
+        return out
 
     def _subtract(self, out: np.ndarray, window: _Window, ink: np.ndarray) -> None:
         shrink = self._shrink[window]
         small = shrink((np.clip(ink.T, 0, 255) * self._paper[window])[..., None])
-        out[shrink.rows, shrink.columns] -= np.repeat(small, 3, axis=2)
+        levels = np.repeat((small + 0.5).astype(np.uint8), 3, axis=2)
+        ground = out[shrink.rows, shrink.columns]
+        ground -= np.minimum(levels, ground)
 
     def _bar_ink(self, layout: BarLayout) -> np.ndarray:
         ink, window = self._bar.blank(), self._bar

@@ -64,7 +64,7 @@ class RegionMap:
             self._fill(self._ground, label, "tick_labels")
         for label in axis_labels:
             self._fill(self._ground, label, "axis_labels")
-        self._fill(self._ground, parts.bar_box, "colour_bar")
+        self._fill(self._ground, parts.outlined_bar(), "colour_bar")
 
     def _fill(self, regions: np.ndarray, box: Box, region: str) -> None:
         rows = _pixels(box.top, box.bottom, HEIGHT_PX, self._height)

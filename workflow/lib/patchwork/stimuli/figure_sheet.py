@@ -242,6 +242,12 @@ class Parts(Sheet):
         """Value of a colour bar from 0 to 1 at that row."""
         return (self.bar_box.bottom - row) / (self.bar_box.bottom - self.bar_box.top)
 
+    def outlined_bar(self) -> Box:
+        """Where the colour bar lies, with its outline."""
+        half = self.bar.outline.get_linewidth() * self.figure.dpi / 72 / 2
+        box = self.bar_box
+        return Box(box.top - half, box.bottom + half, box.left - half, box.right + half)
+
     def frame_ink(self) -> np.ndarray:
         """Ink of the border of the data area and of its ticks."""
         lines = [
