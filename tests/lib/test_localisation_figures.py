@@ -1,0 +1,182 @@
+"""Figures about places of chirps show the numbers of their tables, legibly."""
+
+import itertools
+
+import localisation_frames as frames
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+from patchwork.analysis import localisation, localisation_tables
+from patchwork.figures import localisation as figures
+from patchwork.figures import theme
+from patchwork.statistics import Resampling
+
+TABLE = {
+    "predicted_against_true": "points",
+    "error_along": "errors_along",
+    "coverage": "conformal",
+    "presence_roc": "presence",
+}
+METHODS = ["reared", "constant", "ridge tracker", "matched filter"]
+
+
+def tables(*, several):
+    """Of one dataset and network, or of two each, read as the workflow reads them: as text."""
+    table = frames.images(160)
+    parts = [frames.run(table, seed=seed) for seed in (0, 1, 2)]
+    if several:
+        parts += [frames.run(table, seed=0).assign(protocol="described")]
+        parts += [frames.run(table, seed=seed, dataset="decorated") for seed in (0, 1, 2)]
+    found = {name: frames.detected(table) for name in ("plain", "decorated")}
+    made = localisation_tables.localisation_tables(
+        localisation.with_baselines(pd.concat(parts, ignore_index=True), found),
+        frames.ATTRIBUTES,
+        n_bins=4,
+        coverage=0.9,
+        resampling=Resampling(100),
+    )
+    found = {draw: getattr(made, name) for draw, name in TABLE.items()}
+    if several:  # half of the targets, for layout takes its time
+        kept = ["start_s", "end_hz"]
+        found |= {
+            draw: table[table["target"].isin(kept)]
+            for draw, table in found.items()
+            if "target" in table
+        }
+    return found
+
+
+@pytest.fixture(scope="module")
+def one():
+    return tables(several=False)
+
+
+@pytest.fixture(scope="module")
+def drawn(one):
+    made = {name: getattr(figures, name)(table) for name, table in one.items()}
+    for name, table in tables(several=True).items():
+        made[f"{name}, several"] = getattr(figures, name)(table)
+    with mpl.rc_context(theme.SETTINGS):
+        for figure in made.values():
+            figure.draw_without_rendering()
+    return made
+
+
+def boxes(figure):
+    """Every text on the page with its box in pixels."""
+    found = list(figure.texts)
+    for legend in figure.legends:
+        found += legend.get_texts()
+    for axes in figure.axes:
+        found += [axes._left_title, *axes.texts]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [t for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+            found += [axis.label, *(tick.label1 for tick in ticks)]
+    with mpl.rc_context(theme.SETTINGS):
+        return [
+            (text, Text.get_window_extent(text))
+            for text in found
+            if text.get_visible() and text.get_text().strip()
+        ]
+
+
+CASES = [*TABLE, *(f"{name}, several" for name in TABLE)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_text_is_legible_inside_the_page_and_apart(drawn, name):
+    page, texts = drawn[name].bbox, boxes(drawn[name])
+    for text, box in texts:
+        assert text.get_fontsize() >= 7, text
+        assert min(box.x0, box.y0) >= -1, text
+        assert box.x1 <= page.x1 + 1, text
+        assert box.y1 <= page.y1 + 1, text
+    for (first, a), (second, b) in itertools.combinations(texts, 2):
+        apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+        assert apart, f"{first.get_text()!r} and {second.get_text()!r} overlap"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_axes_carry_units_and_captions_numbers(drawn, name):
+    for which in ("get_xlabel", "get_ylabel"):
+        labels = {getattr(axes, which)() for axes in drawn[name].axes} - {""}
+        assert labels
+        assert all(label.endswith(")") and "(" in label for label in labels), labels
+    assert "n = " in theme.text_of(drawn[name], "caption").replace("\u00a0", " ")
+    assert drawn[name].get_size_inches()[0] * 2.54 == pytest.approx(
+        8 if name == "presence_roc" else 17
+    )
+
+
+def test_points_and_their_line_are_the_table_s(drawn, one):
+    table = one["predicted_against_true"]
+    panels = drawn["predicted_against_true"].axes
+    assert len(panels) == 4 * len(METHODS)
+    cell = table[(table["backbone"] == "matched_filter") & (table["target"] == "start_s")]
+    axes = panels[3]
+    assert np.array_equal(axes.collections[0].get_offsets(), cell[["actual", "predicted"]])
+    x, y = axes.get_lines()[1].get_data()
+    assert (y[1] - y[0]) / (x[1] - x[0]) == pytest.approx(cell["slope"].iloc[0])
+    caption = theme.text_of(drawn["predicted_against_true"], "caption")
+    assert f"matched filter: start {cell['pearson_r'].iloc[0]:.3f}" in caption
+    assert "constant" not in caption  # it has no correlation
+
+
+def test_curves_along_noise_are_the_table_s_and_legends_name_every_method(drawn, one):
+    table, figure = one["error_along"], drawn["error_along"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == METHODS
+    cell = table[(table["target"] == "start_s") & (table["along"] == "noise_sd")]
+    for line, backbone in zip(figure.axes[0].get_lines(), cell["backbone"].unique(), strict=True):
+        rows = cell[cell["backbone"] == backbone]
+        assert line.get_ydata() == pytest.approx(rows["mae"].to_numpy())
+        assert line.get_xdata() == pytest.approx(rows["bin"].to_numpy())
+    names = [label.get_text() for label in figure.axes[2].get_xticklabels()]
+    assert names == ["linear", "exponential"]
+    heights = {axes.get_ylim() for axes in figure.axes[:3]}
+    assert len(heights) == 1
+
+
+def test_tables_from_files_are_drawn_alike(one, drawn, tmp_path):
+    for name, table in one.items():
+        table.to_csv(tmp_path / "table.csv", index=False)
+        again = getattr(figures, name)(pd.read_csv(tmp_path / "table.csv"))
+        assert theme.text_of(again, "caption") == theme.text_of(drawn[name], "caption")
+        assert len(again.axes) == len(drawn[name].axes)
+
+
+def test_coverage_stands_at_its_share_beside_what_was_wanted(drawn, one):
+    table, figure = one["coverage"], drawn["coverage"]
+    rows = table[(table["seed"] == "all") & (table["target"] == "start_s")]
+    axes = figure.axes[0]
+    marks = {line.get_label(): line.get_xdata() for line in axes.get_lines()}
+    assert marks["mean over seeds"] == pytest.approx(rows["coverage"].to_numpy())
+    assert set(marks["wanted"]) == {0.9}
+    assert len(marks["single seeds"]) == 3 + 3  # three of the network, one of each baseline
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[0] == f"reared, \u00b1{rows['half_width'].iloc[0]:.2g} s"
+    assert len(labels) == 4
+
+
+def test_the_roc_is_the_table_s_with_its_area(drawn, one):
+    table, axes = one["presence_roc"], drawn["presence_roc"].axes[0]
+    line = axes.get_lines()[1]
+    rows = table[table["backbone"] == "reared"]
+    assert line.get_ydata() == pytest.approx(rows["true_positive_rate"].to_numpy())
+    assert line.get_label() == "reared"
+    assert axes.texts[0].get_text().startswith(f"{rows['auroc'].iloc[0]:.3f} (")
+
+
+def test_methods_are_told_apart_by_protocol_only_where_there_are_several(drawn):
+    legend = drawn["error_along, several"].legends[0].get_texts()
+    assert [text.get_text() for text in legend][:2] == ["reared, corrected", "reared, described"]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_frame_without_columns_or_rows_is_refused_in_one_line(one, name):
+    for bad in (one[name].drop(columns="backbone"), one[name].iloc[:0]):
+        with pytest.raises(ValueError, match=name) as error:
+            getattr(figures, name)(bad)
+        assert "\n" not in str(error.value)
