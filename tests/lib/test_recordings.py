@@ -86,6 +86,31 @@ def test_units_are_used_where_the_header_has_none(tmp_path):
     assert told.clock.meas_date is None or told.clock.meas_date.year == 1985
 
 
+@pytest.mark.filterwarnings("ignore:Number of records")
+def test_a_recording_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path):
+    samples = {"Cz": (256, planted.eeg(256, 100, {"Cz": []})[0])}
+    path = planted.write_edf(tmp_path / "a.edf", samples)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 8 // 10])
+    found = recordings.open_recording(path)
+    assert found.duration_s == 79
+    assert len(one(found, 60, 100, "Cz")) == 19 * 256
+    path.write_bytes(data[: len(data) // 2])
+    refused(path, "lasts 49 s")
+
+
+@pytest.mark.filterwarnings("ignore:Channel names are not unique")
+def test_channels_of_one_name_are_told_apart(tmp_path):
+    signals = [
+        edfio.EdfSignal(planted.eeg(256, 60, {"Cz": []}, seed=i)[0] * 1e6, 256, label="EEG",
+                        physical_dimension="uV", physical_range=(-400, 400))
+        for i in range(3)
+    ]  # fmt: skip
+    edfio.Edf(signals).write(tmp_path / "a.edf")
+    second = recordings.open_recording(tmp_path / "a.edf", picks=["EEG-1"])
+    np.testing.assert_allclose(one(second, 0, 1, "EEG-1"), signals[1].data[:256] * 1e-6)
+
+
 def test_bad_and_stimulus_channels_are_no_data(tmp_path):
     raw = planted.raw(256, 70, {"Cz": [], "Pz": [], "STI": []})
     raw.set_channel_types({"STI": "stim"}, verbose="error")
@@ -120,6 +145,7 @@ def test_a_channel_too_slow_for_the_band_is_refused(tmp_path):
             refused(path, "Pz", "199 Hz", "200 Hz")
 
 
+@pytest.mark.filterwarnings("ignore:Invalid tag")
 def test_files_that_are_no_recordings_are_refused(tmp_path):
     refused(tmp_path / "none.edf", "no such file")
     for ending in ("edf", "bdf", "fif"):

@@ -26,7 +26,8 @@ class Clock:
     """When the first sample of a recording was taken.
 
     Attributes:
-        meas_date: the recording's own zero of time, with time zone; None if it keeps none.
+        meas_date: the recording's own zero of time, with time zone; None if it keeps none. For EDF
+            and BDF a whole second, as MNE reads it.
         first_time_s: from there to the first sample that the file still has, seconds.
     """
 
