@@ -130,13 +130,16 @@ def test_too_few_seeds_decide_nothing_and_say_what_they_could_reach():
     assert found["outcome"] == "too few seeds"
     assert found["p_least"] == 2 / 2**4
     five = ac.contrast_table(networks(dict.fromkeys(MEASURES, 9.0), n=5), PLAN)
-    assert row(five, MEASURES[0])["outcome"] == "not shown"  # 2 / 32 cannot be below .05
+    assert row(five, MEASURES[2])["outcome"] == "as predicted"  # its interval lies beyond zero,
+    assert not row(five, MEASURES[2])["significant"]  # but 2 / 32 cannot be below .05
 
 
 def test_exclusions_are_counted_by_rule_and_unpaired_networks_do_not_count():
     frame = networks(dict.fromkeys(MEASURES, 1.0), n=8)
     poor = (frame["arm"] == "turned") & (frame["seed"] == 3) & (frame["measure"] == "accuracy")
     frame.loc[poor, "value"] = 0.1
+    blank = (frame["arm"] == "upright") & (frame["seed"] == 6) & (frame["measure"] == "accuracy")
+    frame.loc[blank, "value"] = np.nan  # as an untrained network: no accuracy, not a bad one
     broken = (frame["arm"] == "upright") & (frame["seed"] == 5)
     frame.loc[broken & (frame["measure"] == MEASURES[0]), "value"] = np.nan
     kept, left_out = ac.exclude(frame, PLAN)
@@ -183,12 +186,16 @@ def test_isotropic_networks_give_no_contrast_more_often_than_alpha():
     plan = ac.read_preregistration({**BLOCK, "outcomes": BLOCK["outcomes"][1:2]})
     rng, n = generator(4), 150
     tables = [ac.contrast_table(synthetic_contrast(rng, 7), plan) for _ in range(n)]
-    shown = sum(t["outcome"].iloc[0] in ("as predicted", "opposite") for t in tables)
-    # Of 2**7 patterns 6 reach .05: the level is 6 / 128.
-    low, high = stats.binom.interval(0.999, n, 6 / 128)
-    assert low <= shown <= high
+    # Of 2**7 patterns 6 reach .05: the level of the test is 6 / 128.
+    for shown, level in (
+        (sum(t["significant"].iloc[0] for t in tables), 6 / 128),
+        (sum(t["outcome"].iloc[0] != "not shown" for t in tables), 0.05),
+    ):
+        low, high = stats.binom.interval(0.999, n, level)
+        assert low <= shown <= high
     planted = ac.contrast_table(synthetic_contrast(rng, 7, sharpness=0.6), plan)
     assert planted["outcome"].iloc[0] == "as predicted"
+    assert planted["significant"].iloc[0]
 
 
 def test_the_family_of_co_primaries_keeps_its_level():
@@ -197,7 +204,7 @@ def test_the_family_of_co_primaries_keeps_its_level():
     for _ in range(n):
         frame = networks(dict.fromkeys(MEASURES, 0.0), n=8, seed=int(rng.integers(2**31)))
         table = ac.contrast_table(frame, PLAN)
-        hits += (table["outcome"] != "not shown").any()
+        hits += table["significant"].any()
     assert hits <= stats.binom.ppf(0.999, n, 0.05)
     assert hits >= stats.binom.ppf(0.001, n, 0.02)
 

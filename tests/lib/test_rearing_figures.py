@@ -69,10 +69,20 @@ def contrasts(pairs=(("upright", "turned"),)):
 
 def trajectory():
     rows = [
-        (measure, arm, "turned", epoch, -3 / (1 + epoch), -4 / (1 + epoch), -1 / (1 + epoch), 7, 7)
+        (
+            measure,
+            arm,
+            "turned",
+            epoch,
+            -3 / (1 + epoch / 900),
+            -4 / (1 + epoch / 900),
+            -1 / (1 + epoch / 900),
+            7,
+            7,
+        )
         for measure in MEASURES
         for arm in ("upright", "isotropic")
-        for epoch in (0, 0.5, 1, 2, 4, 8)
+        for epoch in (0, 500, 1200, 2400, 4800, 9600)
     ]
     names = ["measure", "arm", "minus", "epoch", "estimate", "ci_low", "ci_high", "n", "seeds"]
     return pd.DataFrame(rows, columns=names)
@@ -186,7 +196,8 @@ def test_untrained_networks_stand_at_zero_epochs(drawn):
     axes = drawn["trajectory"].axes[0]
     assert axes.get_xticklabels()[0].get_text() == "0"
     line = next(line for line in axes.lines if line.get_label() == "upright minus turned")
-    assert line.get_xdata()[0] == 0.25
+    assert line.get_xdata()[0] == 250
+    assert [t.get_text() for t in axes.get_xticklabels()[1:3]] == ["500", "1.2k"]
     assert line.get_ydata()[0] == -3
 
 

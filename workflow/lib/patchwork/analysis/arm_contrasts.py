@@ -164,7 +164,9 @@ def exclude(frame: pd.DataFrame, plan: Preregistration) -> tuple[pd.DataFrame, p
         value: one row per network and rule. Rows that break no rule are never dropped.
     """
     last = final(biases(frame))
-    broken = [last[~np.isfinite(last["value"])].assign(rule="not_finite")]
+    # Untrained networks have no accuracy; that breaks no rule.
+    lost = ~np.isfinite(last["value"]) & (last["measure"] != ACCURACY)
+    broken = [last[lost].assign(rule="not_finite")]
     if plan.accuracy_min is not None:
         scored = last[last["measure"] == ACCURACY]
         broken.append(scored[scored["value"] < plan.accuracy_min].assign(rule="accuracy_min"))
@@ -293,9 +295,9 @@ def contrast_table(
         ci_low, ci_high (Student's t over seeds), n, seeds, mean_arm, mean_minus, sd, p (exact sign
         flip), p_adjusted (Holm over co-primaries; Benjamini-Hochberg over all exploratory ones),
         p_least (what so few seeds can reach), seeds_for_power (80 %; co-primaries at alpha over
-        their number),
-        accuracy_arm, accuracy_minus, outcome: `as predicted`, `opposite`, `shown` (no sign was
-        predicted), `not shown`, `too few seeds`.
+        their number), accuracy_arm, accuracy_minus, significant (p_adjusted at most alpha),
+        outcome (by the interval): `as predicted`, `opposite`, `shown` (no sign was predicted),
+        `not shown`, `too few seeds`.
     """
     last = final(biases(frame))
     rows = [_row(last, one, plan, CO_PRIMARY) for one in plan.outcomes]
@@ -305,6 +307,7 @@ def contrast_table(
     p = table["p"].to_numpy(float)
     table.loc[first, "p_adjusted"] = holm(p[first])
     table.loc[~first, "p_adjusted"] = statistics.false_discovery_rate(p[~first])
+    table["significant"] = table["p_adjusted"] <= plan.alpha
     table["outcome"] = [_outcome(row, plan) for row in table.to_dict("records")]
     return table
 
@@ -355,7 +358,7 @@ def _row(
 def _outcome(row: Mapping[Any, Any], plan: Preregistration) -> str:
     if row["seeds"] < plan.seeds_min:
         return "too few seeds"
-    if not row["p_adjusted"] <= plan.alpha:
+    if not (row["ci_low"] > 0 or row["ci_high"] < 0):
         return "not shown"
     sign = row["predicted_sign"]
     if sign is None or np.isnan(sign):

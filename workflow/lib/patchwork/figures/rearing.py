@@ -227,15 +227,16 @@ def _forest(axes: Axes, part: pd.DataFrame, several: bool) -> None:
 
 
 @theme.styled
-def bias_trajectory(frame: pd.DataFrame) -> Figure:
+def bias_trajectory(frame: pd.DataFrame, unit: str = "images seen") -> Figure:
     """Contrasts between arms along training.
 
     Args:
         frame: measure, arm, minus, epoch, estimate, ci_low, ci_high, n, seeds.
+        unit: of the column epoch.
 
     Returns:
-        One panel per measure, one curve per pair of arms; epochs on a logarithmic axis, untrained
-        networks (epoch 0) at its left end.
+        One panel per measure, one curve per pair of arms; training on a logarithmic axis, untrained
+        networks (0) at its left end.
 
     Raises:
         ValueError: if a column is missing or frame is empty.
@@ -249,7 +250,9 @@ def bias_trajectory(frame: pd.DataFrame) -> Figure:
     epochs = sorted(e for e in frame["epoch"].unique() if e > 0)
     start = epochs[0] / 2 if epochs else 1.0
     ticks = [*([start] if (frame["epoch"] == 0).any() else []), *epochs]
-    labels = ["0"] * (len(ticks) - len(epochs)) + [f"{e:g}" for e in epochs]
+    labels = ["0"] * (len(ticks) - len(epochs)) + [
+        f"{e:g}" if e < 1000 else f"{e / 1000:g}k" for e in epochs
+    ]
     for axes, part in grid:
         for name, curve in part.groupby("pair", sort=False):
             at = curve.assign(x=curve["epoch"].where(curve["epoch"] > 0, start))
@@ -260,7 +263,7 @@ def bias_trajectory(frame: pd.DataFrame) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xticklabels(labels)
         axes.axhline(0, color=theme.INK, lw=0.6)
-        axes.set_xlabel("Training (epochs)")
+        axes.set_xlabel(f"Training ({unit})")
         axes.set_ylabel(f"Contrast ({_unit(part['measure'].iloc[0])})")
     grid.legend(least=1)
     caption = f"Bands: 95 % intervals over seeds. {panels.counts(frame, 'epoch')}"
