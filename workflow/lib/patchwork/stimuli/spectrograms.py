@@ -9,13 +9,17 @@ Source: arXiv 2503.22713, "Synthetic data".
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import fft, ndimage, signal
+from scipy import fft, ndimage
 
 from patchwork.stimuli.noise import normal_scores
+
+if TYPE_CHECKING:
+    from scipy.signal import ShortTimeFFT
 
 DURATION_S = 60.0
 FREQUENCY_MAX_HZ = 100.0
@@ -191,10 +195,13 @@ def _noise_amplitudes() -> np.ndarray:
 
 
 @cache
-def transform() -> signal.ShortTimeFFT:
+def transform() -> "ShortTimeFFT":
     """The short-time Fourier transform behind every measured array."""
-    return signal.ShortTimeFFT(
-        signal.get_window(WINDOW, WINDOW_SAMPLES),
+    # Imported where it is used: it takes longer than all else here, and few jobs need it.
+    from scipy.signal import ShortTimeFFT, get_window
+
+    return ShortTimeFFT(
+        get_window(WINDOW, WINDOW_SAMPLES),
         hop=HOP_SAMPLES,
         fs=SAMPLE_RATE_HZ,
         mfft=FFT_POINTS,
