@@ -14,7 +14,7 @@ from patchwork.figures.panels import Facets, words
 INTERVAL = ["ci_low", "ci_high"]
 QUANTILES = ["q05", "q25", "q50", "q75", "q95"]
 # What the groups of `layer_effects` are called on the page.
-_GROUPS = {"layer_means": "single heads, mean of the layer", "layers": "all heads of the layer"}
+_GROUPS = {"layer_means": "single heads", "layers": "whole layers"}
 
 
 def _layers_from_one(axes: Axes) -> None:
@@ -54,8 +54,9 @@ def layer_effects(frame: pd.DataFrame) -> Figure:
     grid.label("Layer (no.)", "Loss increase (%)")
     grid.legend()
     caption = (
-        "Layers counted from 1; lines: what stands in for the ablated heads; bands: 95 % "
-        f"intervals; rows have scales of their own. {panels.counts(drawn, 'layer')}"
+        "Layers counted from 1. Single heads: mean over the heads of a layer, each ablated alone; "
+        "whole layers: all of them at once. Lines: what stands in for the ablated heads; bands: "
+        f"95 % intervals. {panels.counts(drawn, 'layer')}"
     )
     return grid.finish("Loss increase under ablation, by layer", caption)
 
@@ -203,7 +204,7 @@ def label_scales(frame: pd.DataFrame, predictors: Sequence[str] = ()) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x")
-    grid.label("Mean squared error (unit of the scale, squared)", "Prediction")
+    grid.label("Mean squared error (unit of the scale, squared)", "Predictor (name)")
     caption = (
         "Constant: 0, the mean of standardised targets. Perfect: standardised targets themselves. "
         "Mean: the labels' own mean. Bars: 95 % intervals. "

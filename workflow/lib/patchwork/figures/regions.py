@@ -165,7 +165,7 @@ def _blended(grey: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _mosaic_figure(mosaic: np.ndarray, n_layers: int, n_heads: int, maps: pd.DataFrame) -> Figure:
-    width = theme.DOUBLE_CM if n_heads > 4 else 2.6 * n_heads + 3
+    width = theme.DOUBLE_CM if n_heads > 2 else theme.SINGLE_CM
     height = (width - 3) * mosaic.shape[0] / mosaic.shape[1] + 2.2
     figure = Figure(figsize=(width * theme.CM, height * theme.CM), layout="constrained")
     axes = figure.add_subplot()
@@ -233,7 +233,7 @@ def looks_and_matters(frame: pd.DataFrame) -> Figure:
         axes.set_yscale("symlog", linthresh=1)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     grid.label(f"Attention mass on the {region} / its area (no unit)", "Loss increase (%)")
-    grid.legend(2, least=1)
+    grid.legend(least=1)
     bar = grid.figure.colorbar(ScalarMappable(norm, theme.SEQUENTIAL), ax=grid.axes, shrink=0.8,
                                aspect=25, fraction=0.05)  # fmt: skip
     bar.set_label("Layer (no.)")

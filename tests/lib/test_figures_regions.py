@@ -1,0 +1,262 @@
+"""Figures of attention on regions and of ablation: what they draw, say and refuse."""
+
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgba
+from patchwork.figures import ablation_report, regions, theme
+from test_figures import written
+
+DEPTH, HEADS = 4, 3
+RUN = {"dataset": "decorated", "backbone": "random", "protocol": "described"}
+COUNTED = {"n": 64, "seeds": 3}
+REGIONS = ("chirp", "text", "frame", "colour_bar", "background", "margin")
+
+
+def generator() -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(4))
+
+
+def cells() -> pd.DataFrame:
+    return pd.DataFrame(
+        list(itertools.product(range(DEPTH), range(HEADS))), columns=["layer", "head"]
+    )
+
+
+def masses() -> pd.DataFrame:
+    rng = generator()
+    parts = [cells().assign(region=name, state=state) for state in ("tuned", "untouched")
+             for name in REGIONS]  # fmt: skip
+    frame = pd.concat(parts, ignore_index=True)
+    frame["ratio"] = 2.0 ** rng.uniform(-5, 5, len(frame))
+    frame["passes"] = (frame["ratio"] > 8).astype(float)
+    return frame.assign(**RUN, **COUNTED)
+
+
+def shares() -> pd.DataFrame:
+    rng, rows = generator(), []
+    kinds = [("monosemantic", "any"), ("monosemantic", "chirp"), ("monosemantic", "text"),
+             ("polysemantic", np.nan), ("neither", np.nan)]  # fmt: skip
+    for layer, (kind, region), state in itertools.product(
+        range(DEPTH), kinds, ("tuned", "untouched")
+    ):
+        share = rng.uniform(0.1, 0.4)
+        row = {"layer": layer, "kind": kind, "region": region, "state": state, "estimate": share}
+        rows.append(RUN | row | {"ci_low": share - 0.1, "ci_high": share + 0.1} | COUNTED)
+    return pd.DataFrame(rows)
+
+
+def overlay(side: int = 96, grid: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = generator()
+    shape = (DEPTH, HEADS, grid, grid)
+    layer, head, row, column = (one.reshape(-1) for one in np.indices(shape))
+    maps = pd.DataFrame({"layer": layer, "head": head, "row": row, "column": column})
+    maps = maps.assign(weight=rng.random(len(maps)), **RUN, seed=0)
+    y, x = (one.reshape(-1) for one in np.indices((side, side)))
+    picture = pd.DataFrame({"row": y, "column": x, "red": 120, "green": 120, "blue": 120})
+    return maps.sample(frac=1, random_state=1), picture.sample(frac=1, random_state=1)
+
+
+def compared() -> pd.DataFrame:
+    rng = generator()
+    frame = pd.concat([cells().assign(seed=seed) for seed in range(3)], ignore_index=True)
+    looks = frame["head"] == 0
+    matters = rng.random(len(frame)) < 0.5
+    ratio = np.where(looks, 4, 1) * rng.uniform(0.7, 1.3, len(frame))
+    effect = np.where(matters, 20, 0) + rng.normal(0, 0.5, len(frame))
+    return frame.assign(
+        region="chirp", looks=looks, matters=matters, ratio=ratio, effect=effect, n=64, **RUN
+    )
+
+
+def by_layer() -> pd.DataFrame:
+    rows = []
+    for groups, layer, baseline in itertools.product(
+        ("layer_means", "layers", "pairs"), range(DEPTH), ("zero", "mean", "resample")
+    ):
+        effect = (1 if groups == "layer_means" else 50) * (layer + 1)
+        row = {"groups": groups, "layer": layer, "baseline": baseline, "effect": effect}
+        rows.append(RUN | row | {"ci_low": effect * 0.8, "ci_high": effect * 1.2} | COUNTED)
+    return pd.DataFrame(rows)
+
+
+def spread() -> pd.DataFrame:
+    rng = generator()
+    intact = pd.DataFrame({"layer": [-1], "head": [-1]})
+    frame = pd.concat([intact, cells()], ignore_index=True)
+    middle = 20 + rng.normal(0, 2, len(frame))
+    columns = {f"q{q:02d}": middle + (q - 50) / 4 for q in (5, 25, 50, 75, 95)}
+    return frame.assign(label="start_s", **columns, **RUN, **COUNTED)
+
+
+def profile() -> pd.DataFrame:
+    rows = []
+    orders = ("forward", "reverse", "random1", "random2")
+    procedures = ("as_released", "own_label_scale", "before_forward", "restored", "whole_head")
+    for procedure, order, layer in itertools.product(procedures, orders, range(DEPTH)):
+        effect = 3.0 * layer + (orders.index(order) if procedure == "as_released" else 0)
+        row = {"procedure": procedure, "order": order, "layer": layer, "effect": effect}
+        rows.append(RUN | row | {"ci_low": effect - 1, "ci_high": effect + 1} | COUNTED)
+    return pd.DataFrame(rows)
+
+
+def scales() -> pd.DataFrame:
+    rows = []
+    for scale, (name, mse) in itertools.product(
+        ("raw", "standardised"),
+        {"network": 2460, "constant": 2465, "perfect": 2440, "mean": 654}.items(),
+    ):
+        row = {"label_scale": scale, "predictor": name, "mse": mse, "ci_low": mse, "ci_high": mse}
+        rows.append(RUN | row | COUNTED)
+    return pd.DataFrame(rows)
+
+
+DRAW = {
+    "masses": lambda: regions.region_masses(masses()),
+    "shares": lambda: regions.meaning_by_layer(shares()),
+    "overlay": lambda: regions.attention_overlay(*overlay()),
+    "compared": lambda: regions.looks_and_matters(compared()),
+    "layers": lambda: ablation_report.layer_effects(by_layer()),
+    "spread": lambda: ablation_report.prediction_spread(spread(), unit="s"),
+    "released": lambda: ablation_report.released_decomposition(profile()),
+    "scales": lambda: ablation_report.label_scales(scales()),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    made = {name: draw() for name, draw in DRAW.items()}
+    with mpl.rc_context(theme.SETTINGS):
+        for figure in made.values():
+            figure.draw_without_rendering()
+    return made
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_text_is_legible_inside_the_page_and_apart(drawn, name):
+    page, texts = drawn[name].bbox, written(drawn[name])
+    for text, box in texts:
+        assert text.get_fontsize() >= 7, text
+        assert min(box.x0, box.y0) >= -1, text
+        assert box.x1 <= page.x1 + 1, text
+        assert box.y1 <= page.y1 + 1, text
+    for (one, a), (other, b) in itertools.combinations(texts, 2):
+        apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+        assert apart, f"{one.get_text()!r} and {other.get_text()!r} overlap"
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_axes_carry_units_and_captions_count(drawn, name):
+    panes = [axes for axes in drawn[name].axes if axes.get_subplotspec() is not None]
+    for axis in ("get_xlabel", "get_ylabel"):
+        labels = {getattr(axes, axis)().splitlines()[-1] for axes in panes if getattr(axes, axis)()}
+        assert labels
+        assert all("(" in label and label.endswith(")") for label in labels), labels
+    assert min(abs(drawn[name].get_size_inches()[0] * 2.54 - w) for w in (8, 17)) < 1e-6
+    caption = theme.text_of(drawn[name], "caption")
+    assert "seeds: 3" in caption or name == "overlay"
+
+
+def test_masses_are_powers_of_two_with_a_dot_where_a_region_passes(drawn):
+    frame = masses()
+    panes = [axes for axes in drawn["masses"].axes if axes.images]
+    assert len(panes) == 2 * len(REGIONS)
+    dots = 0
+    for axes, (_, part) in zip(panes, frame.groupby(["state", "region"], sort=False), strict=True):
+        table = part.pivot(index="layer", columns="head", values="ratio").to_numpy()
+        assert np.allclose(axes.images[0].get_array(), np.log2(np.clip(table, 1 / 16, 16)))
+        dots += len(axes.lines[0].get_xdata())
+    assert dots == (frame["passes"] > 0.5).sum()
+    assert f"({dots} of {len(frame)} cells)" in theme.text_of(drawn["masses"], "caption")
+
+
+def test_shares_leave_out_sums_and_heads_without_meaning(drawn):
+    axes = drawn["shares"].axes[0]
+    assert {line.get_label() for line in axes.lines} == {"chirp", "text", "polysemantic"}
+    line = next(line for line in axes.lines if line.get_label() == "chirp")
+    part = shares().query("region == 'chirp' and state == 'tuned'")
+    assert np.allclose(line.get_ydata(), part["estimate"])
+
+
+def test_the_overlay_is_the_picture_where_attention_is_nil_and_colour_where_it_peaks():
+    maps, picture = overlay()
+    hot = (maps["row"] == 2) & (maps["column"] == 4)
+    figure = regions.attention_overlay(maps.assign(weight=hot.astype(float)), picture)
+    mosaic = figure.axes[0].images[0].get_array()
+    assert mosaic.shape == (DEPTH * 96, HEADS * 96, 3)
+    tile = mosaic[96 : 2 * 96, 2 * 96 : 3 * 96]  # layer 1, head 2
+    assert np.allclose(tile[5, 5], 120 / 255)
+    top = np.array(to_rgba(mpl.colormaps[theme.SEQUENTIAL](1.0))[:3])
+    assert np.allclose(tile[2 * 16 + 8, 4 * 16 + 8], 0.25 * 120 / 255 + 0.75 * top)
+    with pytest.raises(ValueError, match="several runs"):
+        regions.attention_overlay(pd.concat([maps, maps.assign(seed=1)]), picture)
+
+
+def test_every_head_is_a_point_and_the_caption_counts_them(drawn):
+    frame, figure = compared(), drawn["compared"]
+    points = np.concatenate([c.get_offsets() for c in figure.axes[0].collections])
+    expected = frame[["ratio", "effect"]].to_numpy()
+    assert np.allclose(points[np.lexsort(points.T)], expected[np.lexsort(expected.T)])
+    both = int((frame["looks"] & frame["matters"]).sum())
+    assert f"{both} look and matter" in theme.text_of(figure, "caption")
+    with pytest.raises(ValueError, match="one per figure"):
+        regions.looks_and_matters(pd.concat([frame, frame.assign(region="text")]))
+
+
+def test_layers_have_rows_for_single_heads_and_for_all_at_once(drawn):
+    axes = drawn["layers"].axes
+    assert len(axes) == 2
+    lines = {line.get_label(): line for line in axes[1].lines}
+    assert np.allclose(lines["zero"].get_ydata(), [50, 100, 150, 200])
+
+
+def test_predictions_stand_before_those_of_the_intact_network(drawn):
+    frame, figure = spread(), drawn["spread"]
+    assert len(figure.axes) == DEPTH
+    axes = figure.axes[2]
+    median = axes.lines[-1].get_ydata()
+    assert np.allclose(median, frame.query("layer == 2")["q50"])
+    assert np.allclose(axes.lines[0].get_ydata(), frame.query("layer == -1")["q50"])
+    with pytest.raises(ValueError, match="one condition"):
+        ablation_report.prediction_spread(pd.concat([frame, frame]), unit="s")
+    with pytest.raises(ValueError, match="intact"):
+        ablation_report.prediction_spread(frame.query("layer >= 0"), unit="s")
+
+
+def test_the_decomposition_has_a_panel_per_step_and_a_line_per_order(drawn):
+    figure = drawn["released"]
+    assert len(figure.axes) == 5
+    assert figure.axes[0].get_title(loc="left") == "1 as released"
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == DEPTH]
+    assert len(lines) == 4
+    forward = next(line for line in lines if line.get_label() == "forward")
+    assert np.allclose(forward.get_ydata(), 3 * np.arange(DEPTH))
+    with pytest.raises(ValueError, match="'other'"):
+        ablation_report.released_decomposition(profile().assign(procedure="other"))
+
+
+def test_scales_show_the_chosen_predictors_from_the_top():
+    figure = ablation_report.label_scales(scales(), ["perfect", "mean"])
+    points = figure.axes[0].lines[-1]
+    assert points.get_xdata().tolist() == [2440, 654]
+    assert points.get_ydata().tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        regions.region_masses,
+        regions.meaning_by_layer,
+        regions.looks_and_matters,
+        ablation_report.layer_effects,
+        ablation_report.released_decomposition,
+        ablation_report.label_scales,
+    ],
+)
+def test_a_frame_without_columns_is_refused_in_one_line(draw):
+    with pytest.raises(ValueError, match="frame lacks") as caught:
+        draw(pd.DataFrame({"other": [1]}))
+    assert "\n" not in str(caught.value)
