@@ -36,6 +36,7 @@ def check_configuration() -> None:
                     f"config/config.yaml: run has {name!r}; allowed is {', '.join(config['studies'])}"
                 )
             configuration.check_study(name, config["studies"][name])
+            configuration.check_shared(name, config["studies"])
             check_stimuli(name, config["studies"][name].get("stimuli"))
     except ValueError as error:
         raise WorkflowError(str(error)) from None
@@ -60,9 +61,12 @@ def code_of(script: str) -> str:
 
 
 def runs_of(study: str, part: str | None = None) -> list[dict]:
-    """Every run of a study; a part of its interventions names those that it wants."""
+    """Every run of a study; a part of its interventions or semantics names those it wants."""
     runs = configuration.cross(config["studies"][study]["runs"], seeds_of(study))
-    wanted = config["studies"][study]["interventions"][part] if part else {}
+    blocks = [
+        config["studies"][study].get(k, {}) for k in ("interventions", "semantics")
+    ]
+    wanted = {**blocks[0], **blocks[1]}[part] if part else {}
     return [
         run
         for run in runs
@@ -87,6 +91,11 @@ def findings_of_all_studies() -> list[str]:
             ]
         if "interventions" in study:
             files.append(f"results/{name}/findings/heads.csv")
+        if "semantics" in study:
+            files += [
+                f"results/{name}/findings/{kind}.csv"
+                for kind in ("regions", "released")
+            ]
         if "arms" in study:
             files.append(f"results/{name}/findings/arms.csv")
         for dataset in study.get("networks", {}).get("datasets", {}):
@@ -94,7 +103,13 @@ def findings_of_all_studies() -> list[str]:
     return files
 
 
-FINDINGS_OF_RUNS = ("metrics", "orientation", "colour", "transitions")
+FINDINGS_OF_RUNS = (
+    "metrics",
+    "orientation",
+    "colour",
+    "transitions",
+    "localisation",
+)
 
 
 def studies_of_findings() -> list[str]:

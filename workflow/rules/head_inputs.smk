@@ -59,7 +59,9 @@ def runs_of_heads(wildcards) -> dict:
 def untrained_backbones(wildcards) -> list[str]:
     """Params function: backbones with initial weights, the null of the others."""
     backbones = config["studies"][wildcards.study]["backbones"]
-    return [name for name, block in backbones.items() if block["source"] == "random"]
+    return [
+        name for name, block in backbones.items() if block.get("source") == "random"
+    ]
 
 
 def test_images(wildcards) -> dict:
@@ -70,4 +72,18 @@ def test_images(wildcards) -> dict:
         "seed": block["seed"],
         "settings": drawn,
         "first_index": block["splits"]["test"]["first_index"],
+    }
+
+
+def attention_settings(wildcards) -> dict:
+    """Params function: how many images, and which regions are taken together."""
+    block = config["studies"][wildcards.study]["semantics"]
+    return {"n_images": block["attention"]["n_images"], "merged": block["merged"]}
+
+
+def runs_of_semantics(wildcards) -> dict:
+    """Params function: the runs of each input of `summarise_regions`."""
+    return {
+        "attended": runs_of(wildcards.study, "attention"),
+        "ablated": runs_of(wildcards.study, "groups"),
     }

@@ -47,6 +47,9 @@ RUN_FOLDER = "results/{study}/{dataset}/{backbone}/{protocol}/seed{seed}"
 
 def backbone_file(study: str, backbone: str, seed: int | str) -> str:
     """The backbone of a run; weights that were not made here are the same for every seed."""
+    owner = config["studies"][study]["backbones"][backbone].get("same_as")
+    if owner:
+        return backbone_file(owner["study"], owner["backbone"], seed)
     source = config["studies"][study]["backbones"][backbone]["source"]
     chosen = seed if source in ("reared", "random") else seeds_of(study)[0]
     return f"results/{study}/backbones/{backbone}/seed{chosen}.safetensors"
@@ -63,6 +66,13 @@ def backbones_of_seeds(wildcards) -> list[str]:
         backbone_file(wildcards.study, wildcards.backbone, seed)
         for seed in seeds_of(wildcards.study)
     ]
+
+
+def selected_on(wildcards) -> str:
+    """The images that choose the epoch of a training."""
+    protocol = config["studies"][wildcards.study]["protocols"][wildcards.protocol]
+    split = protocol.get("selected_on", "validation")
+    return f"results/{wildcards.study}/{wildcards.dataset}/data/{split}.h5"
 
 
 def tuned_of_seeds(wildcards) -> list[str]:
@@ -92,6 +102,20 @@ def predictions_of_conditions(wildcards) -> list[str]:
         )
         for condition in conditions_in(wildcards)
     ]
+
+
+def timings_of_conditions(wildcards) -> list[str]:
+    """The times that passes took, of `conditions_in`, if they are asked for."""
+    asked = config["studies"][wildcards.study]["analyses"]["localisation"]
+    files = predictions_of_conditions(wildcards) if "timing" in asked else []
+    return [file.replace("predictions.parquet", "timings.csv") for file in files]
+
+
+def localisation_settings(wildcards) -> dict:
+    """Params function: numbers of the scores of places, and of resampling."""
+    block = config["studies"][wildcards.study]["analyses"]
+    own = {key: block["localisation"][key] for key in ("coverage", "n_bins")}
+    return {"n_resamples": block["n_resamples"], "seed": block["seed"], **own}
 
 
 def picture_folder(wildcards) -> list[str]:

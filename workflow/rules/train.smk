@@ -4,7 +4,7 @@
 rule fine_tune:
     input:
         train="<results>/{study}/{dataset}/data/train.h5",
-        validation="<results>/{study}/{dataset}/data/validation.h5",
+        validation=selected_on,
         backbone=backbone_of,
     output:
         model="<results>/<run>/model.safetensors",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from patchwork import store
 from patchwork.figures import lines, theme
@@ -15,7 +16,10 @@ def main(*, tests: list[str], samples: dict, stem: str) -> None:
             batch = reader.read(range(samples["n_images"]))
         images[name] = batch.images
         table = pd.DataFrame(batch.labels).assign(dataset=name, index=range(len(batch)))
-        labels[name] = [f"{angle:.0f} deg" for angle in table["angle_deg"]]
+        unit = reader.label_attributes[samples["label"]].units
+        labels[name] = [
+            "none" if np.isnan(value) else f"{value:.0f} {unit}" for value in table[samples["label"]]
+        ]
         shown.append(table)
     theme.save(lines.samples(images, labels), stem)
     pd.concat(shown).to_csv(Path(f"{stem}.csv"), index=False)

@@ -1,6 +1,7 @@
 """Run a network over a whole source and set its predictions beside the labels."""
 
 import math
+import time
 
 import numpy as np
 import pandas as pd
@@ -107,3 +108,34 @@ def predictions(network: Network, source: Source, batch_size: int = 256) -> pd.D
             scores = outputs[name].astype(float)
             columns[f"score_{target.labels[0]}"] = scores[:, 1] - scores[:, 0]
     return pd.DataFrame(columns)
+
+
+def time_passes(
+    network: Network, source: Source, *, n_images: int, repetitions: int, batch_size: int = 256
+) -> pd.DataFrame:
+    """Time whole passes over the same images, reading included, after one that is not counted.
+
+    Args:
+        network: merged or not; it is in eval mode afterwards.
+        source: examples; the first ones are used.
+        n_images: at most so many.
+        repetitions: passes that are timed.
+        batch_size: examples at once.
+
+    Returns:
+        One row per pass: ``repetition``, ``seconds``, ``n_images``.
+    """
+    network.eval()
+    order = np.arange(min(n_images, len(source)))
+    device = network.mean.device
+    rows = []
+    for repetition in range(-1, repetitions):
+        start = time.perf_counter()
+        with torch.no_grad():
+            for inputs, _ in source.batches(order, batch_size):
+                outputs = network(inputs.to(device))
+        # What was asked of an accelerator counts when it has arrived.
+        next(iter(outputs.values())).cpu()
+        seconds = time.perf_counter() - start
+        rows.append({"repetition": repetition, "seconds": seconds, "n_images": len(order)})
+    return pd.DataFrame(rows[1:])

@@ -137,12 +137,39 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
         _check_steps(where, study)
     image_px = study.get("stimuli", {}).get("common", {}).get("image_px")
     for key, backbone in study.get("backbones", {}).items():
+        if "same_as" in backbone:
+            continue
         patch = backbone["architecture"].get("options", {}).get("patch_size", 16)
         if image_px is not None and image_px % patch:
             raise ValueError(
                 f"{where}: stimuli.common.image_px is {image_px}; allowed is a multiple of "
                 f"{patch}, the patch_size of backbones.{key}"
             )
+
+
+def check_shared(name: str, studies: Mapping[str, Any]) -> None:
+    """Stop at a backbone that another study does not have, or has for images of another size.
+
+    Raises:
+        ValueError: one line with file, key, value and what is allowed.
+    """
+    for key, block in studies[name].get("backbones", {}).items():
+        owner = block.get("same_as")
+        if owner is None:
+            continue
+        where = f"config/studies/{name}.yaml: backbones.{key}.same_as"
+        there = studies.get(owner["study"], {})
+        own = [
+            one for one, value in there.get("backbones", {}).items() if "same_as" not in value
+        ]
+        if owner["backbone"] not in own:
+            raise ValueError(
+                f"{where} is {owner['backbone']} of {owner['study']}; allowed there is "
+                f"{', '.join(own) or 'none'}"
+            )
+        sizes = [one["stimuli"]["common"]["image_px"] for one in (studies[name], there)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"{where} takes images of {sizes[1]} px; allowed is {sizes[0]}")
 
 
 def _check_steps(where: str, study: Mapping[str, Any]) -> None:

@@ -6,7 +6,17 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from patchwork.figures import colour, heads, network_report, orientation, training
+from patchwork.figures import (
+    ablation_report,
+    colour,
+    heads,
+    localisation,
+    network_report,
+    orientation,
+    rearing,
+    regions,
+    training,
+)
 
 Tables = Mapping[str, pd.DataFrame]
 NETWORK_FIGURES = tuple(network_report.FIGURES)
@@ -68,6 +78,24 @@ def _head_similarity(tables: Tables) -> tuple[Figure, pd.DataFrame]:
     return heads.head_similarity(tables["similarity"]), tables["similarity"]
 
 
+def _of_one_table(draw: Callable[..., Figure]) -> Callable[..., tuple[Figure, pd.DataFrame]]:
+    """A drawing of a single table, in the role `rows`."""
+
+    def drawn(tables: Tables, **options: Any) -> tuple[Figure, pd.DataFrame]:
+        return draw(tables["rows"], **options), tables["rows"]
+
+    return drawn
+
+
+def _attention_overlay(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return regions.attention_overlay(tables["maps"], tables["picture"]), tables["maps"]
+
+
+def _image_statistics(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    shown = pd.concat([tables["edges"], tables["colours"]], ignore_index=True)
+    return rearing.image_statistics(tables["edges"], tables["colours"]), shown
+
+
 DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     "error_vs_angle": _error_vs_angle,
     "bias_curve": _bias_curve,
@@ -79,6 +107,28 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     "head_effects": _head_effects,
     "patch_effects": _patch_effects,
     "head_similarity": _head_similarity,
+    "attention_overlay": _attention_overlay,
+    "image_statistics": _image_statistics,
+    **{
+        draw.__name__: _of_one_table(draw)
+        for draw in (
+            ablation_report.label_scales,
+            ablation_report.layer_effects,
+            ablation_report.prediction_spread,
+            ablation_report.released_decomposition,
+            localisation.coverage,
+            localisation.error_along,
+            localisation.predicted_against_true,
+            localisation.presence_roc,
+            rearing.bias_after_tuning,
+            rearing.bias_curves,
+            rearing.bias_trajectory,
+            rearing.contrast_forest,
+            regions.looks_and_matters,
+            regions.meaning_by_layer,
+            regions.region_masses,
+        )
+    },
 }
 
 

@@ -1,0 +1,58 @@
+# Where networks find chirps: scores beside baselines, time taken, and a user's own recordings.
+
+
+rule time_inference:
+    input:
+        test="<results>/{study}/{dataset}/data/test.h5",
+        backbones=backbones_of_seeds,
+        tuned=tuned_of_seeds,
+    output:
+        timings="<results>/<condition>/timings.csv",
+    log:
+        "<logs>/<condition>/time_inference.log",
+    benchmark:
+        "<benchmarks>/<condition>/time_inference.tsv"
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        seeds=seeds_in,
+        settings=lookup("studies/{study}/analyses/localisation/timing", within=config),
+        code=code_of("time_inference.py"),
+    script:
+        "../scripts/time_inference.py"
+
+
+rule analyse_localisation:
+    input:
+        predictions=predictions_of_conditions,
+        timings=timings_of_conditions,
+        tests=datasets_of_runs,
+    output:
+        metrics="<results>/{study}/tables/localisation.csv",
+        errors_along="<results>/{study}/tables/errors_along.csv",
+        conformal="<results>/{study}/tables/conformal.csv",
+        presence="<results>/{study}/tables/presence.csv",
+        points="<results>/{study}/tables/points.csv",
+        sentences="<results>/{study}/tables/sentences.csv",
+        findings="<results>/{study}/findings/localisation.csv",
+    log:
+        "<logs>/{study}/analyse_localisation.log",
+    benchmark:
+        "<benchmarks>/{study}/analyse_localisation.tsv"
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        runs=conditions_in,
+        settings=localisation_settings,
+        code=code_of("analyse_localisation.py"),
+    script:
+        "../scripts/analyse_localisation.py"
