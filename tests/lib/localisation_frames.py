@@ -11,6 +11,7 @@ ATTRIBUTES = {
     "start_hz": LabelAttributes("Hz", 0, 100),
     "end_hz": LabelAttributes("Hz", 0, 100),
     "noise_sd": LabelAttributes("fraction", 0.09, 0.3),
+    "snr_db": LabelAttributes("dB", -5, 15),
     "sweep": LabelAttributes("index", 0, 2, ("linear", "exponential", "curved")),
     "present": LabelAttributes("index", 0, 1, ("absent", "present")),
 }

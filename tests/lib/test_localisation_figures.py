@@ -28,8 +28,9 @@ def tables(*, several):
     parts = [frames.run(table, seed=seed) for seed in (0, 1, 2)]
     if several:
         parts += [frames.run(table, seed=0).assign(protocol="described")]
-        parts += [frames.run(table, seed=seed, dataset="decorated") for seed in (0, 1, 2)]
-    found = {name: frames.detected(table) for name in ("plain", "decorated")}
+        measured = [frames.run(table, seed=seed, dataset="measured") for seed in (0, 1, 2)]
+        parts += [one.rename(columns={"noise_sd": "snr_db"}) for one in measured]
+    found = {name: frames.detected(table) for name in ("plain", "measured")}
     made = localisation_tables.localisation_tables(
         localisation.with_baselines(pd.concat(parts, ignore_index=True), found),
         frames.ATTRIBUTES,
@@ -172,6 +173,14 @@ def test_the_roc_is_the_table_s_with_its_area(drawn, one):
 def test_methods_are_told_apart_by_protocol_only_where_there_are_several(drawn):
     legend = drawn["error_along, several"].legends[0].get_texts()
     assert [text.get_text() for text in legend][:2] == ["reared, corrected", "reared, described"]
+
+
+def test_noise_and_signal_to_noise_share_a_column_each_with_its_name(drawn):
+    labels = [axes.get_xlabel() for axes in drawn["error_along, several"].axes]
+    assert len(labels) == 2 * 2 * 3
+    assert labels[0] == labels[6] == ""
+    assert labels[3] == "Noise (share of the ridge's peak)"
+    assert labels[9:] == ["Signal to noise (dB)", "Chirp duration (s)", "Sweep (kind)"]
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -14,6 +14,7 @@ CONDITION = ["dataset", "backbone", "protocol"]
 INTERVAL = ["ci_low", "ci_high", "n", "seeds"]
 _BASELINE = "none"  # protocol of what was not trained
 _ALL = "all"
+_LEVELS = ("noise_sd", "snr_db")
 _NAMES = {
     "start_s": "start",
     "duration_s": "duration",
@@ -142,10 +143,12 @@ def error_along(frame: pd.DataFrame) -> Figure:
     """
     needed = [*CONDITION, "target", "unit", "along", "along_unit", "bin", "bin_name", "mae"]
     panels.require(frame, [*needed, *INTERVAL], "error_along")
-    named = _named(frame.assign(bin_name=frame["bin_name"].fillna("")))
-    grid = panels.grid(named, Facets(("dataset", "target"), ("along",), 3.8, 4, aside=True))
+    # Noise and signal to noise are one column: a dataset has either.
+    abscissa = frame["along"].where(~frame["along"].isin(_LEVELS), "level")
+    named = _named(frame.assign(bin_name=frame["bin_name"].fillna(""), abscissa=abscissa))
+    grid = panels.grid(named, Facets(("dataset", "target"), ("abscissa",), 3.8, aside=True))
     looks = _looks(named)
-    for (_, column), (axes, part) in grid.cells.items():
+    for (row, column), (axes, part) in grid.cells.items():
         kinds = part.drop_duplicates("bin").sort_values("bin")
         drawn = _dodged if (kinds["bin_name"] != "").all() else _curves
         drawn(axes, part, looks)
@@ -159,8 +162,8 @@ def error_along(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(0.6 * float(part["mae"].min()), 1.5 * float(part["mae"].max()))
         axes.grid(axis="y")
         axes.set_title("")  # the axis says it
-        below = [row for row, other in grid.cells if other == column]
-        if axes is grid.cells[max(below), column][0]:
+        below = grid.cells.get((row + 1, column))
+        if below is None or below[1]["along"].iloc[0] != part["along"].iloc[0]:
             axes.set_xlabel(_abscissa(part.iloc[0]))
     _label_rows(grid, "", "Error of")
     _share_rows(grid)
@@ -174,7 +177,7 @@ def error_along(frame: pd.DataFrame) -> Figure:
 
 def _abscissa(first: pd.Series) -> str:
     along = str(first["along"])
-    if along in ("noise_sd", "snr_db"):
+    if along in _LEVELS:
         return _NAMES[along]
     unit = first["along_unit"]
     known = isinstance(unit, str) and unit
