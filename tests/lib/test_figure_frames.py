@@ -133,7 +133,7 @@ def test_a_figure_does_not_depend_on_those_before_it():
 
 
 @pytest.mark.usefixtures("fresh_parts")
-@pytest.mark.parametrize("moved", ["data", "digits", "ticks"])
+@pytest.mark.parametrize("moved", ["data", "digits", "ticks", "gone"])
 def test_a_matplotlib_that_changed_draws_each_figure_itself(monkeypatch, moved):
     if moved == "data":
         spread = figure_frames._spread_matrix
@@ -145,6 +145,8 @@ def test_a_matplotlib_that_changed_draws_each_figure_itself(monkeypatch, moved):
         monkeypatch.setattr(
             figure_frames._Compositor, "_title_ink", lambda *given: np.roll(press(*given), 1, 1)
         )
+    elif moved == "gone":
+        monkeypatch.delattr(figure_frames.Parts, "grounds")
     else:
         values = figure_frames.figure_sheet.tick_values
         monkeypatch.setattr(

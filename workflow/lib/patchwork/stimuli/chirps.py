@@ -1,6 +1,6 @@
 """Chirps in noise as spectrograms: bare data areas, or figures with axes, title and colour bar.
 
-Source: arXiv 2503.22713, "Synthetic data".
+Source: arXiv 2503.22713.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ PRESENCE = ("absent", "present")
 # setting changed leaves the rest of each image as it was.
 _PARAMETERS, _NOISE = 0, 1
 
-# Source: arXiv 2503.22713, "Synthetic data".
+# Source: arXiv 2503.22713.
 _START_S = (0.0, 45.0)
 _DURATION_S = (1.0, 15.0)
 _STEP_HZ = (-30.0, 30.0)
@@ -259,7 +259,7 @@ def generate(settings: Mapping[str, object], *, seed: int, indices: range | np.n
     Raises:
         ValueError: if the settings or the seed are impossible.
 
-    Source: arXiv 2503.22713, "Synthetic data".
+    Source: arXiv 2503.22713.
     """
     parsed = parse_settings(settings)
     numbers, size = np.asarray(indices, dtype=np.uint64), parsed.image_px

@@ -3,7 +3,7 @@
 Ink is the opacity of black on clear ground, 0 to 255. Pixels count from the top left corner of the
 figure, as in an image; matplotlib counts them from the bottom.
 
-Source: arXiv 2503.22713, "Synthetic data".
+Source: arXiv 2503.22713.
 """
 
 from dataclasses import dataclass
@@ -63,11 +63,6 @@ class Stamp:
         top, left = self.row - row + rows_down, self.column - column
         height, width = self.ink.shape
         ground[top : top + height, left : left + width] += self.ink
-
-
-def title_text(words: str, number: int) -> str:
-    """The title of an image: its number, and words such as "linear chirp"."""
-    return TITLE.format(number=number, words=words)
 
 
 def _stamp(ink: np.ndarray) -> Stamp:

@@ -4,7 +4,7 @@ Rows of an array are frequencies, ascending, columns are times. Row k stands for
 (k + 0.5) * `ROW_HZ`, column j for the span around (j + 0.5) * `COLUMN_S`, so that an array drawn
 over axes of 0 to 60 s and 0 to 100 Hz has each value at its own time and frequency.
 
-Source: arXiv 2503.22713, "Synthetic data".
+Source: arXiv 2503.22713.
 """
 
 from dataclasses import dataclass
@@ -175,7 +175,7 @@ def ridge(chirp: Chirp | None, noise_sd: float, bits: np.ndarray) -> np.ndarray:
     Returns:
         shape (128, 128), float32.
 
-    Source: arXiv 2503.22713, "Synthetic data".
+    Source: arXiv 2503.22713.
     """
     array = np.float32(noise_sd) * np.take(normal_scores(), bits).reshape(GRID, GRID)
     if chirp is not None:
