@@ -39,6 +39,7 @@ def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings:
             [
                 arm_contrasts.findings(contrasts),
                 arm_tables.lattice_findings(lattice),
+                arm_tables.shift_findings(shifts),
                 arm_tables.kept_findings(adapted),
             ]
         ),

@@ -14,7 +14,10 @@ def main(*, inputs: dict, outputs: dict, runs: list, block: dict) -> None:
     written = {
         "profile": released_ablation.profile_table(sweeps, how),
         "scales": released_ablation.scale_table(scales, how),
-        "findings": released_ablation.released_findings(sweeps, scales, how),
+        # The networks are those of every protocol; what is released is the way to ablate.
+        "findings": released_ablation.released_findings(sweeps, scales, how).assign(
+            protocol="released"
+        ),
     }
     for name, table in written.items():
         table.to_csv(outputs[name], index=False)

@@ -360,3 +360,14 @@ def lattice_findings(table: pd.DataFrame) -> pd.DataFrame:
         protocol="corrected",
     )
     return named[list(FINDINGS)]
+
+
+def shift_findings(table: pd.DataFrame) -> pd.DataFrame:
+    """Findings `optimum_shift_<measure>` of :func:`optimum_shifts`."""
+    named = table.assign(
+        quantity="optimum_shift_" + table["measure"],
+        dataset="probe",
+        backbone=table["arm"] + "_minus_" + table["minus"],
+        protocol="corrected",
+    )
+    return named[list(FINDINGS)]
