@@ -204,7 +204,8 @@ def join_snapshots(folder: Path, path: str | Path) -> None:
         folder: of the snapshots; it may be missing.
         path: a safetensors file; the metadata say for each what had been learnt by then.
     """
-    tensors, records = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    records = {}
     for file in sorted(folder.glob("*.safetensors")):
         kept, metadata = read_tensors(file)
         tensors |= {f"{file.stem}/{name}": value for name, value in kept.items()}
@@ -221,10 +222,19 @@ def snapshots(backbone: Backbone, path: str | Path) -> Iterator[tuple[dict, Visi
 
     Yields:
         ``images`` (seen so far), ``loss`` and ``scores`` on validation; and the encoder.
+
+    Raises:
+        ValueError: if the file holds no snapshots, or those of another architecture.
     """
     tensors, metadata = read_tensors(path)
+    if "snapshots" not in metadata:
+        raise ValueError(f"{path}: holds no snapshots; expected a file of prepare_backbone")
     records: Any = from_metadata(metadata)["snapshots"]
     for key in sorted(records, key=int):
         own = {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith(f"{key}/")}
-        backbone.encoder.load_state_dict(own)
+        try:
+            backbone.encoder.load_state_dict(own)
+        except RuntimeError as error:
+            text = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path}: does not fit the architecture ({text})") from error
         yield records[key], backbone.encoder

@@ -5,24 +5,30 @@ They become one dataset file of equal squares with a `class` label; arms are vie
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torchvision
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder, VisionDataset
 
 from patchwork import stimuli
 from patchwork.joblog import Progress
 from patchwork.stimuli.batch import Batch, LabelAttributes
+from patchwork.stimuli.validation import choice
 
 _BATCH = 256
 # What a file that is no picture, or half of one, raises in PIL.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# What torchvision raises where it cannot fetch or find a data set, or lacks a reader for it.
+_UNAVAILABLE = (OSError, RuntimeError, TypeError, ImportError, HTTPException)
+_GREY = ("1", "L", "LA", "La")
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,14 @@ def find(source: Mapping[str, Any], *, side_px: int, colour: bool) -> Pictures:
     """
     kinds = {"folder": _folder, "torchvision": _torchvision, "procedural": _procedural}
     if source["kind"] not in kinds:
-        raise ValueError(f"pictures.source.kind is {source['kind']!r}; allowed is {', '.join(kinds)}")
+        allowed = ", ".join(kinds)
+        raise ValueError(f"pictures.source.kind is {source['kind']!r}; allowed is {allowed}")
     return kinds[source["kind"]](source, side_px, colour)
 
 
 def square(picture: Image.Image, side_px: int) -> np.ndarray:
-    """The middle of a picture, uint8 (side_px, side_px, 3)."""
-    rgb = picture.convert("RGB")
+    """The middle of a picture the right way up, uint8 (side_px, side_px, 3)."""
+    rgb = ImageOps.exif_transpose(picture).convert("RGB")
     scale = side_px / min(rgb.size)
     if scale != 1:
         size = (max(side_px, round(rgb.width * scale)), max(side_px, round(rgb.height * scale)))
@@ -89,12 +96,16 @@ def _folder(source: Mapping[str, Any], side_px: int, colour: bool) -> Pictures:
     try:
         found = ImageFolder(str(path), allow_empty=False)
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: {_first_line(error)}; allowed is one folder per class") from error
+        text = _first_line(error)
+        raise ValueError(f"{path}: {text}; allowed is one folder per class") from error
     files = [(str(Path(file).relative_to(path)), label) for file, label in found.samples]
     classes = tuple(found.classes)
     if len(classes) < 2:
         raise ValueError(f"{path}: holds {len(classes)} class; allowed is one folder for each of 2")
-    _look(path, [name for name, _ in files], side_px, colour)
+    names = [name for name, _ in files]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        wrong = pool.map(lambda n: _complaint(lambda: Image.open(path / n), side_px, colour), names)
+        _refuse(str(path), names, wrong)
     listing = hashlib.sha256()
     for name, label in files:
         listing.update(f"{name}\0{label}\0{(path / name).stat().st_size}\n".encode())
@@ -110,7 +121,7 @@ def _folder(source: Mapping[str, Any], side_px: int, colour: bool) -> Pictures:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(". ")
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
 
 
 def _opened(path: Path, side_px: int) -> np.ndarray:
@@ -118,70 +129,80 @@ def _opened(path: Path, side_px: int) -> np.ndarray:
         return square(picture, side_px)
 
 
-def _look(folder: Path, names: list[str], side_px: int, colour: bool) -> None:
-    """Opens every file; the complaints are counted, the first of each kind is named."""
+def _refuse(source: str, names: Sequence[str], wrong: Iterable[str]) -> None:
+    """Counts what is wrong with pictures and names the first of each kind, if anything is."""
     progress = Progress("pictures looked at", len(names))
     complaints: Counter[str] = Counter()
     first: dict[str, str] = {}
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        wrong = pool.map(lambda name: _complaint(folder / name, side_px, colour), names)
-        for i, (name, complaint) in enumerate(zip(names, wrong, strict=True)):
-            if complaint:
-                complaints[complaint] += 1
-                first.setdefault(complaint, name)
-            progress.step(i + 1)
+    for i, (name, complaint) in enumerate(zip(names, wrong, strict=True)):
+        if complaint:
+            complaints[complaint] += 1
+            first.setdefault(complaint, name)
+        progress.step(i + 1)
     if complaints:
         listed = "; ".join(f"{n} {what} (first: {first[what]})" for what, n in complaints.items())
-        raise ValueError(f"{folder}: of {len(names)} files {listed}; remove or replace them")
+        raise ValueError(f"{source}: of {len(names)} pictures {listed}; remove or replace them")
 
 
-def _complaint(path: Path, side_px: int, colour: bool) -> str:
-    """What is wrong with one file, if anything."""
+def _complaint(opened: Callable[[], Image.Image], side_px: int, colour: bool) -> str:
+    """What is wrong with one picture, if anything."""
     try:
-        with Image.open(path) as picture:
+        with opened() as picture:
             picture.load()
-            size, bands = picture.size, picture.getbands()
+            size, mode = picture.size, picture.mode
     except _UNREADABLE:
         return "cannot be read"
     if min(size) < side_px:
         return f"are smaller than side_px {side_px}"
-    if colour and bands[0] in ("1", "L", "I", "F"):
+    if mode[0] in "IF":
+        return "have more than 8 bits a channel"
+    if colour and mode in _GREY:
         return "are grey where an arm needs colour"
     return ""
 
 
 def _torchvision(source: Mapping[str, Any], side_px: int, colour: bool) -> Pictures:
     name = source["name"]
+    otherwise = "without a network a folder of images works: kind: folder, path: ..."
     kind = getattr(torchvision.datasets, name, None)
     if not (isinstance(kind, type) and issubclass(kind, VisionDataset)):
-        raise ValueError(f"pictures.source.name is {name!r}; allowed is a data set of torchvision")
+        raise ValueError(
+            f"pictures.source.name is {name!r}; allowed is a data set of torchvision; {otherwise}"
+        )
     try:
         found: Any = kind(source["root"], download=source["download"])
-    except (OSError, RuntimeError, TypeError) as error:
+    except _UNAVAILABLE as error:
+        text = _first_line(error)
         raise ValueError(
-            f"pictures.source: torchvision cannot give {name} ({_first_line(error)}); a folder of "
-            "images works without a network: kind: folder, path: ..."
+            f"pictures.source: torchvision cannot give {name} ({text}); {otherwise}"
         ) from error
-    names = tuple(getattr(found, "classes", ()))
-    smallest = min(min(found[i][0].size) for i in range(min(len(found), _BATCH)))
-    if len(names) < 2 or smallest < side_px or (colour and found[0][0].mode in ("1", "L")):
+    classes, n = tuple(getattr(found, "classes", ())), len(found)
+    if len(classes) < 2 or not n:
         raise ValueError(
-            f"pictures.source.name is {name}: {len(names)} classes, side {smallest} px, mode "
-            f"{found[0][0].mode}; allowed is 2 classes, {side_px} px, and RGB where an arm needs it"
+            f"pictures.source.name is {name}: {len(classes)} classes, {n} pictures; allowed is a "
+            "data set of at least 2 classes"
         )
+    # One after another: not every data set may be read by two threads at once.
+    wrong = (_complaint(partial(_picture, found, i), side_px, colour) for i in range(n))
+    _refuse(f"torchvision's {name}", [f"number {i}" for i in range(n)], wrong)
 
     def batches() -> Iterator[Batch]:
-        for first in range(0, len(found), _BATCH):
-            part = [found[i] for i in range(first, min(first + _BATCH, len(found)))]
+        for first in range(0, n, _BATCH):
+            part = [found[i] for i in range(first, min(first + _BATCH, n))]
             yield _batch([square(p, side_px) for p, _ in part], [int(label) for _, label in part])
 
-    provenance = {"kind": "torchvision", "name": name, "n": len(found)}
-    return Pictures(len(found), names, batches, provenance)
+    provenance = {"kind": "torchvision", "name": name, "n": n}
+    return Pictures(n, classes, batches, provenance)
+
+
+def _picture(found: Any, number: int) -> Image.Image:
+    return found[number][0]
 
 
 def _procedural(source: Mapping[str, Any], side_px: int, colour: bool) -> Pictures:
     drawn = {**source["stimuli"], "image_px": side_px}
     kind, label = drawn.pop("kind"), source["label"]
+    choice("pictures.source.stimuli.kind", kind, tuple(stimuli.LABELS))
     attributes = stimuli.LABELS[kind](drawn)
     if label not in attributes or not attributes[label].names:
         raise ValueError(f"pictures.source.label is {label!r}; allowed is a label of named classes")

@@ -142,8 +142,9 @@ class Views:
             raise ValueError(f"{path}: holds {total} pictures; allowed is more than {held_out}")
         shuffled = np.random.Generator(np.random.Philox(key=0)).permutation(total)
         self.rows = shuffled[:held_out] if validation else shuffled[held_out:]
-        self.labels = {
-            name: column[self._rows_of(np.arange(n))] for name, column in self.reader.labels.items()
+        rows = self._rows_of(np.arange(n))
+        self.labels: Mapping[str, np.ndarray] = {
+            name: column[rows] for name, column in self.reader.labels.items()
         }
         self.n = n
 

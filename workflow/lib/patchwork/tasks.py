@@ -107,7 +107,12 @@ class Category:
         return self.n_classes
 
     def encode(self, labels: np.ndarray) -> np.ndarray:
-        """Class numbers (n, 1) to one-hot rows."""
+        """Class numbers (n, 1) to one-hot rows; ValueError for a class that there is not."""
+        wrong = labels[~((labels >= 0) & (labels < self.n_classes))]
+        if wrong.size:
+            raise ValueError(
+                f"class is {wrong[0]:g}; allowed is 0 to n_classes - 1, {self.n_classes - 1}"
+            )
         return np.eye(self.n_classes)[labels[:, 0].astype(int)]
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
@@ -196,7 +201,8 @@ class Target:
     def absolute_errors(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Mean absolute error of each example on the encoded scale, shape (n,).
 
-        Labels that may be unknown and are count as met. For classes: one minus the probability of the right one.
+        Labels that may be unknown and are count as met. For classes: one minus the probability of
+        the right one.
         """
         if self.loss == "cross_entropy":
             return 1 - (output.softmax(1) * target).sum(1)

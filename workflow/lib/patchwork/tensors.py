@@ -1,5 +1,6 @@
 """Named tensors in safetensors files, written whole or not at all, read without unpickling."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,12 +31,24 @@ def write_tensors(
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
         save_file(plain, partial, metadata=as_metadata(record))
+        _in_order(partial)
         with open(partial, "rb+") as handle:
             os.fsync(handle)
         partial.chmod(0o644)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _in_order(path: Path) -> None:
+    """Sort the metadata, which are written in a random order: same content, same bytes."""
+    with open(path, "rb+") as handle:
+        size = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        handle.seek(8)
+        handle.write(text.ljust(size))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

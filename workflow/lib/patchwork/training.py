@@ -33,8 +33,7 @@ _EVENT_EVERY = 10
 _RECORDED = (
     "step", "n_epochs", "best_loss", "best_epoch", "bad_epochs", "stopped", "plateau", "epochs",
 )  # fmt: skip
-# Folder beside the checkpoint for encoders kept on the way.
-SNAPSHOTS = "snapshots"
+SNAPSHOTS = "snapshots"  # folder beside the checkpoint for encoders kept on the way
 
 
 class Interrupted(SystemExit):
@@ -98,8 +97,8 @@ def fit(
             ``weight_decay``, ``schedule`` (``kind`` of `SCHEDULES`, ``warmup_steps``; for
             ``plateau`` ``patience`` and ``factor``), ``early_stopping_patience`` (epochs; null:
             never), ``gradient_clip`` (norm; null: none), ``mixed_precision`` (no, bf16),
-            ``checkpoint_every_s``, and perhaps ``snapshot_images`` (numbers of examples after which
-            the encoder is kept in the folder `SNAPSHOTS` beside the checkpoint).
+            ``checkpoint_every_s``, perhaps ``snapshot_images`` (examples after which the encoder is
+            kept in the folder `SNAPSHOTS` beside the checkpoint).
         seed: of order and dropout.
         folder: of the checkpoint, for this very training only.
         events: folder of the TensorBoard events; beside the checkpoint if None.
@@ -329,15 +328,21 @@ class _Loop:
 
     def _snapshot(self) -> None:
         """Keep the encoder when the next of ``snapshot_images`` has been seen."""
-        size, step = self.settings["batch_size"], self.state.step
-        due = [n for n in self.settings.get("snapshot_images", ()) if math.ceil(n / size) == step]
+        due = [n for n in self.settings.get("snapshot_images", ()) if self._just_seen(n)]
         if not due or not self.accelerator.is_main_process:
             return
-        rows, total = validate(self.network, self.validation, size)
+        rows, total = validate(self.network, self.validation, self.settings["batch_size"])
         scores = {label: r for _, label, _, r in rows if math.isfinite(r)}
-        record = {"images": due[-1], "loss": total, "scores": scores}
-        path = self.folder / SNAPSHOTS / f"{due[-1]}.safetensors"
-        write_tensors(self.network.encoder.state_dict(), record, path)
+        for n in due:
+            record = {"images": n, "loss": total, "scores": scores}
+            path = self.folder / SNAPSHOTS / f"{n}.safetensors"
+            write_tensors(self.network.encoder.state_dict(), record, path)
+
+    def _just_seen(self, n: int) -> bool:
+        """Whether example n was in the last step; the last batch of an epoch may be smaller."""
+        size, per_epoch = self.settings["batch_size"], self.steps_per_epoch
+        epochs, rest = divmod(n, min(len(self.data), per_epoch * size))
+        return self.state.step == epochs * per_epoch + math.ceil(rest / size)
 
     def _checkpoint(self) -> None:
         if not self.accelerator.is_main_process:
@@ -375,10 +380,9 @@ class _Loop:
                 own[name].copy_(value)
 
     def finish(self) -> Training:
-        state = self.state
+        state, names = self.state, list(self.targets)
         self._set(state.best)
         self.network.eval()
-        names = list(self.targets)
         n, k = len(state.losses), len(names)
         step = np.repeat(np.arange(n), k)
         steps = pd.DataFrame(
