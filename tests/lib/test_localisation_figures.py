@@ -189,3 +189,11 @@ def test_a_frame_without_columns_or_rows_is_refused_in_one_line(one, name):
         with pytest.raises(ValueError, match=name) as error:
             getattr(figures, name)(bad)
         assert "\n" not in str(error.value)
+
+
+def test_many_methods_of_one_target_are_wrapped_and_each_is_named(one):
+    table = one["predicted_against_true"]
+    single = table[(table["target"] == "start_s") & (table["backbone"] == "reared")]
+    many = pd.concat([single.assign(backbone=f"arm {i}") for i in range(8)])
+    axes = figures.predicted_against_true(many).axes
+    assert [each.get_title(loc="left") for each in axes] == [f"arm {i}" for i in range(8)]

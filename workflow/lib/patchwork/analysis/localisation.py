@@ -44,6 +44,9 @@ def unit_of(attributes: Mapping[str, LabelAttributes], label: str) -> str:
 def detections(arrays: Iterable[np.ndarray], plane: Plane) -> pd.DataFrame:
     """What the baselines find in the images of a dataset.
 
+    They see the arrays behind the images, at full resolution and before colours and decoration:
+    an advantage over a network, which sees the picture.
+
     Args:
         arrays: spectrograms in order, in batches of shape (n, rows, columns).
         plane: time and frequency range of the arrays.

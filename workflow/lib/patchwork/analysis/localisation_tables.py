@@ -273,8 +273,8 @@ def findings(
 
     Returns:
         ``tables.FINDINGS``: ``<label>_r``, ``<label>_slope``, ``<label>_bias``, ``<label>_mae``,
-        ``coverage_<label>``,
-        ``presence_auroc``, and of networks ``<label>_mae_minus_<baseline>``, paired by image.
+        ``coverage_<label>``, ``presence_auroc``, and of networks ``<label>_mae_minus_<baseline>``,
+        paired by image.
     """
     values = scored.assign(quantity=scored["target"] + "_" + scored["metric"].map(_METRICS)).dropna(
         subset="estimate"

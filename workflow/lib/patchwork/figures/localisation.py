@@ -51,7 +51,7 @@ def _label_rows(grid: Grid, x: str, y: str) -> None:
     datasets = {part["dataset"].iloc[0] for _, part in grid}
     for (row, column), (axes, part) in grid.cells.items():
         first = part.iloc[0]
-        if row and (row - 1, column) in grid.cells:
+        if not grid.wrapped and (row - 1, column) in grid.cells:
             axes.set_title("")  # named above
         quantity = f"{_target(first['target'])} ({first['unit']})"
         if x:
@@ -170,7 +170,8 @@ def error_along(frame: pd.DataFrame) -> Figure:
     grid.legend(least=1)
     caption = (
         "Mean absolute error on images with a chirp; bands and bars: 95 % intervals over seeds and "
-        f"images. Dashed: methods that are not trained. {panels.counts(frame, 'bin')}"
+        "images. Dashed: methods that are not trained and see the arrays behind the images. "
+        f"{panels.counts(frame, 'bin')}"
     )
     return grid.finish("Error by noise, duration and kind of sweep", caption)
 
