@@ -29,6 +29,7 @@ for study_file in sorted(Path(workflow.basedir).glob("config/studies/*.yaml")):
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
+include: "workflow/rules/condition_inputs.smk"
 include: "workflow/rules/head_inputs.smk"
 include: "workflow/rules/arm_inputs.smk"
 include: "workflow/rules/data.smk"

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from patchwork.analysis import arm_adaptation as adaptation
 from patchwork.analysis import arm_contrasts as ac
 from patchwork.analysis import arm_tables as at
 from patchwork.analysis.orientation_measures import four_cycle, ridge_readout_errors
@@ -273,11 +274,11 @@ def test_fieller_covers_the_ratio():
     for _ in range(n):
         b = rng.normal(4, 1, 6)
         a = 0.3 * b + rng.normal(0, 0.7, 6)
-        one = at.ratio_of_means(a, b)
+        one = adaptation.ratio_of_means(a, b)
         hits += one.low <= 0.3 <= one.high
     low, high = stats.binom.interval(0.999, n, 0.95)
     assert low <= hits <= high
-    assert np.isnan(at.ratio_of_means(rng.normal(size=6), rng.normal(0, 1, 6)).low)
+    assert np.isnan(adaptation.ratio_of_means(rng.normal(size=6), rng.normal(0, 1, 6)).low)
 
 
 def test_the_share_kept_is_that_of_the_contrast():
@@ -289,10 +290,10 @@ def test_the_share_kept_is_that_of_the_contrast():
         )
         for size, share in ((100, 0.9), (1000, 0.5), (10000, 0.0))
     )
-    table = at.kept_after_tuning(before, after, [("upright", "turned")])
+    table = adaptation.kept_after_tuning(before, after, [("upright", "turned")])
     share = table[table["quantity"] == "share_kept"].set_index("dataset")["estimate"]
     assert list(share[["lines_100", "lines_1000", "lines_10000"]]) == pytest.approx([0.9, 0.5, 0])
-    found = at.kept_findings(table)
+    found = adaptation.kept_findings(table)
     assert list(found.columns) == list(FINDINGS)
     assert "orientation_bias_share_kept_lines_100" in set(found["quantity"])
     assert set(found["backbone"]) == {"upright_minus_turned"}
@@ -305,7 +306,7 @@ def test_errors_of_runs_become_components():
     errors = pd.DataFrame({"angle_deg": degrees, "error_deg": error}).assign(
         dataset="lines_100", backbone="upright", protocol="lora", seed=1
     )
-    one = at.components_per_run(errors).iloc[0]
+    one = adaptation.components_per_run(errors).iloc[0]
     assert (one["value"], one["mean"]) == pytest.approx((-2, 10))
 
 

@@ -38,3 +38,23 @@ def views_of_arms(wildcards) -> dict[str, dict]:
 def first_seed(wildcards) -> int:
     """Params function: the first repetition of a study."""
     return seeds_of(wildcards.study)[0]
+
+
+def picture_folder(wildcards) -> list[str]:
+    """The folder of a study's pictures, if they lie in one."""
+    source = config["studies"][wildcards.study]["pictures"]["source"]
+    return [source["path"]] if source["kind"] == "folder" else []
+
+
+def needs_colour(wildcards) -> bool:
+    """Params function: whether a backbone of the study sees its pictures in colour."""
+    backbones = config["studies"][wildcards.study]["backbones"].values()
+    views = [block.get("rearing", {}).get("views", {}) for block in backbones]
+    return any(one.get("colour", "grey") != "grey" for one in views)
+
+
+def pictures_of(wildcards) -> list[str]:
+    """The pictures that a backbone grows up with, if it sees any."""
+    block = config["studies"][wildcards.study]["backbones"][wildcards.backbone]
+    seen = "views" in block.get("rearing", {})
+    return [f"results/{wildcards.study}/pictures.h5"] if seen else []

@@ -18,23 +18,22 @@ def main(
     targets: list,
     device: str,
 ) -> None:
+    """`settings["baselines"]` maps each kind of groups to what stands in for the ablated heads."""
     network = models.load(model, backbone).to(torch.device(device))
     with store.Reader(test) as reader:
         batch = reader.read(range(min(settings["n_images"], len(reader))))
     options = {key: settings[key] for key in ("measure", "pairs_most") if key in settings}
-    baselines = tuple(settings["baselines"])
     given = (network, batch.images, batch.labels, targets)
     tables = [
-        group_effects.group_effects(*given, group_effects.Grouping(one, baselines, **options))
-        for one in settings["groups"]
+        group_effects.group_effects(*given, group_effects.Grouping(one, tuple(how), **options))
+        for one, how in settings["baselines"].items()
     ]
-    shuffled = group_effects.Grouping(
-        "layers", baselines, order_seed=settings["order_seed"], **options
-    )
+    again, seed = tuple(settings["baselines"]["layers"]), settings["order_seed"]
+    shuffled = group_effects.Grouping("layers", again, order_seed=seed, **options)
     control = group_effects.group_effects(*given, shuffled)
     tables.append(control.assign(groups=group_tables.RANDOM_ORDER))
     pd.concat(tables, ignore_index=True).to_parquet(effects, index=False)
-    table = group_effects.prediction_spread(network, batch.images, targets, baselines[0])
+    table = group_effects.prediction_spread(network, batch.images, targets)
     table.to_csv(spread, index=False)
 
 

@@ -12,7 +12,9 @@ from patchwork.statistics import Resampling
 def main(*, inputs: dict, outputs: dict, conditions: list[dict], block: dict) -> None:
     frame = tables.gather(inputs["predictions"], conditions)
     attributes, sets, held_out = described(inputs["tests"], block["colour"])
-    angles = [errors.Angle(name, attributes[name].maximum) for name in block["orientation"]["angles"]]
+    angles = [
+        errors.Angle(name, attributes[name].maximum) for name in block["orientation"]["angles"]
+    ]
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     found = colour_tables.colour_tables(frame, sets, angles, block["colour"], resampling)
     for name in ("errors", "merges", "clusterings", "contrasts"):

@@ -7,7 +7,9 @@ from patchwork.joblog import job_log
 from patchwork.statistics import Resampling
 
 
-def main(*, inputs: dict, outputs: dict, conditions: list[dict], block: dict, protocols: dict) -> None:
+def main(
+    *, inputs: dict, outputs: dict, conditions: list[dict], block: dict, protocols: dict
+) -> None:
     frame = tables.gather(inputs["predictions"], conditions)
     asked = block["orientation"]
     attributes, geometries = described(inputs["tests"])

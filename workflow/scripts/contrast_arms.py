@@ -2,7 +2,7 @@
 
 import pandas as pd
 from patchwork import store, tables
-from patchwork.analysis import arm_contrasts, arm_tables, errors
+from patchwork.analysis import arm_adaptation, arm_contrasts, arm_tables
 from patchwork.joblog import job_log
 from patchwork.statistics import Resampling
 
@@ -12,7 +12,10 @@ def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings:
     resampling = Resampling(settings["n_resamples"], seed=settings["seed"])
     pairs = [tuple(pair) for pair in settings["pairs"]]
     measured = pd.concat(
-        [pd.read_csv(path).assign(arm=arm) for path, arm in zip(inputs["measures"], arms, strict=True)],
+        [
+            pd.read_csv(path).assign(arm=arm)
+            for path, arm in zip(inputs["measures"], arms, strict=True)
+        ],
         ignore_index=True,
     )
     measured["component"] = measured["component"].fillna("")
@@ -24,7 +27,12 @@ def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings:
     )
     lattice = arm_tables.lattice_table(kept, registered.outcomes)
     frozen = arm_contrasts.final(arm_contrasts.biases(kept))
-    adapted = adaptation(inputs, conditions, settings, frozen)
+    adapted = arm_adaptation.adaptation_table(
+        tables.gather(inputs["predictions"], conditions),
+        frozen,
+        named_colours(inputs["tests"]),
+        settings,
+    )
     outcomes = [arm_contrasts.Outcome(m, *pair) for pair in pairs for m in settings["trajectory"]]
     written = {
         "curves": arm_tables.curve_table(measured),
@@ -40,7 +48,7 @@ def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings:
                 arm_contrasts.findings(contrasts),
                 arm_tables.lattice_findings(lattice),
                 arm_tables.shift_findings(shifts),
-                arm_tables.kept_findings(adapted),
+                arm_adaptation.kept_findings(adapted),
             ]
         ),
     }
@@ -48,33 +56,13 @@ def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings:
         table.to_csv(outputs[name], index=False)
 
 
-def adaptation(inputs: dict, conditions: list, settings: dict, frozen: pd.DataFrame):
-    """What is left of orientation and colour biases after fitting to lines."""
-    predicted = tables.gather(inputs["predictions"], conditions)
-    names: dict = {}
-    for path in inputs["tests"]:
+def named_colours(tests: list[str]) -> tuple[str, ...]:
+    """Names of the colours of lines, by index."""
+    for path in tests:
         with store.Reader(path) as reader:
-            names |= {key: value.names for key, value in reader.label_attributes.items()}
-    parts = []
-    for one, part in tables.conditions(predicted):
-        angle = errors.angle_of(part, [errors.Angle("orientation_deg", 180.0)])
-        parts.append(tables.labelled(errors.angle_errors(part, angle), one))
-    found = tables.join(parts)
-    coloured = found["dataset"].isin(settings["coloured"])
-    sides = []
-    for measure, biases in (
-        (settings["line_error"], arm_tables.components_per_run(found[~coloured])),
-        (
-            "colour_contrast",
-            arm_tables.colour_biases(
-                found[coloured], names.get("colour", ()), settings["bluish"], settings["yellowish"]
-            ),
-        ),
-    ):
-        before = frozen[frozen["measure"] == measure]
-        left = arm_tables.kept_after_tuning(before, biases, settings["pairs"])
-        sides.append(left.assign(measure=measure))
-    return tables.join(sides)
+            if reader.label_attributes["colour"].names:
+                return reader.label_attributes["colour"].names
+    return ()
 
 
 if __name__ == "__main__":

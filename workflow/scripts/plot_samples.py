@@ -18,7 +18,8 @@ def main(*, tests: list[str], samples: dict, stem: str) -> None:
         table = pd.DataFrame(batch.labels).assign(dataset=name, index=range(len(batch)))
         unit = reader.label_attributes[samples["label"]].units
         labels[name] = [
-            "none" if np.isnan(value) else f"{value:.0f} {unit}" for value in table[samples["label"]]
+            "none" if np.isnan(value) else f"{value:.0f} {unit}"
+            for value in table[samples["label"]]
         ]
         shown.append(table)
     theme.save(lines.samples(images, labels), stem)

@@ -6,7 +6,9 @@ from patchwork.joblog import job_log
 from patchwork.statistics import Resampling
 
 
-def main(*, predictions: list[str], conditions: list[dict], tests: list[str], outputs: dict, block: dict):
+def main(
+    *, predictions: list[str], conditions: list[dict], tests: list[str], outputs: dict, block: dict
+):
     frame = tables.gather(predictions, conditions)
     attributes: dict = {}
     for path in tests:

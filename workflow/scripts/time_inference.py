@@ -7,7 +7,14 @@ from patchwork.joblog import Progress, job_log
 
 
 def main(
-    *, test: str, backbones: list, tuned: list, seeds: list, timings: str, settings: dict, device: str
+    *,
+    test: str,
+    backbones: list,
+    tuned: list,
+    seeds: list,
+    timings: str,
+    settings: dict,
+    device: str,
 ) -> None:
     progress, parts = Progress("seeds", len(tuned)), []
     for backbone, model, seed in zip(backbones, tuned, seeds, strict=True):

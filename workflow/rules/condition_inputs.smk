@@ -1,0 +1,65 @@
+# Input and params functions of rules that take all seeds of a condition, or all conditions.
+
+
+def seeds_in(wildcards) -> list[int]:
+    """Params function: the seeds of a study."""
+    return seeds_of(wildcards.study)
+
+
+def conditions_in(wildcards) -> list[dict]:
+    """Params function: every dataset, backbone and protocol that the study's runs have."""
+    runs = configuration.cross(config["studies"][wildcards.study]["runs"], [0])
+    return [{key: run[key] for key in run if key != "seed"} for run in runs]
+
+
+def predictions_of_conditions(wildcards) -> list[str]:
+    """The predictions of `conditions_in`, in the same order."""
+    return [
+        "results/{0}/{dataset}/{backbone}/{protocol}/predictions.parquet".format(
+            wildcards.study, **condition
+        )
+        for condition in conditions_in(wildcards)
+    ]
+
+
+def timings_of_conditions(wildcards) -> list[str]:
+    """The times that passes took, of `conditions_in`, if they are asked for."""
+    asked = config["studies"][wildcards.study]["analyses"]["localisation"]
+    files = predictions_of_conditions(wildcards) if "timing" in asked else []
+    return [file.replace("predictions.parquet", "timings.csv") for file in files]
+
+
+def localisation_settings(wildcards) -> dict:
+    """Params function: numbers of the scores of places, and of resampling."""
+    block = config["studies"][wildcards.study]["analyses"]
+    own = {key: block["localisation"][key] for key in ("coverage", "n_bins")}
+    return {"n_resamples": block["n_resamples"], "seed": block["seed"], **own}
+
+
+def datasets_of_runs(wildcards) -> list[str]:
+    """Test images of every dataset of the study that has runs."""
+    names = dict.fromkeys(run["dataset"] for run in runs_of(wildcards.study))
+    return [f"results/{wildcards.study}/{name}/data/test.h5" for name in names]
+
+
+def backbones_of_seeds(wildcards) -> list[str]:
+    """The backbones of a condition, one for each seed, in their order."""
+    return [
+        backbone_file(wildcards.study, wildcards.backbone, seed)
+        for seed in seeds_of(wildcards.study)
+    ]
+
+
+def tuned_of_seeds(wildcards) -> list[str]:
+    """The models of a condition, one for each seed, in their order."""
+    return [
+        f"{RUN_FOLDER.format(**dict(wildcards.items()), seed=seed)}/model.safetensors"
+        for seed in seeds_of(wildcards.study)
+    ]
+
+
+def selected_on(wildcards) -> str:
+    """The images that choose the epoch of a training."""
+    protocol = config["studies"][wildcards.study]["protocols"][wildcards.protocol]
+    split = protocol.get("selected_on", "validation")
+    return f"results/{wildcards.study}/{wildcards.dataset}/data/{split}.h5"
