@@ -4,7 +4,7 @@ import torch
 from patchwork import backbones
 from patchwork.analysis import orientation_measures as om
 from patchwork.analysis import orientation_probes as op
-from patchwork.stimuli import lines, palettes, probes, views
+from patchwork.stimuli import palettes, probes, views
 from small_networks import RANDOM
 
 PX = 32
@@ -31,38 +31,25 @@ def doubled(features):
     return energy @ np.stack([np.cos(phase), np.sin(phase)], 1) / energy.sum(1, keepdims=True)
 
 
-def matched(pictures, n=16):
-    """Doubled-angle vector of the best match of a short line anywhere, by orientation."""
-    side = pictures.shape[1]
-    middle, half = np.full(2, side / 2), side / 6
-    found = []
-    for angle in np.arange(n) * np.pi / n:
-        reach = half * np.array([np.cos(angle), np.sin(angle)])
-        line = lines.RASTERISERS["antialiased"](side, middle - reach, middle + reach, 1).astype(
-            float
-        )
-        filtered = np.fft.rfft2(line - line.mean()).conj() * np.fft.rfft2(pictures[..., 0])
-        found.append(
-            np.fft.irfft2(filtered, s=(side, side)).max((1, 2)) / np.linalg.norm(line - line.mean())
-        )
-    strength = np.stack(found, 1)
-    strength = (strength - strength.min(1, keepdims=True)) ** 3
-    phase = 2 * np.arange(n) * np.pi / n
-    return strength @ np.stack([np.cos(phase), np.sin(phase)], 1) / strength.sum(1, keepdims=True)
-
-
-def population(sharp_at_deg):
-    """A planted network: an isotropic bank whose own noise is least at one orientation and its
-    perpendicular; the noise comes from the pixels, so it is a function of the image."""
+def population(sharp_at_deg=0.0, sharpness=0.8, drawn_to_deg=0.0, attraction_deg=0.0):
+    """A planted network: an isotropic bank of templates whose own noise is least at one orientation
+    and its perpendicular, or whose estimates are drawn to them. The noise comes from the pixels, so
+    it is a function of the image."""
 
     def features_of(pictures):
-        vector = matched(pictures)
-        theta = np.arctan2(vector[:, 1], vector[:, 0]) / 2
+        matches = om.line_matches(pictures, n_orientations=16)
+        phase = 2 * np.arange(16) * np.pi / 16
+        vector = matches @ np.stack([np.cos(phase), np.sin(phase)], 1) / 16
+        theta, length = np.arctan2(vector[:, 1], vector[:, 0]) / 2, np.hypot(*vector.T)
+        away = 4 * (theta - np.deg2rad(drawn_to_deg))
+        theta = theta - np.deg2rad(attraction_deg) * np.sin(away)
         pixels = pictures[:, 3:-3, 3:-3, 0].reshape(len(pictures), -1) - 127.5
         noise = pixels @ generator(5).normal(size=(pixels.shape[1], 2))
-        spread = 0.5 * (1 - 0.8 * np.cos(4 * (theta - np.deg2rad(sharp_at_deg))))
-        noise *= np.hypot(*vector.T).mean() * (spread / noise.std())[:, None]
-        return {"cls": vector + noise}
+        spread = 0.5 * (1 - sharpness * np.cos(4 * (theta - np.deg2rad(sharp_at_deg))))
+        noise *= length.mean() * (spread / noise.std())[:, None]
+        return {
+            "cls": length[:, None] * np.stack([np.cos(2 * theta), np.sin(2 * theta)], 1) + noise
+        }
 
     return features_of
 
@@ -248,14 +235,34 @@ def test_the_curve_and_its_component_tell_the_same(images):
     )
 
 
+@pytest.mark.parametrize("drawn_to", [0, 45])
+def test_attraction_shows_as_a_signed_error(images, drawn_to):
+    found = op.measure_features(population(0, 0, drawn_to, attraction_deg=8), images)
+    plain = op.measure_features(population(0, 0), images)
+    sign = 1 if drawn_to == 45 else -1
+    for what, least in (("lines", 2), ("noise", 5)):
+        name = f"signed_error_{what}_cls"
+        apart = {c: component(found, name, c) - component(plain, name, c) for c in ("c4", "s4")}
+        assert least < sign * apart["s4"] < 10, what
+        assert abs(apart["c4"]) < least, what
+
+
+def test_an_isotropic_population_has_no_bias(images):
+    found = op.measure_features(population(sharpness=0), images)
+    limits = {"fisher_noise_cls": 0.5, "ridge_error_noise_cls": 1.5, "ridge_error_lines_cls": 2.5}
+    for measure, limit in limits.items():
+        assert np.hypot(component(found, measure), component(found, measure, "s4")) < limit
+
+
 def test_the_stimuli_favour_no_orientation():
-    """An isotropic bank reads the probes themselves: what they could add to any contrast."""
+    """Observers read the probes themselves: what those could add to any contrast."""
     sizes = op.ProbeSizes(400, 800, 400, 100, 16)
-    drawn = op.probe_images(image_px=64, seed=5, sizes=sizes)
-    found = op.measure_features(lambda x: {"pixels": om.gabor_energy(x)}, drawn)
-    assert abs(component(found, "fisher_noise_pixels")) < 0.2
-    assert abs(component(found, "ridge_error_noise_pixels")) < 0.3
-    assert component(found, "ridge_error_noise_pixels", "mean") < 10
+    found = op.measure_stimuli(op.probe_images(image_px=64, seed=5, sizes=sizes))
+    assert abs(component(found, "fisher_noise_energy")) < 0.2
+    assert abs(component(found, "ridge_error_noise_energy")) < 0.3
+    assert abs(component(found, "ridge_error_lines_match")) < 0.3
+    assert component(found, "ridge_error_noise_energy", "mean") < 10
+    assert component(found, "ridge_error_lines_match", "mean") < 3
 
 
 def test_a_network_is_read_after_its_norm_and_all_networks_see_the_same(images):

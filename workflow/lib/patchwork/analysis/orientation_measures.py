@@ -12,6 +12,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from patchwork.analysis.metrics import circular_error, signed_circular_error
+from patchwork.stimuli import lines, probes
 
 # Penalties in units of one standardised feature's variance times the number of examples.
 _PENALTIES = np.logspace(-5, 2, 15)
@@ -215,3 +216,33 @@ def gabor_energy(images: np.ndarray, *, n_orientations: int = 16) -> np.ndarray:
         for one in images
     ]
     return np.log(np.stack(rows) + 1e-9)
+
+
+def line_matches(images: np.ndarray, *, n_orientations: int = 24) -> np.ndarray:
+    """Best match of the probes' line anywhere, by orientation: an observer who knows the line.
+
+    Args:
+        images: shape (n, side, side, channels); channels are averaged.
+        n_orientations: templates around the half circle, 4 to 64.
+
+    Returns:
+        shape (n, n_orientations), the largest correlation over all places, sharpened by its fourth
+        power and scaled to mean 1.
+    """
+    side = images.shape[1]
+    middle, half = np.full(2, (side - 1) / 2), probes.LINE_LENGTH * side / 2
+    width, draw = max(1, round(probes.LINE_WIDTH * side)), lines.RASTERISERS["antialiased"]
+    templates = np.empty((n_orientations, side, side))
+    for template, angle in zip(templates, np.arange(n_orientations), strict=True):
+        bearing = angle * np.pi / n_orientations
+        reach = half * np.array([np.cos(bearing), np.sin(bearing)])
+        template[:] = draw(side, middle - reach, middle + reach, width)
+    templates -= templates.mean((1, 2), keepdims=True)
+    templates /= np.linalg.norm(templates, axis=(1, 2), keepdims=True)
+    spectra = fft.rfft2(templates).conj()
+    best = np.empty((len(images), n_orientations))
+    for row, one in zip(best, images, strict=True):
+        seen = fft.rfft2(one.mean(-1, dtype=np.float64) - probes.MEAN_LEVEL)
+        row[:] = fft.irfft2(seen * spectra, s=(side, side)).max((1, 2))
+    sharp = np.maximum(best, 0) ** 4
+    return sharp / sharp.mean(1, keepdims=True)

@@ -10,6 +10,8 @@ import torch
 
 from patchwork.analysis.orientation_measures import (
     four_cycle,
+    gabor_energy,
+    line_matches,
     linear_fisher_information,
     ridge_readout_errors,
 )
@@ -194,6 +196,21 @@ def measure_on(network: Seeing, images: ProbeImages) -> pd.DataFrame:
         As :func:`measure_features`.
     """
     return measure_features(lambda pictures: all_features(network, pictures), images)
+
+
+def measure_stimuli(images: ProbeImages) -> pd.DataFrame:
+    """What the probes themselves allow, and the bias that they would add: observers, no network.
+
+    Args:
+        images: from :func:`probe_images`.
+
+    Returns:
+        As :func:`measure_features`, with `energy` (an isotropic bank of filters, which suits
+        noise) and `match` (templates of the line, which suit lines) in place of read-outs.
+    """
+    return measure_features(
+        lambda pictures: {"energy": gabor_energy(pictures), "match": line_matches(pictures)}, images
+    )
 
 
 def measure_features(features_of: Features, images: ProbeImages) -> pd.DataFrame:

@@ -17,7 +17,7 @@ RMS_LEVELS = views.CONTRAST * 255
 
 # ASSUME: 3/8 of the side, 1/24 wide, as strong as 1.5 sd of the noise: readers of small networks
 # then err by 10 to 25 deg, neither at floor nor at chance (45 deg).
-_LENGTH, _WIDTH, _LINE_LEVELS = 3 / 8, 1 / 24, 1.5 * RMS_LEVELS
+LINE_LENGTH, LINE_WIDTH, _LINE_LEVELS = 3 / 8, 1 / 24, 1.5 * RMS_LEVELS
 # All middles keep the whole line within this radius, where the disc hides next to nothing.
 _DISC_INNER = 0.445
 # ASSUME: eight cycles per side, one in the 8 px of a patch at 64 px, and a sigma of .35 in natural
@@ -106,7 +106,7 @@ def noisy_lines(
     starts, ends = _ends(image_px, np.deg2rad(orientation + turned_deg), draws[1:])
     channels = np.ones(1) if colour is None else contrast(np.array(palettes.BASIC11[colour]))
     images = np.empty((len(numbers), image_px, image_px, len(channels)), dtype=np.float32)
-    width, draw = max(1, round(_WIDTH * image_px)), lines.RASTERISERS["antialiased"]
+    width, draw = max(1, round(LINE_WIDTH * image_px)), lines.RASTERISERS["antialiased"]
     for i, index in enumerate(numbers):
         line = draw(image_px, starts[i], ends[i], width)[..., None] * (_LINE_LEVELS / 255)
         images[i] = line * channels + RMS_LEVELS * _normal(seed, int(index), images[i].shape)
@@ -115,7 +115,7 @@ def noisy_lines(
 
 def _ends(size: int, angle: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ends (n, 2) as x, y of lines whose middles are uniform in the disc where all of them fit."""
-    half = _LENGTH * size / 2
+    half = LINE_LENGTH * size / 2
     radius = (_DISC_INNER * size - half) * np.sqrt(place[0])
     bearing = 2 * np.pi * place[1]
     middle = radius[:, None] * np.stack([np.cos(bearing), np.sin(bearing)], 1) + (size - 1) / 2
