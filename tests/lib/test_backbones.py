@@ -7,8 +7,8 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from patchwork import backbones
-from patchwork.provenance import file_sha256
+from patchwork import backbones, tensors
+from patchwork.provenance import file_sha256, from_metadata
 from safetensors.torch import save_file
 from small_networks import ARCHITECTURE, RANDOM
 
@@ -244,3 +244,71 @@ def test_a_hub_out_of_reach_fails_with_the_way_out(how, tmp_path, monkeypatch):
     assert "source: local with path and sha256" in message
     assert limits
     assert max(limits) <= 10
+
+
+def kept(folder, numbers):
+    """Encoders as a training keeps them on its way."""
+    states = {}
+    for n in numbers:
+        states[n] = weights(backbones.prepare(RANDOM, 16, seed=n))
+        record = {"images": n, "loss": 1 / n, "scores": {"x": n / 1000}}
+        tensors.write_tensors(states[n], record, folder / f"{n}.safetensors")
+    return states
+
+
+def test_snapshots_come_back_by_images_seen(tmp_path):
+    # Names that begin alike and sort otherwise as text.
+    states = kept(tmp_path / "kept", (12, 112, 2, 20))
+    (tmp_path / "kept/.20.safetensors.7.partial").write_bytes(b"half")
+    path = tmp_path / "all.safetensors"
+    backbones.join_snapshots(tmp_path / "kept", path)
+    one = backbones.prepare(RANDOM, 16, seed=1)
+    found = []
+    for record, encoder in backbones.snapshots(one, path):
+        n = record["images"]
+        found.append(n)
+        assert record == {"images": n, "loss": 1 / n, "scores": {"x": n / 1000}}
+        assert encoder is one.encoder
+        got = encoder.state_dict()
+        assert all(torch.equal(got[name], value) for name, value in states[n].items())
+    assert found == [2, 12, 20, 112]
+
+
+def test_no_snapshots_make_an_empty_file(tmp_path):
+    path = tmp_path / "deep/none.safetensors"
+    backbones.join_snapshots(tmp_path / "absent", path)
+    assert list(backbones.snapshots(backbones.prepare(RANDOM, 16, seed=1), path)) == []
+
+
+def test_snapshots_that_do_not_fit_are_named(tmp_path, released):
+    kept(tmp_path / "kept", (4,))
+    path = tmp_path / "all.safetensors"
+    backbones.join_snapshots(tmp_path / "kept", path)
+    options = {**ARCHITECTURE["options"], "depth": 3}
+    architecture = {"name": ARCHITECTURE["name"], "options": options}
+    other = backbones.prepare({**RANDOM, "architecture": architecture}, 16, seed=1)
+    with pytest.raises(
+        ValueError, match=r"all.safetensors: does not fit the architecture"
+    ) as caught:
+        next(backbones.snapshots(other, path))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"released.safetensors: holds no snapshots"):
+        next(backbones.snapshots(released[0], released[1]))
+
+
+def test_the_same_weights_and_record_are_the_same_bytes(tmp_path):
+    """The record too: its keys are sorted, whatever they and its values hold."""
+    record = {"b": "Zürich \u2028 \n", "a": {"y": 1, "x": [None, 'a"b']}, "ü": 3, "c": 2.5}
+    state = weights(backbones.prepare(RANDOM, 16, seed=1))
+    files = []
+    for i in range(6):
+        path = tmp_path / f"{i}.safetensors"
+        order = sorted(record, reverse=bool(i % 2))
+        tensors.write_tensors(state, {key: record[key] for key in order}, path)
+        files.append(path.read_bytes())
+    assert len(set(files)) == 1
+    got, metadata = tensors.read_tensors(path)
+    assert from_metadata(metadata) == record
+    assert all(torch.equal(got[name], value) for name, value in state.items())
+    tensors.write_tensors({}, {}, path)
+    assert tensors.read_tensors(path) == ({}, {})

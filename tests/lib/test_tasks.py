@@ -132,3 +132,57 @@ def test_a_block_becomes_its_target():
     assert {name: column.tolist() for name, column in decoded.items()} == {"x": [32], "y": [16]}
     turned = tasks.read_target({"labels": ["a"], "encoding": "turn", "origin": 90}, 64)
     assert turned.encoding == tasks.Turn(360, 90)
+
+
+def test_each_label_may_have_its_own_offset_and_scale():
+    block = {"labels": ["t", "f"], "encoding": "scaled", "scale": [2, 500], "offset": [1, -100]}
+    target = tasks.read_target(block, 64)
+    labels = {"t": np.array([1.0, 3.0]), "f": np.array([400.0, -100.0])}
+    encoded = target.encode(labels)
+    assert encoded.tolist() == [[0, 1], [1, 0]]
+    back = tasks.decode_all({"at": target}, {"at": encoded})
+    assert {name: column.tolist() for name, column in back.items()} == {
+        "t": [1, 3], "f": [400, -100],
+    }  # fmt: skip
+    shared = tasks.Scaled(scale=[2, 4], offset=10)
+    assert shared.encode(np.array([[12.0, 18.0]])).tolist() == [[1, 2]]
+    assert shared.decode(np.array([[1.0, 2.0]])).tolist() == [[12, 18]]
+
+
+@pytest.mark.parametrize("loss", [{"loss": "squared"}, {"loss": "huber", "delta": 0.1}])
+def test_what_is_unknown_teaches_nothing(loss):
+    """The gradient is that of the known labels alone; without leave, an unknown one is a nan."""
+    block = {"labels": ["t", "f"], "encoding": "scaled", "where_known": True, **loss}
+    target = tasks.read_target(block, 64)
+    truth = torch.tensor([[0.5, np.nan], [0.2, 0.9], [np.nan, np.nan]])
+    output = torch.tensor([[1.0, 4.0], [0.1, 0.1], [7.0, -7.0]], requires_grad=True)
+    losses = target.losses(output, truth)
+    losses.sum().backward()
+    known = ~torch.isnan(truth)
+    assert torch.isfinite(losses).all()
+    assert losses[2] == 0
+    assert torch.equal(output.grad != 0, known)
+    plain = tasks.read_target({**block, "where_known": False}, 64)
+    other = output.detach().clone().requires_grad_()
+    plain.losses(other, truth.nan_to_num(0.3)).sum().backward()
+    assert torch.equal(output.grad[known], other.grad[known])
+    errors = target.absolute_errors(output.detach(), truth)
+    assert errors.tolist() == pytest.approx([0.25, 0.45, 0])
+    assert torch.isnan(plain.losses(output, truth)[[0, 2]]).all()
+
+
+def test_a_label_that_is_sometimes_unknown_varies_if_what_is_known_does():
+    block = {"labels": ["t"], "encoding": "scaled", "where_known": True}
+    varied = {"t": np.array([np.nan, 1.0, 2.0]), "a": np.arange(3.0)}
+    assert tasks.read_targets({"t": block}, varied, 64)["t"].where_known
+    others = {"t": block, "a": {"labels": ["a"], "encoding": "scaled"}}
+    for column in ([np.nan, 1.0, 1.0], [np.nan] * 3):
+        labels = {**varied, "t": np.array(column)}
+        assert list(tasks.read_targets(others, labels, 64)) == ["a"]
+
+
+@pytest.mark.parametrize("number", [3.0, -1.0, np.nan])
+def test_a_class_that_there_is_not_is_named(number):
+    with pytest.raises(ValueError, match=rf"class is {number:g}; allowed is 0 to .* 2$") as caught:
+        tasks.Category(3).encode(np.array([[0.0], [number], [2.0]]))
+    assert "\n" not in str(caught.value)
