@@ -159,9 +159,7 @@ def check_shared(name: str, studies: Mapping[str, Any]) -> None:
             continue
         where = f"config/studies/{name}.yaml: backbones.{key}.same_as"
         there = studies.get(owner["study"], {})
-        own = [
-            one for one, value in there.get("backbones", {}).items() if "same_as" not in value
-        ]
+        own = [one for one, value in there.get("backbones", {}).items() if "same_as" not in value]
         if owner["backbone"] not in own:
             raise ValueError(
                 f"{where} is {owner['backbone']} of {owner['study']}; allowed there is "

@@ -1,0 +1,67 @@
+"""All tables of a study of reared arms, from the measures of its networks and their adaptation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from patchwork.analysis import arm_adaptation, arm_contrasts, arm_tables
+from patchwork.analysis.arm_contrasts import Outcome
+from patchwork.statistics import Resampling
+from patchwork.tables import join
+
+
+def report(
+    measured: pd.DataFrame,
+    predictions: pd.DataFrame,
+    colours: Sequence[str],
+    settings: Mapping[str, Any],
+    plan: Mapping[str, Any],
+) -> dict[str, pd.DataFrame]:
+    """Contrast arms as registered, and beside it what was explored.
+
+    Args:
+        measured: of `arm_measures.measure`, with columns arm and seed.
+        predictions: of networks adapted to lines, as from :func:`patchwork.tables.gather`.
+        colours: names of the label `colour` of the lines, by index.
+        settings: the study's block about its arms.
+        plan: the study's registration.
+
+    Returns:
+        curves, biases, contrasts, trajectory, optima, lattice, adapted, excluded, findings: tables
+        of :mod:`patchwork.analysis.arm_tables`, `arm_contrasts` and `arm_adaptation`.
+
+    Raises:
+        ValueError: for a registration that is impossible.
+    """
+    registered = arm_contrasts.read_preregistration(plan)
+    resampling = Resampling(settings["n_resamples"], seed=settings["seed"])
+    pairs = [(arm, minus) for arm, minus in settings["pairs"]]
+    components = measured[measured["kind"] != "curve"]
+    kept, excluded = arm_contrasts.exclude(components, registered)
+    contrasts = arm_contrasts.contrast_table(kept, registered, pairs)
+    shifts = arm_tables.optimum_shifts(
+        kept, pairs, baseline=settings["untrained"], resampling=resampling
+    )
+    lattice = arm_tables.lattice_table(kept, registered.outcomes)
+    frozen = arm_contrasts.final(arm_contrasts.biases(kept))
+    adapted = arm_adaptation.adaptation_table(predictions, frozen, colours, settings)
+    followed = [Outcome(name, *pair) for pair in pairs for name in settings["trajectory"]]
+    return {
+        "curves": arm_tables.curve_table(measured),
+        "biases": arm_tables.arm_table(kept),
+        "contrasts": contrasts,
+        "trajectory": arm_tables.trajectory_table(kept, [*registered.outcomes, *followed]),
+        "optima": join([shifts, arm_tables.places_of_optimum(kept, resampling=resampling)]),
+        "lattice": lattice,
+        "adapted": adapted,
+        "excluded": excluded,
+        "findings": join(
+            [
+                arm_contrasts.findings(contrasts),
+                arm_tables.lattice_findings(lattice),
+                arm_tables.shift_findings(shifts),
+                arm_adaptation.kept_findings(adapted),
+            ]
+        ),
+    }
