@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb
 from patchwork.figures import ablation_report, regions, theme
 from test_figures import written
 
@@ -165,7 +165,9 @@ def test_masses_are_powers_of_two_with_a_dot_where_a_region_passes(drawn):
     panes = [axes for axes in drawn["masses"].axes if axes.images]
     assert len(panes) == 2 * len(REGIONS)
     dots = 0
-    for axes, (_, part) in zip(panes, frame.groupby(["state", "region"], sort=False), strict=True):
+    in_order = frame.assign(region=pd.Categorical(frame["region"], REGIONS))
+    parts = in_order.groupby(["region", "state"], observed=True)
+    for axes, (_, part) in zip(panes, parts, strict=True):
         table = part.pivot(index="layer", columns="head", values="ratio").to_numpy()
         assert np.allclose(axes.images[0].get_array(), np.log2(np.clip(table, 1 / 16, 16)))
         dots += len(axes.lines[0].get_xdata())
@@ -184,13 +186,16 @@ def test_shares_leave_out_sums_and_heads_without_meaning(drawn):
 def test_the_overlay_is_the_picture_where_attention_is_nil_and_colour_where_it_peaks():
     maps, picture = overlay()
     hot = (maps["row"] == 2) & (maps["column"] == 4)
-    figure = regions.attention_overlay(maps.assign(weight=hot.astype(float)), picture)
+    figure = regions.attention_overlay(maps.assign(weight=1.0 + 35 * hot), picture)
     mosaic = figure.axes[0].images[0].get_array()
     assert mosaic.shape == (DEPTH * 96, HEADS * 96, 3)
     tile = mosaic[96 : 2 * 96, 2 * 96 : 3 * 96]  # layer 1, head 2
     assert np.allclose(tile[5, 5], 120 / 255)
-    top = np.array(to_rgba(mpl.colormaps[theme.SEQUENTIAL](1.0))[:3])
-    assert np.allclose(tile[2 * 16 + 8, 4 * 16 + 8], 0.25 * 120 / 255 + 0.75 * top)
+    top = np.array(to_rgb(theme.PALETTE[1]))
+    assert np.allclose(tile[2 * 16 + 8, 4 * 16 + 8], 0.15 * 120 / 255 + 0.85 * top)
+    twice = regions.attention_overlay(maps.assign(weight=1 + hot * 18 / 17), picture)
+    shade = twice.axes[0].images[0].get_array()[2 * 16 + 8, 4 * 16 + 8]
+    assert np.allclose(shade, (1 - 0.85 / 3) * 120 / 255 + 0.85 / 3 * top)
     with pytest.raises(ValueError, match="several runs"):
         regions.attention_overlay(pd.concat([maps, maps.assign(seed=1)]), picture)
 

@@ -248,6 +248,8 @@ def test_the_rate_of_false_discoveries_is_over_the_whole_network():
     frame.loc[place, ["p", "ratio", "auroc"]] = [0.03, 3.0, 0.9]
     small = (frame["layer"] == 2) & (frame["head"] == 0) & (frame["region"] == "text")
     frame.loc[small, ["p", "ratio", "auroc"]] = [1e-6, 1.1, 0.55]
+    ranks = (frame["layer"] == 2) & (frame["head"] == 1) & (frame["region"] == "text")
+    frame.loc[ranks, ["p", "ratio", "auroc"]] = [1e-6, 1.1, 0.95]
     judged = region_tables.verdicts(frame, ["chirp", "text", "plain"])
     assert judged["passes"].sum() == 1
     assert judged.loc[judged["passes"], "layer"].tolist() == [3]

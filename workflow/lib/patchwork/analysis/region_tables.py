@@ -14,8 +14,11 @@ from patchwork.tables import CONDITION, FINDINGS, RUN, groups, join
 # discovery rate over all layers, heads and regions of a network ...
 Q = 0.05
 # ... and ranks the region's patches above others at least this well: what Hosmer and Lemeshow call
-# acceptable discrimination. Many images make any small excess significant; this asks for a size.
+# acceptable discrimination ...
 AUROC_LEAST = 0.7
+# ... and is this much more than the null's. Many images make any small excess significant, and
+# ranks alone pass for attention that is all but uniform; these two ask for a size.
+EXCESS_LEAST = 1.25
 KINDS = ("monosemantic", "polysemantic", "neither")
 TUNED, UNTOUCHED = "tuned", "untouched"
 # ASSUME: published layers are counted from 0 in a network of 12; a network of another depth is
@@ -34,12 +37,12 @@ def verdicts(frame: pd.DataFrame, judged: Sequence[str]) -> pd.DataFrame:
 
     Args:
         frame: dataset, backbone, protocol, seed, state (`TUNED` or `UNTOUCHED`), variant, layer,
-            head, region, ratio, p, auroc.
+            head, region, ratio, ratio_null, p, auroc.
         judged: the regions that a head may mean; others stay in no table.
 
     Returns:
-        The rows of the judged regions with q and passes (more mass than the null, and `AUROC_LEAST`
-        reached).
+        The rows of the judged regions with q and passes (q below `Q`, `EXCESS_LEAST` and
+        `AUROC_LEAST` reached).
 
     Raises:
         ValueError: if a judged region is nowhere in the frame.
@@ -51,7 +54,7 @@ def verdicts(frame: pd.DataFrame, judged: Sequence[str]) -> pd.DataFrame:
     kept = frame[frame["region"].isin(judged)]
     for _, part in groups(kept, [*RUN, "state", "variant"]):
         q = statistics.false_discovery_rate(part["p"].to_numpy())
-        above = part["ratio"] > part["ratio_null"]
+        above = part["ratio"] >= EXCESS_LEAST * part["ratio_null"]
         passes = (q < Q) & above & (part["auroc"] >= AUROC_LEAST)
         parts.append(part.assign(q=q, passes=passes))
     return join(parts)

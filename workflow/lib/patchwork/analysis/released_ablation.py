@@ -245,10 +245,8 @@ def released_findings(
         procedure = names.pop("procedure")
         n = int(part["n"].max())
         for quantity, column in per_seed.items():
-            rows.append(
-                {"quantity": f"{procedure}_{quantity}", **names, **_finding(column, resampling)}
-                | {"n": n}
-            )
+            row = _finding(column, resampling, *_ENDS.get(str(quantity), (-np.inf, np.inf)))
+            rows.append({"quantity": f"{procedure}_{quantity}", **names, **row, "n": n})
     for names, part in groups(scales, [*CONDITION, "label_scale", "predictor"]):
         quantity = f"{names.pop('label_scale')}_label_mse_{names.pop('predictor')}"
         row = _finding(part.set_index("seed")["mse"], resampling)
@@ -256,8 +254,19 @@ def released_findings(
     return pd.DataFrame(rows, columns=list(FINDINGS))
 
 
-def _finding(column: pd.Series, resampling: Resampling) -> dict[str, float | int]:
+_ENDS = {
+    "share_from_order": (0.0, 1.0),
+    "rank_correlation_with_step": (-1.0, 1.0),
+    "rank_correlation_with_layer": (-1.0, 1.0),
+}
+
+
+def _finding(
+    column: pd.Series, resampling: Resampling, low: float = -np.inf, high: float = np.inf
+) -> dict[str, float | int]:
+    """A row over seeds; no end lies beyond what the quantity can be."""
     known = column.dropna()
     if known.empty:
         return {"estimate": np.nan, "ci_low": np.nan, "ci_high": np.nan, "seeds": 0}
-    return _over_seeds(known, resampling)
+    row = _over_seeds(known, resampling)
+    return row | {"ci_low": max(row["ci_low"], low), "ci_high": min(row["ci_high"], high)}

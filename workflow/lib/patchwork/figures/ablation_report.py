@@ -42,6 +42,7 @@ def layer_effects(frame: pd.DataFrame) -> Figure:
     drawn = frame[frame["groups"].isin(_GROUPS)]
     panels.require(drawn, [], "layer_effects")
     drawn = drawn.assign(number=drawn["layer"] + 1, groups=drawn["groups"].map(_GROUPS))
+    drawn = drawn.sort_values("groups", key=lambda c: c.map(list(_GROUPS.values()).index))
     colours = theme.colours(drawn["baseline"])
     facets = Facets(("groups", "dataset"), ("protocol", panels.BACKBONE), 3.4, aside=True)
     grid = panels.grid(drawn, facets)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, TwoSlopeNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
@@ -17,7 +17,9 @@ from patchwork.figures.panels import Facets, words
 INTERVAL = ["ci_low", "ci_high"]
 # Mass over area is drawn as a power of two; beyond 16-fold the colour stays.
 _REACH = 4.0
-_OVERLAY = 0.75  # opacity of the patch of largest weight
+# A patch of this many times its fair share of attention is laid over most opaquely.
+_FULL = 8
+_OPACITY = 0.85
 _TILE_PX = 96
 
 
@@ -35,7 +37,8 @@ def region_masses(frame: pd.DataFrame) -> Figure:
             dataset, n, seeds.
 
     Returns:
-        Panels down: state, backbone and protocol, where several; across: regions.
+        One panel per region; with several states, backbones or protocols regions down and those
+        across.
 
     Raises:
         ValueError: if a column is missing or no head is left.
@@ -44,13 +47,15 @@ def region_masses(frame: pd.DataFrame) -> Figure:
     cells = _centred(frame[frame["head"] >= 0])
     panels.require(cells, [], "region_masses")
     kinds = panels.varying(cells, "state", "dataset", "backbone", "protocol")
-    grid = panels.grid(cells, Facets(kinds, ("region",), 3.0, 4, aside=True))
-    norm = TwoSlopeNorm(0.0, -_REACH, _REACH)
+    down, across = (["region"], kinds) if kinds else ([], ["region"])
+    grid = panels.grid(cells, Facets(down, across, 2.8, aside=True))
+    powers = np.log2(np.clip(cells["ratio"], 2.0**-_REACH, 2.0**_REACH))
+    reach = max(1.0, float(powers.abs().max()))
+    norm = TwoSlopeNorm(0.0, -reach, reach)
     for axes, part in grid:
-        table = part.pivot(index="y", columns="x", values="ratio").to_numpy(float)
-        powers = np.log2(np.clip(table, 2.0**-_REACH, 2.0**_REACH))
+        table = part.assign(power=powers).pivot(index="y", columns="x", values="power")
         extent = (0.5, table.shape[1] + 0.5, 0.5, table.shape[0] + 0.5)
-        axes.imshow(powers, cmap=theme.DIVERGING, norm=norm, origin="lower", aspect="auto",
+        axes.imshow(table, cmap=theme.DIVERGING, norm=norm, origin="lower", aspect="auto",
                     extent=extent, interpolation="nearest")  # fmt: skip
         sure = part[part["passes"] > 0.5]
         axes.plot(sure["x"], sure["y"], "o", color=theme.INK, mec="white", mew=0.4, ms=2.6)
@@ -61,7 +66,8 @@ def region_masses(frame: pd.DataFrame) -> Figure:
     bar = grid.figure.colorbar(ScalarMappable(norm, theme.DIVERGING), ax=grid.axes, fraction=0.05,
                                location="bottom", aspect=40, shrink=0.6)  # fmt: skip
     bar.set_label("Attention mass / area of the region (no unit)")
-    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda power, _: f"{2.0**power:.3g}"))
+    bar.locator = MaxNLocator(9, integer=True)
+    bar.formatter = FuncFormatter(lambda power, _: f"{2.0**power:.3g}")
     caption = (
         "Layers and heads counted from 1; 1 is what uniform attention gives. Dots: the region "
         f"passes in most seeds ({int((cells['passes'] > 0.5).sum())} of {len(cells)} cells). "
@@ -153,13 +159,12 @@ def attention_overlay(maps: pd.DataFrame, picture: pd.DataFrame) -> Figure:
 
 
 def _blended(grey: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Picture in grey under the weights of its patches, the largest of them most opaque."""
+    """Picture in grey; patches with more than their fair share of the weight are coloured."""
     rows = np.arange(grey.shape[0]) * weight.shape[0] // grey.shape[0]
     columns = np.arange(grey.shape[1]) * weight.shape[1] // grey.shape[1]
-    strength = (weight / weight.max())[np.ix_(rows, columns)][..., None]
-    colour = mpl.colormaps[theme.SEQUENTIAL](strength[..., 0])[..., :3]
-    opacity = _OVERLAY * strength
-    tile = (1 - opacity) * grey[..., None] + opacity * colour
+    times = np.maximum(weight / weight.mean(), 1.0)[np.ix_(rows, columns)][..., None]
+    opacity = _OPACITY * np.minimum(np.log(times) / np.log(_FULL), 1.0)
+    tile = (1 - opacity) * grey[..., None] + opacity * np.array(to_rgb(theme.PALETTE[1]))
     tile[0], tile[:, 0] = 1.0, 1.0  # a white line between tiles
     return tile
 
@@ -176,9 +181,15 @@ def _mosaic_figure(mosaic: np.ndarray, n_layers: int, n_heads: int, maps: pd.Dat
     axes.spines[:].set_visible(False)
     axes.set_xlabel("Head (no.)")
     axes.set_ylabel("Layer (no.)")
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), theme.SEQUENTIAL), ax=axes,
-                          location="bottom", fraction=0.04, aspect=40, shrink=0.6)  # fmt: skip
-    bar.set_label("Attention of the class token, share of the head's largest (no unit)")
+    shades = LinearSegmentedColormap.from_list("overlay", ["white", theme.PALETTE[1]])
+    norm = LogNorm(1, _FULL)
+    bar = figure.colorbar(
+        ScalarMappable(norm, shades), ax=axes, location="bottom", fraction=0.04, aspect=40,
+        shrink=0.6, extend="max",
+    )  # fmt: skip
+    bar.set_ticks([1, 2, 4, _FULL], labels=["1", "2", "4", str(_FULL)], minor=False)
+    bar.ax.xaxis.set_minor_formatter(NullFormatter())
+    bar.set_label("Attention of the class token, times a patch's fair share (no unit)")
     runs = [
         f"{words(key)} {words(maps[key].iloc[0])}"
         for key in ("dataset", "backbone", "protocol", "seed")
@@ -188,6 +199,15 @@ def _mosaic_figure(mosaic: np.ndarray, n_layers: int, n_heads: int, maps: pd.Dat
         f"One test picture, in grey; layers and heads counted from 1. {', '.join(runs)}".strip()
     )
     return theme.finish(figure, "Attention of every head on one picture", f"{caption}.")
+
+
+def _at_least(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Widens limits so that they hold these: narrower ones have no round numbers for ticks."""
+    for limits, wanted, set_limits in (
+        (axes.get_xlim(), x, axes.set_xlim),
+        (axes.get_ylim(), y, axes.set_ylim),
+    ):
+        set_limits(min(limits[0], wanted[0]), max(limits[1], wanted[1]))
 
 
 @theme.styled
@@ -231,6 +251,7 @@ def looks_and_matters(frame: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_yscale("symlog", linthresh=1)
+        _at_least(axes, (0.5, 2.0), (-1.0, 1.0))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     grid.label(f"Attention mass on the {region} / its area (no unit)", "Loss increase (%)")
     grid.legend(least=1)
