@@ -45,8 +45,6 @@ def _in_order(path: Path) -> None:
     with open(path, "rb+") as handle:
         size = int.from_bytes(handle.read(8), "little")
         header = json.loads(handle.read(size))
-        if "__metadata__" not in header:
-            return
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         handle.seek(8)
