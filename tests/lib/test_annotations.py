@@ -13,7 +13,7 @@ from patchwork import annotations, localising, recordings
 
 CROPPED_S = 20.5
 ONSETS = {"Cz": [40.0, 200.0], "Pz": [111.25]}
-SEARCH = localising.Search(overlap_s=15, threshold=0.5, merge_s=2)
+SEARCH = localising.Search(overlap_s=30, edge_s=5, threshold=0.5, merge_s=2)
 CLOCK = recordings.Clock(planted.MEAS_DATE, 20.5)
 EVENTS = pd.DataFrame(
     {

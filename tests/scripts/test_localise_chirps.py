@@ -28,7 +28,7 @@ TARGETS = {
 }  # fmt: skip
 PROTOCOL = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "none"}}
 SETTINGS = {
-    "picks": "data", "units": None, "overlap_s": 15, "threshold": 0.0, "merge_s": 2,
+    "picks": "data", "units": None, "overlap_s": 30, "edge_s": 5, "threshold": 0.0, "merge_s": 2,
     "coverage": 0.9, "seed": 0,
 }  # fmt: skip
 

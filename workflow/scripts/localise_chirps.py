@@ -1,5 +1,6 @@
 """Find chirps in a recording with one fine-tuned network: table, annotations, overlays."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,9 @@ def main(
     found = recordings.open_recording(
         recording, picks=settings["picks"], units=settings.get("units")
     )
-    search = localising.Search(**{k: settings[k] for k in ("overlap_s", "threshold", "merge_s")})
+    search = localising.Search(
+        **{field.name: settings[field.name] for field in fields(localising.Search)}
+    )
     predict = localising.answers(models.load(*network).to(torch.device(device)))
     predicted = pd.read_parquet(calibration)
     widths = localising.half_widths(predicted, settings["seed"], settings["coverage"])

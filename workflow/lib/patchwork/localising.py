@@ -44,13 +44,16 @@ class Search:
     """How a recording is searched.
 
     Attributes:
-        overlap_s: what two windows of 60 s that follow each other share, 0 to less than 60 s. With
-            15 s and chirps of up to 15 s, each chirp lies whole in one window at least.
+        overlap_s: what two windows of 60 s that follow each other share, 0 to less than 60 s.
+        edge_s: a window leaves onsets this close after its start to the window before, which sees
+            more of them, and answers so much longer for its own end; 0 to overlap_s. Chirps of up
+            to overlap_s - edge_s are seen whole by the window that answers for them.
         threshold: score from which an answer counts as an event, 0 to 1.
         merge_s: onsets from different windows no farther apart than this are one event, s, >= 0.
     """
 
     overlap_s: float
+    edge_s: float
     threshold: float
     merge_s: float
 
@@ -58,6 +61,10 @@ class Search:
         if not 0 <= self.overlap_s < DURATION_S:
             raise ValueError(
                 f"overlap_s is {self.overlap_s}; allowed is 0 to less than {DURATION_S:g} s"
+            )
+        if not 0 <= self.edge_s <= self.overlap_s:
+            raise ValueError(
+                f"edge_s is {self.edge_s}; allowed is 0 to overlap_s, {self.overlap_s} s"
             )
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; allowed is 0 to 1")
@@ -287,7 +294,7 @@ def localise(
         if seen:
             columns = {"channel": list(seen), **predict(np.stack(list(seen.values())))}
             frame = pd.DataFrame(columns).assign(window_s=start_s)
-            parts.append(frame[frame["score"] >= search.threshold])
+            parts.append(_counted(frame, starts, i, search))
         n_pictures += len(seen)
         progress.step(i + 1)
     n_empty = len(starts) * len(recording.channels) - n_pictures
@@ -297,6 +304,14 @@ def localise(
         raise ValueError(f"{recording.path}: no window has data; allowed is 60 s without a gap")
     events = merge(_placed(pd.concat(parts), recording.duration_s), search.merge_s)
     return Found(_told(events, recording, widths or {}), overview, n_pictures, n_empty)
+
+
+def _counted(frame: pd.DataFrame, starts: np.ndarray, i: int, search: Search) -> pd.DataFrame:
+    """Answers of window i that reach the threshold and whose onset it answers for."""
+    onset = frame["window_s"] + frame["start_s"]
+    first = -np.inf if i == 0 else starts[i] + search.edge_s
+    last = np.inf if i == len(starts) - 1 else starts[i + 1] + search.edge_s
+    return frame[(frame["score"] >= search.threshold) & (onset >= first) & (onset < last)]
 
 
 def _placed(raw: pd.DataFrame, duration_s: float) -> pd.DataFrame:
