@@ -116,6 +116,7 @@ def scales() -> pd.DataFrame:
 
 DRAW = {
     "masses": lambda: regions.region_masses(masses()),
+    "masses_of_one": lambda: regions.region_masses(masses().query("state == 'tuned'")),
     "shares": lambda: regions.meaning_by_layer(shares()),
     "overlay": lambda: regions.attention_overlay(*overlay()),
     "compared": lambda: regions.looks_and_matters(compared()),
@@ -146,6 +147,14 @@ def test_text_is_legible_inside_the_page_and_apart(drawn, name):
     for (one, a), (other, b) in itertools.combinations(texts, 2):
         apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
         assert apart, f"{one.get_text()!r} and {other.get_text()!r} overlap"
+
+
+@pytest.mark.parametrize("name", ["masses", "masses_of_one", "overlay"])
+def test_colour_bars_are_legible(drawn, name):
+    texts = [tick.label1 for tick in drawn[name].axes[-1].xaxis.get_major_ticks()]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert len(boxes) >= 3
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("name", DRAW)

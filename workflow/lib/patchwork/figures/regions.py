@@ -63,10 +63,10 @@ def region_masses(frame: pd.DataFrame) -> Figure:
     grid.label("Head (no.)", "Layer (no.)")
     width, height = grid.figure.get_size_inches()
     grid.figure.set_size_inches(width, height + 1.2 * theme.CM)
-    bar = grid.figure.colorbar(ScalarMappable(norm, theme.DIVERGING), ax=grid.axes, fraction=0.05,
+    bar = grid.figure.colorbar(ScalarMappable(norm, theme.DIVERGING), ax=grid.axes, fraction=0.1,
                                location="bottom", aspect=40, shrink=0.6)  # fmt: skip
     bar.set_label("Attention mass / area of the region (no unit)")
-    bar.locator = MaxNLocator(9, integer=True)
+    bar.locator = MaxNLocator(4, integer=True)
     bar.formatter = FuncFormatter(lambda power, _: f"{2.0**power:.3g}")
     caption = (
         "Layers and heads counted from 1; 1 is what uniform attention gives. Dots: the region "
@@ -190,15 +190,11 @@ def _mosaic_figure(mosaic: np.ndarray, n_layers: int, n_heads: int, maps: pd.Dat
     bar.set_ticks([1, 2, 4, _FULL], labels=["1", "2", "4", str(_FULL)], minor=False)
     bar.ax.xaxis.set_minor_formatter(NullFormatter())
     bar.set_label("Attention of the class token, times a patch's fair share (no unit)")
-    runs = [
-        f"{words(key)} {words(maps[key].iloc[0])}"
-        for key in ("dataset", "backbone", "protocol", "seed")
-        if key in maps
-    ]
-    caption = (
-        f"One test picture, in grey; layers and heads counted from 1. {', '.join(runs)}".strip()
-    )
-    return theme.finish(figure, "Attention of every head on one picture", f"{caption}.")
+    known = [key for key in ("dataset", "backbone", "protocol", "seed") if key in maps]
+    run = ", ".join(f"{words(key)} {words(maps[key].iloc[0])}" for key in known)
+    caption = "One test picture, in grey; layers and heads counted from 1"
+    caption += f"; {run}." if run else "."
+    return theme.finish(figure, "Attention of every head on one picture", caption)
 
 
 def _at_least(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
