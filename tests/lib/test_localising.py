@@ -13,7 +13,7 @@ import pandas as pd
 import planted
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from patchwork import backbones, localising, models, recordings, tasks
 from patchwork.analysis import conformal
@@ -59,9 +59,9 @@ def test_a_recording_looks_like_the_training_data_at_every_rate(rate):
 
 
 def test_pictures_are_those_of_the_generator():
-    settings = {"image_px": 48, "signal": "waveform", "snr_db": {"min": 0, "max": 10}}
-    images = chirps.generate(settings, seed=2, indices=range(4)).images
-    for image, array in zip(images, chirps.arrays(settings, seed=2, indices=range(4)), strict=True):
+    drawn = {"image_px": 48, "signal": "waveform", "snr_db": {"min": 0, "max": 10}}
+    images = chirps.generate(drawn, seed=2, indices=range(4)).images
+    for image, array in zip(images, chirps.arrays(drawn, seed=2, indices=range(4)), strict=True):
         assert (localising.render(array, 48) == image).all()
 
 
@@ -77,6 +77,7 @@ def test_windows_without_data_have_no_picture():
     assert localising.spectrogram(gap, rate, rate) is None
 
 
+@settings(deadline=None)
 @given(
     st.floats(60, 4000), st.floats(0, 59.5), st.sampled_from([1 / 256, 1 / 1000, COLUMN_S, 1 / 3])
 )
@@ -89,6 +90,7 @@ def test_windows_cover_the_recording(duration_s, overlap_s, step_s):
     np.testing.assert_allclose(starts / step_s, np.rint(starts / step_s), atol=1e-6)
 
 
+@settings(deadline=None)
 @given(st.floats(60, 600), st.floats(1, 50), st.floats(0, 1))
 def test_one_window_answers_for_each_moment_and_sees_it_whole(duration_s, overlap_s, share):
     search = localising.Search(overlap_s, share * overlap_s, 0.5, 0)
@@ -107,8 +109,8 @@ def test_one_window_answers_for_each_moment_and_sees_it_whole(duration_s, overla
 
 def network(targets: dict = TARGETS) -> models.Network:
     built = {name: tasks.read_target(block, 16) for name, block in targets.items()}
-    settings = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "none"}}
-    return models.build(backbones.prepare(RANDOM, 16, seed=0), built, settings, seed=1).eval()
+    how = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "none"}}
+    return models.build(backbones.prepare(RANDOM, 16, seed=0), built, how, seed=1).eval()
 
 
 def test_a_network_answers_in_seconds_and_hertz():
@@ -194,6 +196,7 @@ ROWS = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(0, 5))
 def test_merging_does_what_its_rule_says(rows, merge_s):
     found = localising.merge(events(*rows), merge_s)
