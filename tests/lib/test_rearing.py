@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from patchwork import backbones, evaluation, models, rearing, stimuli, tasks
+from patchwork import backbones, evaluation, models, rearing, stimuli, store, tasks, training
+from patchwork.provenance import file_sha256
 from small_networks import RANDOM, TRAINING, Pictures
 
 
@@ -97,3 +98,98 @@ def test_pictures_are_scored_but_stand_in_no_table():
     assert np.isnan(rows[1][3])
     assert total == pytest.approx(sum(row[2] for row in rows))
     assert rows[1][2] == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+N_PICTURES = 72
+VIEWS = {
+    "views": {"magnification": 1.0},
+    "targets": {
+        "class": {
+            "labels": ["class"], "encoding": "category", "n_classes": 2, "loss": "cross_entropy",
+        }
+    },
+    "n_train": 256,
+    "n_validation": 24,
+    "head_hidden": [],
+    "training": {
+        **TRAINING, "epochs": 2, "learning_rate": 0.01, "checkpoint_every_s": 60,
+        "snapshot_images": [32, 256],
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Pictures that grow brighter across or down: two classes that no flip mixes up."""
+    path = tmp_path_factory.mktemp("pictures") / "pictures.h5"
+    classes = np.arange(N_PICTURES) % 2
+    rng = np.random.Generator(np.random.Philox(1))
+    across = np.broadcast_to(np.linspace(0, 160, 20), (20, 20))
+    images = np.stack([across.T if one else across for one in classes])[..., None]
+    images = images + rng.uniform(0, 60, (N_PICTURES, 20, 20, 3))
+    names = ("across", "down")
+    store.write(
+        path, [stimuli.Batch(images.astype(np.uint8), {"class": classes})], n=N_PICTURES,
+        attributes={"seed": 0, "settings": {}, "first_index": 0, "code": "test"},
+        label_attributes={"class": stimuli.LabelAttributes("index", 0, 1, names)},
+    )  # fmt: skip
+    return path
+
+
+def grown(pictures, folder, n_train=256, **changes):
+    settings = {**VIEWS, "n_train": n_train, "views": {**VIEWS["views"], **changes}}
+    backbone = backbones.prepare({**RANDOM, "source": "reared"}, 16, seed=1)
+    return rearing.rear(backbone, settings, seed=1, folder=folder, pictures=pictures)
+
+
+def test_a_backbone_grows_up_with_views_and_says_of_what(pictures, tmp_path):
+    backbone, log = grown(pictures, tmp_path)
+    assert backbone.provenance["validation_r"]["class"] > 0.9  # the share that is right
+    assert backbone.provenance["pictures_sha256"] == file_sha256(pictures)
+    assert backbone.provenance["rearing"] == VIEWS
+    assert set(log.steps["target"]) == {"class"}
+    assert len(log.steps) == 2 * 256 / 16
+    backbones.join_snapshots(tmp_path / training.SNAPSHOTS, tmp_path / "snapshots.safetensors")
+    again = backbones.prepare({**RANDOM, "source": "reared"}, 16, seed=1)
+    course = [
+        (record["images"], record["scores"]["class"])
+        for record, _ in backbones.snapshots(again, tmp_path / "snapshots.safetensors")
+    ]
+    assert [images for images, _ in course] == [32, 256]
+    assert course[1][1] > 0.9
+
+
+def test_arms_of_a_seed_differ_in_their_views_alone(pictures, tmp_path, monkeypatch):
+    """The first loss of an arm is that of the same initial network on the same pictures."""
+    seen = {}
+    fit = training.fit
+
+    def listening(network, data, validation, settings, **rest):
+        arm = rest["folder"].name
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        seen[arm] = state, data, validation
+        return fit(network, data, validation, settings, **rest)
+
+    monkeypatch.setattr(training, "fit", listening)
+    arms = {"upright": {}, "turned": {"rotation_deg": 45}, "blue_poor": {"colour": "blue_poor"}}
+    firsts = {}
+    for arm, changes in arms.items():
+        _, log = grown(pictures, tmp_path / arm, n_train=64, **changes)
+        firsts[arm] = log.steps["loss"].iloc[0]
+    state, data, validation = seen["upright"]
+    for arm in ("turned", "blue_poor"):
+        other, its_data, its_validation = seen[arm]
+        assert all(torch.equal(state[name], value) for name, value in other.items())
+        assert np.array_equal(data.rows, its_data.rows)
+        assert np.array_equal(data.labels["class"], its_data.labels["class"])
+        assert np.array_equal(validation.labels["class"], its_validation.labels["class"])
+        assert not torch.equal(data.draw(np.arange(4))[0], its_data.draw(np.arange(4))[0])
+    assert not set(data.rows) & set(validation.rows)
+    assert firsts["upright"] != firsts["turned"]
+
+
+def test_views_need_pictures(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"rearing.views needs pictures; allowed is a dataset file"
+    ):
+        grown(None, tmp_path)

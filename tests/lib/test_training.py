@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from patchwork import checkpoints, evaluation, models, sources, tensors, training
+from patchwork.provenance import from_metadata
 from small_networks import LORA, TARGETS, TRAINING, Pictures, network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -35,6 +36,11 @@ def first_checkpoint(folder: Path, process: subprocess.Popen, after_s: float = 0
     time.sleep(after_s)
 
 
+def kept(folder: Path) -> dict[str, bytes]:
+    """Bytes of the encoders that were kept on the way, by examples seen."""
+    return {path.stem: path.read_bytes() for path in (folder / training.SNAPSHOTS).iterdir()}
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 def test_a_killed_training_ends_with_the_same_bits(tmp_path, schedule):
     whole = start(tmp_path / "whole", tmp_path / "whole.safetensors", schedule, 0.0)
@@ -55,6 +61,8 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, schedule):
     assert any("lora_B" in name for name in one)
     for name in one:
         assert torch.equal(one[name], other[name]), name
+    assert set(kept(tmp_path / "whole")) == {"16", "50", "150", "288"}
+    assert kept(tmp_path / "cut") == kept(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -193,3 +201,72 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match=r"checkpoint.safetensors: not a readable"):
         fit(network(adapter=LORA), tmp_path)
+
+
+class StoppingError(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+class Stopping(Pictures):
+    """Pictures whose reader dies in the middle of the second epoch."""
+
+    n_left = 9
+
+    def batches(self, order, batch_size):
+        for batch in super().batches(order, batch_size):
+            if self.n_left == 0:
+                raise StoppingError
+            self.n_left -= 1
+            yield batch
+
+
+def test_a_snapshot_is_made_again_when_its_step_is(tmp_path):
+    """The last checkpoint lies before the snapshots: what a kill left of them is replaced."""
+    changes = {"snapshot_images": [40, 112, 250]}
+    fit(network(), tmp_path / "whole", **changes)
+    with pytest.raises(StoppingError):
+        fit(network(), tmp_path / "cut", data=Stopping(96, 1), **changes)
+    assert checkpoints.read(tmp_path / "cut")[1]["step"] == 6
+    assert set(kept(tmp_path / "cut")) == {"40", "112"}
+    half = tmp_path / "cut" / training.SNAPSHOTS / "112.safetensors"
+    half.write_bytes(half.read_bytes()[:100])
+    fit(network(), tmp_path / "cut", **changes)
+    assert set(kept(tmp_path / "whole")) == {"40", "112", "250"}
+    assert kept(tmp_path / "cut") == kept(tmp_path / "whole")
+
+
+def test_a_snapshot_is_the_encoder_after_its_examples(tmp_path, monkeypatch):
+    """40 pictures in batches of 16 are 16, 32, 40, then 56, 72, 80 examples."""
+    states, scores, step = {}, {}, training._Loop._step
+
+    def listening(loop, *batch):
+        step(loop, *batch)
+        encoder = loop.network.encoder.state_dict()
+        states[loop.state.step] = {name: value.clone() for name, value in encoder.items()}
+        scores[loop.state.step] = evaluation.validate(loop.network, loop.validation, 16)
+
+    monkeypatch.setattr(training._Loop, "_step", listening)
+    wanted = {1: 1, 16: 1, 17: 2, 40: 3, 41: 4, 50: 4, 57: 5, 80: 6}
+    changes = {"epochs": 2, "snapshot_images": [*wanted, 81, 1000]}
+    one = network(adapter={"kind": "full"})
+    fit(one, tmp_path / "a", data=Pictures(40, 1), **changes)
+    assert set(kept(tmp_path / "a")) == {str(n) for n in wanted}
+    for n, at in wanted.items():
+        path = tmp_path / "a" / training.SNAPSHOTS / f"{n}.safetensors"
+        got, metadata = tensors.read_tensors(path)
+        assert got.keys() == states[at].keys()
+        assert all(torch.equal(got[name], value) for name, value in states[at].items())
+        record, (rows, total) = from_metadata(metadata), scores[at]
+        assert record["images"] == n
+        assert record["loss"] == pytest.approx(total)
+        assert record["scores"] == pytest.approx({label: r for _, label, _, r in rows})
+
+
+def test_snapshots_leave_the_training_as_it_is(tmp_path):
+    plain, watched = network(), network()
+    log = fit(plain, tmp_path / "plain")
+    other = fit(watched, tmp_path / "watched", snapshot_images=[16, 100, 200])
+    assert not (tmp_path / "plain" / training.SNAPSHOTS).exists()
+    pd.testing.assert_frame_equal(log.steps, other.steps, check_exact=True)
+    for name, value in models.trainable(plain).items():
+        assert torch.equal(models.trainable(watched)[name], value), name

@@ -28,6 +28,7 @@ def main(folder: str, output: str, schedule: str, pause_s: str) -> None:
     settings = dict(
         TRAINING,
         schedule={"kind": schedule, "warmup_steps": 2, "patience": 0, "factor": 0.5},
+        snapshot_images=[16, 50, 150, 288],
     )
     one = network()
     log = training.fit(one, Slow(96, 1), Pictures(32, 2), settings, seed=5, folder=Path(folder))
