@@ -30,7 +30,6 @@ ARCHITECTURE = {
 MERGED = {"text": ["tick_labels", "axis_labels", "title", "colour_bar_labels"]}
 SEEDS = (0, 1)
 RUNS = [{"dataset": "d", "backbone": "b", "protocol": "p", "seed": seed} for seed in SEEDS]
-ALL = ["zero", "mean", "resample"]
 BLOCK = {"n_resamples": 100, "seed": 0}
 
 
@@ -70,8 +69,8 @@ def one_run(folder: Path, test: str, seed: int) -> dict[str, str]:
     ablate_groups.main(
         **place, effects=files["effects"], spread=files["spread"],
         settings={
-            "n_images": 8, "order_seed": 5,
-            "baselines": {"heads": ALL, "pairs": ["zero"], "layers": ALL},
+            "n_images": 8, "groups": ["heads", "pairs", "layers"], "order_seed": 5,
+            "baselines": ["zero", "mean", "resample"],
         },
         targets=["start", "pitch"], device="cpu",
     )  # fmt: skip

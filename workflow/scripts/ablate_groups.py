@@ -18,22 +18,23 @@ def main(
     targets: list,
     device: str,
 ) -> None:
-    """`settings["baselines"]` maps each kind of groups to what stands in for the ablated heads."""
+    """Pairs get the first of the baselines alone."""
     network = models.load(model, backbone).to(torch.device(device))
     with store.Reader(test) as reader:
         batch = reader.read(range(min(settings["n_images"], len(reader))))
     options = {key: settings[key] for key in ("measure", "pairs_most") if key in settings}
-    given = (network, batch.images, batch.labels, targets)
-    tables = [
-        group_effects.group_effects(*given, group_effects.Grouping(one, tuple(how), **options))
-        for one, how in settings["baselines"].items()
-    ]
-    again, seed = tuple(settings["baselines"]["layers"]), settings["order_seed"]
-    shuffled = group_effects.Grouping("layers", again, order_seed=seed, **options)
-    control = group_effects.group_effects(*given, shuffled)
+    given, baselines = (network, batch.images, batch.labels, targets), tuple(settings["baselines"])
+    tables = []
+    for groups in settings["groups"]:
+        # Pairs are many, and only their excess over two single heads is asked for.
+        chosen = baselines[:1] if groups == "pairs" else baselines
+        how = group_effects.Grouping(groups, chosen, **options)
+        tables.append(group_effects.group_effects(*given, how))
+    how = group_effects.Grouping("layers", baselines, order_seed=settings["order_seed"], **options)
+    control = group_effects.group_effects(*given, how)
     tables.append(control.assign(groups=group_tables.RANDOM_ORDER))
     pd.concat(tables, ignore_index=True).to_parquet(effects, index=False)
-    table = group_effects.prediction_spread(network, batch.images, targets)
+    table = group_effects.prediction_spread(network, batch.images, targets, baselines[0])
     table.to_csv(spread, index=False)
 
 

@@ -16,7 +16,7 @@ from patchwork.tasks import Category, Patches
 
 GROUPS = ("heads", "pairs", "layers")
 # ASSUME: beyond this many, pairs are a random sample; all 10,296 of a ViT-Base cost as many passes.
-PAIRS_MOST = 200
+PAIRS_MOST = 100
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 INTACT = -1
 
