@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from patchwork import models, store
+from patchwork import backbones, models, provenance, store
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -18,6 +18,7 @@ import ablate_heads  # noqa: E402
 import compare_heads  # noqa: E402
 import evaluate  # noqa: E402
 import fine_tune  # noqa: E402
+import gather_pictures  # noqa: E402
 import patch_layers  # noqa: E402
 import prepare_backbone  # noqa: E402
 import summarise_heads  # noqa: E402
@@ -226,3 +227,95 @@ def test_two_processes_write_what_one_writes(made, tuned, tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
     one, two = (pd.read_parquet(f / "steps.parquet") for f in (tuned, tmp_path))
     assert one["loss"].to_numpy() == pytest.approx(two["loss"].to_numpy(), rel=1e-3)
+
+
+PICTURES = {
+    "side_px": 24,
+    "source": {
+        "kind": "procedural", "label": "shape", "n": 300, "seed": 7,
+        "stimuli": {
+            "kind": "objects", "orientation_statistics": "cardinal",
+            "colour_statistics": "uniform", "clutter_probability": 0.5,
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory) -> str:
+    path = str(tmp_path_factory.mktemp("gathered") / "pictures.h5")
+    gather_pictures.main(settings=PICTURES, colour=False, path=path, code="test")
+    return path
+
+
+def test_pictures_are_gathered_into_one_file_that_says_what_it_holds(gathered):
+    with store.Reader(gathered) as reader:
+        assert reader.images.shape == (300, 24, 24, 3)
+        names = reader.label_attributes["class"].names
+        assert set(reader.labels["class"]) == set(range(len(names)))
+        assert reader.attributes["seed"] == 7
+        assert reader.attributes["code"] == "test"
+        assert reader.attributes["settings"] == {"side_px": 24, **PICTURES["source"]}
+
+
+def test_no_file_is_left_of_pictures_that_are_refused(tmp_path):
+    folder, path = tmp_path / "images", tmp_path / "pictures.h5"
+    for name in ("one", "two"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "text.jpg").write_text("no picture")
+    source = {"kind": "folder", "path": str(folder)}
+    with pytest.raises(ValueError, match=r"of 2 pictures 2 cannot be read \(first: one/text.jpg\)"):
+        gather_pictures.main(
+            settings={"side_px": 24, "source": source}, colour=True, path=str(path), code="test"
+        )
+    assert not path.exists()
+
+
+def reared(made: dict[str, str], gathered: str, folder: Path, **views) -> dict[str, str]:
+    """A backbone that grew up with pictures for a few steps, its log and snapshots."""
+    target = {
+        "labels": ["class"], "encoding": "category", "n_classes": 8, "loss": "cross_entropy",
+    }  # fmt: skip
+    block = {
+        "views": {"magnification": 1.5, **views}, "n_train": 64, "n_validation": 16,
+        "head_hidden": [], "targets": {"class": target},
+        "training": {**TRAINING, "snapshot_images": [16, 100]},
+    }  # fmt: skip
+    outputs = {
+        "backbone": str(folder / "reared.safetensors"), "log": str(folder / "log.parquet"),
+        "snapshots": str(folder / "snapshots.safetensors"),
+    }  # fmt: skip
+    prepare_backbone.main(
+        backbone={**BACKBONE, "source": "reared", "rearing": block}, image_px=32, seed=0,
+        pictures=[gathered], outputs=outputs,
+        folders=(str(folder / "state"), str(folder / "events")), device="cpu",
+    )  # fmt: skip
+    return outputs
+
+
+def test_a_backbone_grows_up_with_the_gathered_pictures(made, gathered, tmp_path):
+    outputs = reared(made, gathered, tmp_path)
+    assert not (tmp_path / "state").exists()
+    one, initial = (backbones.load(p) for p in (outputs["backbone"], made["backbone"]))
+    assert one.provenance["pictures_sha256"] == provenance.file_sha256(gathered)
+    assert set(pd.read_parquet(outputs["log"])["target"]) == {"class"}
+    own = one.encoder.state_dict()
+    states = {
+        record["images"]: {name: value.clone() for name, value in encoder.state_dict().items()}
+        for record, encoder in backbones.snapshots(initial, outputs["snapshots"])
+    }
+    assert list(states) == [16, 100]
+    name = "blocks.0.attn.qkv.weight"
+    assert not torch.equal(states[16][name], states[100][name])
+    assert not torch.equal(states[100][name], own[name])
+    # The arm of no turn is the upright one, to the last byte.
+    (tmp_path / "again").mkdir()
+    again = reared(made, gathered, tmp_path / "again", rotation_deg=0)
+    assert Path(again["snapshots"]).read_bytes() == Path(outputs["snapshots"]).read_bytes()
+
+
+def test_a_backbone_without_rearing_has_an_empty_log_and_no_snapshots(made):
+    folder = Path(made["backbone"]).parent
+    assert len(pd.read_parquet(folder / "log.parquet")) == 0
+    one = backbones.load(made["backbone"])
+    assert list(backbones.snapshots(one, folder / "snapshots.safetensors")) == []
