@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test lint bench paper clean help
+.PHONY: all report test lint bench paper rearing benchmark-dataset clean help
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -53,9 +53,20 @@ bench: $(READY) .venv-bench/.ready
 paper: $(READY)
 	$(SNAKEMAKE) --workflow-profile profiles/gpu --configfile config/scales/paper.yaml
 
+## rearing: controlled rearing on your pictures: make rearing IMAGES=<folder with a folder per class>
+rearing: $(READY)
+	@test -d "$(IMAGES)" || { echo "IMAGES is '$(IMAGES)'; allowed is a folder with one folder of images per class" >&2; exit 1; }
+	OMP_NUM_THREADS=1 $(SNAKEMAKE) --cores $(CORES) --configfile config/scales/natural.yaml \
+		--config 'studies={rearing: {pictures: {source: {path: "$(abspath $(IMAGES))"}}}}'
+
+## benchmark-dataset: draw 100,000 labelled chirp figures of arXiv 2503.22713 and their data card
+benchmark-dataset: $(READY)
+	$(SNAKEMAKE) --cores $(CORES) --set-scatter shards=8 --configfile config/scales/benchmark.yaml -- \
+		$(RESULTS)/chirps/benchmark/data/README.md
+
 ## clean: remove every result, but not the environment
 clean:
-	find $(RESULTS) -mindepth 1 ! -name README.md -delete
+	find $(RESULTS) -mindepth 1 ! -path $(RESULTS)/README.md -delete
 
 ## help: list the targets
 help:

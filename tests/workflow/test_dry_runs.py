@@ -1,6 +1,9 @@
 """Every profile and scale can be planned; plain uses of Snakemake work."""
 
+import re
+
 import pytest
+import yaml
 
 SCALES = {"default": [], "tiny": ["config/scales/tiny.yaml"], "paper": ["config/scales/paper.yaml"]}
 
@@ -46,3 +49,20 @@ def test_the_graph_can_be_drawn(project):
                             "config/scales/tiny.yaml")  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:]
     assert "digraph" in run.stdout
+
+
+def test_the_benchmark_is_drawn_and_described_and_nothing_else(project):
+    plan = ["-n", "--configfile", "config/scales/benchmark.yaml", "--set-scatter", "shards=8", "--"]
+    run = project.snakemake(*plan, "results/chirps/benchmark/data/README.md")
+    assert run.returncode == 0, run.stdout[-3000:]
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout, re.MULTILINE))
+    drawn = {"synthesise_shard": "24", "synthesise_dataset": "3", "describe_dataset": "1"}
+    assert counts == drawn | {"total": "28"}
+
+
+def test_splits_of_the_benchmark_hold_100000_images_of_their_own(project):
+    scale = yaml.safe_load(project.read("config/scales/benchmark.yaml"))
+    (study,) = scale["studies"].values()
+    splits = study["stimuli"]["splits"].values()
+    numbers = [range(one["first_index"], one["first_index"] + one["n"]) for one in splits]
+    assert len(set().union(*numbers)) == sum(map(len, numbers)) == 100_000

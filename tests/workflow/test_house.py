@@ -152,7 +152,8 @@ def test_the_report_is_written_when_a_result_is_newer(house, newer):
 
 
 def test_clean_leaves_the_page_that_says_what_lies_there(house):
-    (house / "results/README.md").write_text("what lies here")
+    for page in ("results/README.md", "results/lines/README.md"):
+        (house / page).write_text("what lies here")
     made(house, "clean")
     assert [path.name for path in (house / "results").iterdir()] == ["README.md"]
 

@@ -46,3 +46,45 @@ rule synthesise_dataset:
         code=code_of("synthesise_dataset.py"),
     script:
         "../scripts/synthesise_dataset.py"
+
+
+def named_in_card(wildcards) -> dict[str, str]:
+    """Params function: what a data card says that the files do not."""
+    cited = yaml.safe_load((Path(workflow.basedir) / "CITATION.cff").read_text())
+    paper = config["studies"][wildcards.study]["paper"]
+    known = {one["identifiers"][0]["value"]: one for one in cited["references"]}
+    one = known.get(paper.replace("arXiv ", "arXiv:"), {})
+    names = [
+        f"{author['given-names']} {author['family-names']}"
+        for author in one.get("authors", ())
+    ]
+    title = f"{', '.join(names)} ({one['year']}). {one['title']}. " if one else ""
+    return {
+        "dataset": wildcards.dataset,
+        "licence": cited["license"],
+        "reference": f"{title}{paper}.",
+    }
+
+
+rule describe_dataset:
+    input:
+        train="<results>/{study}/{dataset}/data/train.h5",
+        validation="<results>/{study}/{dataset}/data/validation.h5",
+        test="<results>/{study}/{dataset}/data/test.h5",
+    output:
+        card="<results>/{study}/{dataset}/data/README.md",
+    log:
+        "<logs>/{study}/{dataset}/describe_dataset.log",
+    benchmark:
+        "<benchmarks>/{study}/{dataset}/describe_dataset.tsv"
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        named=named_in_card,
+        code=code_of("describe_dataset.py"),
+    script:
+        "../scripts/describe_dataset.py"
