@@ -54,7 +54,7 @@ def adaptation_table(
         )
         for name, table in after.items()
     ]
-    return join(tables)
+    return pd.concat(tables, ignore_index=True)
 
 
 def components_per_run(errors: pd.DataFrame) -> pd.DataFrame:
@@ -142,7 +142,8 @@ def kept_after_tuning(
             ):
                 key = {**names, "arm": arm, "minus": minus, "quantity": quantity}
                 rows.append({**key, **found.row()})
-    return pd.DataFrame(rows)
+    keys = ["dataset", "protocol", "arm", "minus", "quantity"]
+    return pd.DataFrame(rows, columns=[*keys, "estimate", "ci_low", "ci_high", "n", "seeds"])
 
 
 def kept_findings(table: pd.DataFrame) -> pd.DataFrame:
