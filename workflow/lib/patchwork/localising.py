@@ -146,7 +146,7 @@ def spectrogram(samples: np.ndarray, rate_hz: float, margin: int) -> np.ndarray 
     second = int(rate_hz)
     if (np.ptp(samples[: len(samples) // second * second].reshape(-1, second), axis=1) == 0).any():
         return None
-    ratio = Fraction(spectrograms.SAMPLE_RATE_HZ / rate_hz).limit_denominator(2000)
+    ratio = Fraction(spectrograms.SAMPLE_RATE_HZ / rate_hz).limit_denominator(20_000)
     even = signal.resample_poly(
         signal.detrend(samples), ratio.numerator, ratio.denominator, padtype="line"
     )
