@@ -84,6 +84,18 @@ def test_shares_count_pixels_and_join():
             region_scores.shares_of(regions, names, n_patches, merged)
 
 
+def test_patches_of_a_thin_region_belong_to_it():
+    values = np.zeros((1, 4, 1, 4))
+    values[0, 0] = [0.5, 0.06, 0.04, 0]
+    values[0, 1] = [0.03, 0.02, 0.01, 0]
+    values[0, 2] = [1, 1, 1, 1]
+    found = region_scores.Shares(("wide", "thin", "all", "none"), values).members()[0]
+    assert found[0].tolist() == [True, True, False, False]
+    assert found[1].tolist() == [True, True, False, False]
+    assert found[2].all()
+    assert not found[3].any()
+
+
 def test_scores_equal_loops(maps, scored):
     images, _ = scored
     regions = wired.pictures(24)[1]

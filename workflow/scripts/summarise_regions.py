@@ -15,21 +15,20 @@ def main(*, inputs: dict, outputs: dict, runs: dict, settings: dict, block: dict
     verdicts = region_tables.verdicts(attended, settings["judged"])
     heads = region_tables.semantics(verdicts)
     effects = pd.concat([ablated, group_tables.derived(ablated)], ignore_index=True)
-    # As they judge heads by one baseline, so do the findings about layers.
-    baseline = settings["baseline"]
+    baseline, margin = settings["baseline"], settings["margin_percent"]
     compared = region_effects.looks_and_matters(
         verdicts, ablated, settings["looked_at"], baseline=baseline, resampling=how
     )
     found = [
         region_tables.share_findings(heads, settings["meanings"], how),
-        group_tables.percent_findings(ablated, how, baseline),
+        group_tables.percent_findings(ablated, how, baseline, margin),
         region_effects.agreement_findings(compared, how),
     ]
     spread = tables.gather(inputs["spread"], runs["ablated"])
     written = {
         "attention": region_tables.region_table(verdicts, how),
         "shares": region_tables.share_table(heads, how),
-        "effects": group_tables.percent_table(effects, how, settings["margin_percent"]),
+        "effects": group_tables.percent_table(effects, how, margin),
         "compared": compared,
         "agreement": region_effects.agreement_table(compared, how),
         "spread": group_tables.spread_table(spread),

@@ -126,7 +126,10 @@ def _percent(
 
 
 def percent_findings(
-    frame: pd.DataFrame, resampling: Resampling, baseline: str = "zero"
+    frame: pd.DataFrame,
+    resampling: Resampling,
+    baseline: str = "zero",
+    margin: float = MARGIN_PERCENT,
 ) -> pd.DataFrame:
     """What ablation does to the loss by depth, in percent, over seeds.
 
@@ -135,6 +138,7 @@ def percent_findings(
             :func:`percent_table`.
         resampling: of the intervals.
         baseline: of the ablation that counts.
+        margin: of equivalence, percent, > 0.
 
     Returns:
         Columns `tables.FINDINGS`: ``layer<k>_percent_loss_increase`` (mean over single heads of
@@ -157,7 +161,7 @@ def percent_findings(
             units=wide.index.get_level_values("example").to_numpy(),
         )
         rows += [{"quantity": name, **names, **one.row()} for name, one in found.items()]
-        rows += [{**names, **row} for row in _single_numbers(part, resampling)]
+        rows += [{**names, **row} for row in _single_numbers(part, resampling, margin)]
     return pd.DataFrame(rows, columns=list(FINDINGS))
 
 
@@ -217,10 +221,10 @@ def _quantities(
     }
 
 
-def _single_numbers(part: pd.DataFrame, resampling: Resampling) -> list[dict]:
+def _single_numbers(part: pd.DataFrame, resampling: Resampling, margin: float) -> list[dict]:
     """Findings that are no means over images."""
     heads = part[part["groups"] == "heads"]
-    tables = [percent_table(one, resampling) for _, one in heads.groupby("seed")]
+    tables = [percent_table(one, resampling, margin) for _, one in heads.groupby("seed")]
     shares = np.array([table["equivalent"].mean() for table in tables])
     n, seeds = int(tables[0]["n"].iloc[0]), len(shares)
     one = statistics.cluster_bootstrap(shares, None, resampling=resampling)

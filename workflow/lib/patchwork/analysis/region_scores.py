@@ -8,7 +8,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 # ASSUME: a patch belongs to a region that covers at least this share of it, so that a line one
-# pixel wide across a patch of 16 by 16 pixels (1/16 of it) still counts.
+# pixel wide across a patch of 16 by 16 pixels (1/16 of it) still counts. Of a region thinner than
+# that, the patches count that it covers at least half as much as any.
 BELONGS = 0.05
 # ASSUME: masks that overlap less than this from image to image (sum of minima over sum of maxima)
 # move; only for these is another image's mask a null.
@@ -42,6 +43,12 @@ class Shares:
         n, _, rows, columns = self.values.shape
         more = member.reshape(n, 1, rows, columns).astype(np.float64)
         return Shares((*self.names, name), np.concatenate([self.values, more], axis=1))
+
+    def members(self) -> np.ndarray:
+        """Which patches belong to each region (see `BELONGS`), shape (n, r, patches)."""
+        flat = self.flat
+        least = np.minimum(BELONGS, flat.max(-1, keepdims=True) / 2)
+        return (flat > 0) & (flat >= least)
 
     def moves(self) -> np.ndarray:
         """Whether each region lies elsewhere in another image, shape (r,)."""
@@ -167,7 +174,7 @@ def score(weights: np.ndarray, regions: Shares, nulls: Shares, long: np.ndarray)
         the null's masks.
     """
     shape = (*weights.shape[:2], len(regions.names))
-    member, null_member = regions.flat >= BELONGS, nulls.flat >= BELONGS
+    member, null_member = regions.members(), nulls.members()
     columns = {
         "mass": np.einsum("nhp,nrp->nhr", weights, regions.flat),
         "area": np.broadcast_to(regions.flat.mean(-1)[:, None], shape),
