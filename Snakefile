@@ -48,6 +48,7 @@ include: "workflow/rules/claims.smk"
 
 localrules:
     all,
+    localise_chirps,
 
 
 rule all:
@@ -56,3 +57,8 @@ rule all:
         "<results>/claims.csv",
         "<results>/claims.html",
         figures_of_all_studies(),
+
+
+rule localise_chirps:
+    input:
+        searched_recordings(),

@@ -137,6 +137,7 @@ wildcard_constraints:
     protocol="[a-z][a-z0-9_]*",
     split="train|validation|test",
     seed=r"\d+",
+    recording="[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
 check_configuration()

@@ -63,3 +63,49 @@ def selected_on(wildcards) -> str:
     protocol = config["studies"][wildcards.study]["protocols"][wildcards.protocol]
     split = protocol.get("selected_on", "validation")
     return f"results/{wildcards.study}/{wildcards.dataset}/data/{split}.h5"
+
+
+def recording_of(wildcards) -> str:
+    """A recording of the user."""
+    files = config["studies"][wildcards.study]["recordings"]["files"]
+    return files[wildcards.recording]
+
+
+def network_of_recordings(part: str):
+    """Input function: a file of the network that searches recordings."""
+
+    def file(wildcards) -> str:
+        run = dict(config["studies"][wildcards.study]["recordings"]["network"])
+        folder = RUN_FOLDER.format(study=wildcards.study, **run)
+        return {
+            "model": f"{folder}/model.safetensors",
+            "backbone": backbone_file(wildcards.study, run["backbone"], run["seed"]),
+            "calibration": f"{Path(folder).parent}/predictions.parquet",
+        }[part]
+
+    return file
+
+
+def search_settings(wildcards) -> dict:
+    """Params function: how recordings are searched; no paths."""
+    block = config["studies"][wildcards.study]["recordings"]
+    own = {key: block[key] for key in block if key not in ("files", "network")}
+    return {**own, "seed": block["network"]["seed"]}
+
+
+def searched_recordings() -> list[str]:
+    """The events of every recording that the configuration names."""
+    found = []
+    for name, study in config["studies"].items():
+        for recording, path in study.get("recordings", {}).get("files", {}).items():
+            if not Path(path).exists():
+                raise WorkflowError(
+                    f"recordings.files.{recording} is {path!r}; allowed is a file or folder that exists"
+                )
+            found.append(f"results/{name}/recordings/{recording}/events.csv")
+    if not found and "localise_chirps" in sys.argv:
+        raise WorkflowError(
+            "recordings.files is {} in every study; allowed is name: path, such as "
+            "--config 'studies={<study>: {recordings: {files: {night: night.edf}}}}'"
+        )
+    return found

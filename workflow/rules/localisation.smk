@@ -56,3 +56,33 @@ rule analyse_localisation:
         code=code_of("analyse_localisation.py"),
     script:
         "../scripts/analyse_localisation.py"
+
+
+rule localise_recording:
+    input:
+        recording=recording_of,
+        model=network_of_recordings("model"),
+        backbone=network_of_recordings("backbone"),
+        calibration=network_of_recordings("calibration"),
+    output:
+        events="<results>/{study}/recordings/{recording}/events.csv",
+        fif="<results>/{study}/recordings/{recording}/events-annot.fif",
+        csv="<results>/{study}/recordings/{recording}/events-annot.csv",
+        edf="<results>/{study}/recordings/{recording}/events-annot.edf",
+        overlays=directory("<results>/{study}/recordings/{recording}/overlays"),
+    log:
+        "<logs>/{study}/recordings/{recording}.log",
+    benchmark:
+        "<benchmarks>/{study}/recordings/{recording}.tsv"
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        settings=search_settings,
+        code=code_of("localise_recording.py"),
+    script:
+        "../scripts/localise_recording.py"

@@ -12,7 +12,7 @@ from patchwork import annotations, backbones, localising, models, tasks
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow/scripts"), str(ROOT / "tests/lib")]
 
-import localise_chirps  # noqa: E402
+import localise_recording  # noqa: E402
 import planted  # noqa: E402
 from small_networks import RANDOM  # noqa: E402
 
@@ -66,7 +66,7 @@ def localise(files: dict[str, str], folder: Path, recording: str | None = None, 
         "edf": str(folder / "chirps.edf"),
         "overlays": str(folder / "overlays"),
     }
-    localise_chirps.main(
+    localise_recording.main(
         recording=recording or files["recording"],
         network=(files["model"], files["backbone"]),
         calibration=files["calibration"],
