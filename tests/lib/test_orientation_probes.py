@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from patchwork import backbones
+from patchwork import backbones, models
 from patchwork.analysis import orientation_measures as om
 from patchwork.analysis import orientation_probes as op
 from patchwork.stimuli import palettes, probes, views
@@ -256,7 +256,7 @@ def test_an_isotropic_population_has_no_bias(images):
 
 def test_the_stimuli_favour_no_orientation():
     """Observers read the probes themselves: what those could add to any contrast."""
-    sizes = op.ProbeSizes(400, 800, 400, 100, 16)
+    sizes = op.ProbeSizes(300, 480, 300, 60, 16)
     found = op.measure_stimuli(op.probe_images(image_px=64, seed=5, sizes=sizes))
     assert abs(component(found, "fisher_noise_energy")) < 0.2
     assert abs(component(found, "ridge_error_noise_energy")) < 0.3
@@ -280,6 +280,10 @@ def test_a_network_is_read_after_its_norm_and_all_networks_see_the_same(images):
     )
     with pytest.raises(ValueError, match="readout is 'first'"):
         op.features(backbone, pictures, "first")
+    adapted = models.build(
+        backbone, {}, {"readout": "cls", "head_hidden": [], "adapter": {"kind": "none"}}, seed=1
+    ).eval()
+    assert np.allclose(op.features(adapted, pictures), both["cls"], atol=1e-5)
     tiny = op.ProbeSizes(40, 40, 40, 20, 8)
     one = op.measure(backbone, image_px=PX, seed=2, sizes=tiny)
     again = op.measure_on(backbone, op.probe_images(image_px=PX, seed=2, sizes=tiny))

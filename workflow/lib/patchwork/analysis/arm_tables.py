@@ -148,7 +148,8 @@ def optimum_shifts(
             )
             one = {**found.row(), "seeds": len(both)}
             rows.append({"measure": measure, "arm": arm, "minus": minus, **one})
-    return pd.DataFrame(rows)
+    columns = ["measure", "arm", "minus", "estimate", "ci_low", "ci_high", "n", "seeds"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def places_of_optimum(
@@ -182,6 +183,30 @@ def places_of_optimum(
         )
         rows.append({**names, **found.row(), "seeds": len(own)})
     return pd.DataFrame(rows)
+
+
+def at_matched_accuracy(frame: pd.DataFrame, arm: str, to: str) -> pd.DataFrame:
+    """The networks of one arm at the moment when they were as accurate as those of another.
+
+    An arm that learns faster is thus compared at equal accuracy, not after equal training.
+
+    Args:
+        frame: as for :func:`patchwork.analysis.arm_contrasts.biases`, with `accuracy` at every
+            epoch that may be chosen.
+        arm: whose networks are looked up along their rearing.
+        to: arm whose last accuracy they should have, seed by seed.
+
+    Returns:
+        Rows of `arm` at one epoch per seed, the nearest in accuracy; their arm is named
+        `<arm>_matched_to_<to>`. To be joined to the frame; empty without common seeds.
+    """
+    scores = frame[(frame["measure"] == ACCURACY) & np.isfinite(frame["value"])]
+    wanted = final(scores[scores["arm"] == to]).set_index("seed")["value"]
+    own = scores[(scores["arm"] == arm) & scores["seed"].isin(wanted.index)]
+    apart = (own["value"] - own["seed"].map(wanted)).abs()
+    nearest = own.loc[apart.groupby(own["seed"]).idxmin(), ["seed", "epoch"]]
+    chosen = frame[frame["arm"] == arm].merge(nearest, on=["seed", "epoch"])
+    return chosen.assign(arm=f"{arm}_matched_to_{to}")
 
 
 def lattice_table(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.DataFrame:
