@@ -39,6 +39,10 @@ def report(
     pairs = [(arm, minus) for arm, minus in settings["pairs"]]
     components = measured[measured["kind"] != "curve"]
     kept, excluded = arm_contrasts.exclude(components, registered)
+    for arm, to in settings["matched"]:
+        equal = arm_tables.at_matched_accuracy(kept, arm, to)
+        kept = pd.concat([kept, equal], ignore_index=True)
+        pairs += [(name, to) for name in equal["arm"].unique()]
     contrasts = arm_contrasts.contrast_table(kept, registered, pairs)
     shifts = arm_tables.optimum_shifts(
         kept, pairs, baseline=settings["untrained"], resampling=resampling
