@@ -1,5 +1,7 @@
 """Contrast reared arms as registered beforehand, and what adaptation keeps of their biases."""
 
+from pathlib import Path
+
 import pandas as pd
 from patchwork import store, tables
 from patchwork.analysis import arm_report
@@ -15,16 +17,17 @@ def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings:
         ignore_index=True,
     )
     predicted = tables.gather(inputs["predictions"], conditions)
-    found = arm_report.report(measured, predicted, named_colours(inputs["tests"]), settings, plan)
+    colours = named_colours(inputs["tests"], settings["coloured"])
+    found = arm_report.report(measured, predicted, colours, settings, plan)
     for name, table in found.items():
         table.to_csv(outputs[name], index=False)
 
 
-def named_colours(tests: list[str]) -> tuple[str, ...]:
-    """Names of the colours of lines, by index."""
+def named_colours(tests: list[str], coloured: list[str]) -> tuple[str, ...]:
+    """Names of the colours of lines by index, in the datasets that have several."""
     for path in tests:
-        with store.Reader(path) as reader:
-            if reader.label_attributes["colour"].names:
+        if Path(path).parts[-3] in coloured:
+            with store.Reader(path) as reader:
                 return reader.label_attributes["colour"].names
     return ()
 

@@ -1,0 +1,193 @@
+"""The scripts about reared arms and timed passes on a handful of images, without Snakemake."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from patchwork import backbones, models, stimuli, store, tables, tasks
+from patchwork.tensors import write_tensors
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+import contrast_arms  # noqa: E402
+import describe_arms  # noqa: E402
+import evaluate  # noqa: E402
+import gather_pictures  # noqa: E402
+import probe_backbones  # noqa: E402
+import time_inference  # noqa: E402
+
+PX = 32
+ARMS = ("upright", "turned", "untrained")
+SEEDS = [0, 1]
+SIZES = {
+    "n_lines_train": 24, "n_lines_test": 24, "n_noise_train": 24, "n_per_orientation": 8,
+    "n_orientations": 8,
+}  # fmt: skip
+SETTINGS = {
+    "names": list(ARMS), "untrained": "untrained", "accuracy": "class",
+    "pairs": [["upright", "turned"]], "matched": [], "trajectory": ["colour_contrast"],
+    "line_error": "ridge_error_lines_cls", "coloured": ["colours"], "bluish": ["blue"],
+    "yellowish": ["yellow"], "n_resamples": 100, "seed": 0,
+    "probes": {"seed": 5, "sizes": SIZES, "colours": {"n_train": 8, "n_test": 8}},
+}  # fmt: skip
+PLAN = {
+    "outcomes": [
+        {"measure": "fisher_noise_cls", "arm": "upright", "minus": "turned", "predicted_sign": None}
+    ],
+    "test": "sign_flip", "alpha": 0.05, "seeds_min": 2, "exclusions": {"accuracy_min": None},
+    "decision": "none",
+}  # fmt: skip
+LINES = {
+    "image_px": PX, "length_px": {"min": 8, "max": 8}, "width_px": {"min": 2, "max": 2},
+    "palette": "white", "margin": "length", "noise_levels": [0.1], "rasteriser": "antialiased",
+}  # fmt: skip
+TARGETS = {"orientation": {"labels": ["orientation_deg"], "encoding": "double_angle"}}
+PROTOCOL = {"readout": "cls", "head_hidden": [], "adapter": {"kind": "full"}}
+
+
+def reared(folder: Path, arm: str, seed: int) -> tuple[str, str]:
+    """A network and what was kept on its way, none of it trained."""
+    architecture = {
+        "name": "vit_tiny_patch16_224",
+        "options": {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3},
+    }
+    block = {"source": "random", "architecture": architecture, "position_scale": 0.5}
+    backbone = backbones.prepare(block, PX, seed=seed)
+    path = str(folder / f"{arm}{seed}.safetensors")
+    snapshots = folder / f"{arm}{seed}"
+    if arm != "untrained":
+        backbone.provenance |= {
+            "rearing": {"n_train": 64, "training": {"epochs": 1}},
+            "validation_r": {"class": 0.5},
+        }
+        record = {"images": 32, "loss": 1.0, "scores": {"class": 0.25}}
+        write_tensors(backbone.encoder.state_dict(), record, snapshots / "32.safetensors")
+    backbones.save(backbone, path)
+    backbones.join_snapshots(snapshots, f"{snapshots}_snapshots.safetensors")
+    return path, f"{snapshots}_snapshots.safetensors"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("arms")
+    found: dict = {"measures": [], "backbones": {}}
+    for arm in ARMS:
+        files = [reared(folder, arm, seed) for seed in SEEDS]
+        path = str(folder / f"{arm}.csv")
+        probe_backbones.main(
+            reared=[one for one, _ in files], snapshots=[kept for _, kept in files], seeds=SEEDS,
+            image_px=PX, settings=SETTINGS, measures=path, device="cpu",
+        )  # fmt: skip
+        found["measures"].append(path)
+        found["backbones"][arm] = [one for one, _ in files]
+    for name, settings in (("plain", LINES), ("colours", LINES | {"palette": "basic11"})):
+        found[name] = str(folder / name / "data" / "test.h5")
+        store.write(
+            found[name],
+            stimuli.stream("lines", settings, seed=1, indices=range(64)),
+            n=64,
+            attributes={"seed": 1, "settings": settings, "first_index": 0, "code": "test"},
+            label_attributes=stimuli.LABELS["lines"](settings),
+        )
+    return found
+
+
+def test_stages_stand_at_the_images_they_had_seen(made):
+    table = pd.read_csv(made["measures"][0])
+    accuracy = table[table["measure"] == "accuracy"].set_index(["seed", "epoch"])["value"]
+    assert accuracy.to_dict() == {(s, n): a for s in SEEDS for n, a in ((32, 0.25), (64, 0.5))}
+    untrained = pd.read_csv(made["measures"][2])
+    assert set(untrained["epoch"]) == {0}
+    # Nothing was trained, so every stage of an arm is the untrained network of its seed.
+    keys = ["seed", "measure", "component", "orientation_deg"]
+    plain = untrained[untrained["measure"] != "accuracy"].set_index(keys)["value"]
+    last = table[(table["epoch"] == 64) & (table["measure"] != "accuracy")].set_index(keys)["value"]
+    assert np.allclose(plain, last[plain.index], atol=1e-6)
+
+
+def predicted(made: dict, arm: str, test: str, folder: Path) -> str:
+    """What networks of an arm say of lines, with heads that nothing trained."""
+    tuned = []
+    targets = {name: tasks.read_target(block, PX) for name, block in TARGETS.items()}
+    for seed, path in zip(SEEDS, made["backbones"][arm], strict=True):
+        backbone = backbones.load(path)
+        network = models.build(backbone, targets, PROTOCOL, seed=seed)
+        record = {"settings": PROTOCOL, "targets": TARGETS, "image_px": PX, "seed": seed}
+        tuned.append(str(folder / f"{arm}{seed}.safetensors"))
+        models.save(network, record | {"backbone": backbone.provenance}, tuned[-1])
+    out = str(folder / f"{arm}_{Path(test).parts[-3]}.parquet")
+    evaluate.main(
+        test=test, backbones=made["backbones"][arm], tuned=tuned, seeds=SEEDS, predictions=out,
+        device="cpu",
+    )  # fmt: skip
+    timings = out.replace(".parquet", ".csv")
+    time_inference.main(
+        test=test, backbones=made["backbones"][arm], tuned=tuned, seeds=SEEDS, timings=timings,
+        settings={"n_images": 8, "repetitions": 2}, device="cpu",
+    )  # fmt: skip
+    timed = pd.read_csv(timings)
+    assert timed.groupby("seed").size().to_dict() == dict.fromkeys(SEEDS, 2)
+    assert (timed["seconds"] > 0).all()
+    assert set(timed["n_images"]) == {8}
+    return out
+
+
+def test_arms_that_do_not_differ_have_no_contrast(made, tmp_path):
+    conditions = [
+        {"dataset": name, "backbone": arm, "protocol": "corrected"}
+        for name in ("plain", "colours")
+        for arm in ARMS[:2]
+    ]
+    files = [predicted(made, one["backbone"], made[one["dataset"]], tmp_path) for one in conditions]
+    names = (
+        "curves", "biases", "contrasts", "trajectory", "optima", "lattice", "adapted", "excluded",
+        "findings",
+    )  # fmt: skip
+    outputs = {name: str(tmp_path / f"{name}.csv") for name in names}
+    contrast_arms.main(
+        inputs={
+            "measures": made["measures"], "predictions": files,
+            "tests": [made["plain"], made["colours"]],
+        },
+        outputs=outputs, arms=list(ARMS), conditions=conditions, settings=SETTINGS, plan=PLAN,
+    )  # fmt: skip
+    contrasts = pd.read_csv(outputs["contrasts"])
+    assert (contrasts["estimate"].abs() < 1e-6).all()
+    assert contrasts.loc[0, "status"] == "co-primary"
+    adapted = pd.read_csv(outputs["adapted"])
+    assert set(adapted["dataset"]) == {"plain", "colours"}
+    kept = adapted[adapted["quantity"] == "contrast_after"]
+    assert (kept["estimate"].abs() < 1e-6).all()
+    assert list(pd.read_csv(outputs["findings"]).columns) == list(tables.FINDINGS)
+
+
+def test_every_arm_is_shown_and_measured(tmp_path):
+    path = str(tmp_path / "pictures.h5")
+    drawn = {
+        "kind": "objects", "orientation_statistics": "cardinal", "colour_statistics": "uniform",
+        "clutter_probability": 0.5,
+    }  # fmt: skip
+    source = {"kind": "procedural", "stimuli": drawn, "label": "shape", "n": 48, "seed": 1}
+    gather_pictures.main(
+        settings={"side_px": 48, "source": source}, colour=True, path=path, code="test"
+    )
+    views = {
+        arm: {"magnification": 1.0, "image_px": PX, "rotation_deg": turn, "colour": colour}
+        for arm, turn, colour in (("upright", 0, "grey"), ("turned", 45, "natural"))
+    }
+    outputs = {name: str(tmp_path / f"{name}.csv") for name in ("energy", "hues")}
+    outputs["png"] = str(tmp_path / "arms.png")
+    describe_arms.main(
+        pictures=path, views=views, seed=0, settings={"n_views": 32, "n_samples": 3},
+        outputs=outputs,
+    )  # fmt: skip
+    energy = pd.read_csv(outputs["energy"]).pivot(
+        index="orientation_deg", columns="arm", values="share"
+    )
+    # Edges of cardinal pictures lie at 0 and 90 deg, those of turned ones at 45 and 135.
+    oblique = energy.index[np.abs(energy.index % 90 - 45) <= 10]
+    assert energy.loc[oblique, "turned"].sum() > 1.3 * energy.loc[oblique, "upright"].sum()
+    assert Path(outputs["png"]).stat().st_size > 1000
