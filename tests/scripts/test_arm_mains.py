@@ -29,7 +29,9 @@ SIZES = {
 SETTINGS = {
     "names": list(ARMS), "untrained": "untrained", "accuracy": "class",
     "pairs": [["upright", "turned"]], "matched": [], "trajectory": ["colour_contrast"],
-    "line_error": "ridge_error_lines_cls", "coloured": ["colours"], "bluish": ["blue"],
+    "coloured": ["colours"],
+    "before": {"protocol": "few_shot", "lines": "plain", "colours": "colours"},
+    "described": {"n_views": 32, "n_samples": 3}, "bluish": ["blue"],
     "yellowish": ["yellow"], "n_resamples": 100, "seed": 0,
     "probes": {"seed": 5, "sizes": SIZES, "colours": {"n_train": 8, "n_test": 8}},
 }  # fmt: skip
@@ -137,7 +139,8 @@ def predicted(made: dict, arm: str, test: str, folder: Path) -> str:
 
 def test_arms_that_do_not_differ_have_no_contrast(made, tmp_path):
     conditions = [
-        {"dataset": name, "backbone": arm, "protocol": "corrected"}
+        {"dataset": name, "backbone": arm, "protocol": protocol}
+        for protocol in ("few_shot", "corrected")
         for name in ("plain", "colours")
         for arm in ARMS[:2]
     ]
@@ -178,10 +181,10 @@ def test_every_arm_is_shown_and_measured(tmp_path):
         arm: {"magnification": 1.0, "image_px": PX, "rotation_deg": turn, "colour": colour}
         for arm, turn, colour in (("upright", 0, "grey"), ("turned", 45, "natural"))
     }
-    outputs = {name: str(tmp_path / f"{name}.csv") for name in ("energy", "hues")}
+    outputs = {name: str(tmp_path / f"{name}.csv") for name in ("energy", "hues", "ceiling")}
     outputs["png"] = str(tmp_path / "arms.png")
     describe_arms.main(
-        pictures=path, views=views, seed=0, settings={"n_views": 32, "n_samples": 3},
+        pictures=path, views=views, seed=0, settings=SETTINGS,
         outputs=outputs,
     )  # fmt: skip
     energy = pd.read_csv(outputs["energy"]).pivot(

@@ -33,6 +33,7 @@ rule describe_arms:
     output:
         energy="<results>/{study}/tables/edge_energy.csv",
         hues="<results>/{study}/tables/hues.csv",
+        ceiling="<results>/{study}/tables/stimulus_ceiling.csv",
         svg=report(
             "<results>/{study}/figures/arms.svg",
             caption="../report/figure.rst",
@@ -53,7 +54,7 @@ rule describe_arms:
     params:
         views=views_of_arms,
         seed=first_seed,
-        settings=lookup("studies/{study}/arms/described", within=config),
+        settings=lookup("studies/{study}/arms", within=config),
         caption="Views of the same pictures in every arm.",
         code=code_of("describe_arms.py"),
     script:

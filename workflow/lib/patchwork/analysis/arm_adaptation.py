@@ -18,23 +18,22 @@ _ORIENTATION = Angle("orientation_deg", 180.0)
 
 
 def adaptation_table(
-    predictions: pd.DataFrame,
-    frozen: pd.DataFrame,
-    colours: Sequence[str],
-    settings: Mapping[str, Any],
+    predictions: pd.DataFrame, colours: Sequence[str], settings: Mapping[str, Any]
 ) -> pd.DataFrame:
     """What is left of orientation and colour biases after fitting to lines.
+
+    Before and after are the errors of read-outs on the same test images: before, the network stays
+    as rearing left it and only a linear read-out is fitted.
 
     Args:
         predictions: of all adapted networks, as from :func:`patchwork.tables.gather`; the backbone
             is the arm.
-        frozen: arm, seed, measure, value: biases of the networks before.
         colours: names of the label `colour`, by index.
-        settings: `coloured` (datasets with named colours), `bluish`, `yellowish`, `line_error`
-            (the measure that errors on lines are set against), `pairs` (arm, minus).
+        settings: `coloured` (datasets with named colours), `bluish`, `yellowish`, `pairs` (arm,
+            minus) and `before` (`protocol`, and the dataset of `lines` and of `colours`).
 
     Returns:
-        measure and the columns of :func:`kept_after_tuning`.
+        measure (`line_error`, `colour_contrast`) and the columns of :func:`kept_after_tuning`.
     """
     parts = [
         labelled(errors.angle_errors(part, _ORIENTATION), names)
@@ -42,18 +41,21 @@ def adaptation_table(
     ]
     found = join(parts)
     coloured = found["dataset"].isin(settings["coloured"])
-    after = {
-        settings["line_error"]: components_per_run(found[~coloured]),
-        "colour_contrast": colour_biases(
-            found[coloured], colours, settings["bluish"], settings["yellowish"]
+    sides = {
+        "line_error": ("lines", components_per_run(found[~coloured])),
+        "colour_contrast": (
+            "colours",
+            colour_biases(found[coloured], colours, settings["bluish"], settings["yellowish"]),
         ),
     }
-    tables = [
-        kept_after_tuning(frozen[frozen["measure"] == name], table, settings["pairs"]).assign(
-            measure=name
+    tables = []
+    for measure, (kind, biases) in sides.items():
+        frozen = biases["protocol"] == settings["before"]["protocol"]
+        before = biases[frozen & (biases["dataset"] == settings["before"][kind])]
+        left = kept_after_tuning(
+            before.rename(columns={"backbone": "arm"}), biases, settings["pairs"]
         )
-        for name, table in after.items()
-    ]
+        tables.append(left.assign(measure=measure))
     return pd.concat(tables, ignore_index=True)
 
 

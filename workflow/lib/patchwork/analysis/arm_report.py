@@ -48,8 +48,7 @@ def report(
         kept, pairs, baseline=settings["untrained"], resampling=resampling
     )
     lattice = arm_tables.lattice_table(kept, registered.outcomes)
-    frozen = arm_contrasts.final(arm_contrasts.biases(kept))
-    adapted = arm_adaptation.adaptation_table(predictions, frozen, colours, settings)
+    adapted = arm_adaptation.adaptation_table(predictions, colours, settings)
     followed = [Outcome(name, *pair) for pair in pairs for name in settings["trajectory"]]
     return {
         "curves": arm_tables.curve_table(measured),
