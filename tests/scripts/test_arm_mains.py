@@ -28,7 +28,7 @@ SIZES = {
 }  # fmt: skip
 SETTINGS = {
     "names": list(ARMS), "untrained": "untrained", "accuracy": "class",
-    "pairs": [["upright", "turned"]], "matched": [], "trajectory": ["colour_contrast"],
+    "pairs": [["upright", "turned"]], "matched": [], "followed": ["upright"], "trajectory": ["colour_contrast"],
     "coloured": ["colours"],
     "before": {"protocol": "few_shot", "lines": "plain", "colours": "colours"},
     "described": {"n_views": 32, "n_samples": 3}, "bluish": ["blue"],
@@ -81,6 +81,7 @@ def made(tmp_path_factory) -> dict:
         path = str(folder / f"{arm}.csv")
         probe_backbones.main(
             reared=[one for one, _ in files], snapshots=[kept for _, kept in files], seeds=SEEDS,
+            followed=arm == "upright",
             image_px=PX, settings=SETTINGS, measures=path, device="cpu",
         )  # fmt: skip
         found["measures"].append(path)
@@ -101,6 +102,7 @@ def test_stages_stand_at_the_images_they_had_seen(made):
     table = pd.read_csv(made["measures"][0])
     accuracy = table[table["measure"] == "accuracy"].set_index(["seed", "epoch"])["value"]
     assert accuracy.to_dict() == {(s, n): a for s in SEEDS for n, a in ((32, 0.25), (64, 0.5))}
+    assert set(pd.read_csv(made["measures"][1])["epoch"]) == {64}  # not followed
     untrained = pd.read_csv(made["measures"][2])
     assert set(untrained["epoch"]) == {0}
     # Nothing was trained, so every stage of an arm is the untrained network of its seed.

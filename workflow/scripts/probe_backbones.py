@@ -11,6 +11,7 @@ def main(
     *,
     reared: list[str],
     snapshots: list[str],
+    followed: bool,
     seeds: list[int],
     image_px: int,
     settings: dict,
@@ -21,6 +22,8 @@ def main(
     progress, parts = Progress("networks", len(reared)), []
     for done, (path, kept, seed) in enumerate(zip(reared, snapshots, seeds, strict=True), 1):
         for stage in arm_measures.stages(path, kept, settings["accuracy"]):
+            if not followed and not stage.last:
+                continue
             stage.backbone.encoder.eval().to(torch.device(device))
             parts.append(arm_measures.measure(stage, asked).assign(seed=seed))
         progress.step(done)
@@ -33,6 +36,7 @@ if __name__ == "__main__":
         main(
             reared=list(snakemake.input.reared),
             snapshots=list(snakemake.input.snapshots),
+            followed=snakemake.wildcards.backbone in snakemake.params.settings["followed"],
             seeds=snakemake.params.seeds,
             image_px=snakemake.params.image_px,
             settings=snakemake.params.settings,

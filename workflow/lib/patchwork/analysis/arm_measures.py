@@ -54,11 +54,13 @@ class Stage:
         images: seen so far; 0 for a network that nothing trained.
         accuracy: share of validation images whose class it named; None where it was not asked.
         backbone: the network, in eval mode.
+        last: whether this is the end of its rearing.
     """
 
     images: int
     accuracy: float | None
     backbone: backbones.Backbone
+    last: bool
 
 
 def stages(path: str | Path, snapshots: str | Path, label: str) -> Iterator[Stage]:
@@ -73,11 +75,11 @@ def stages(path: str | Path, snapshots: str | Path, label: str) -> Iterator[Stag
     made: Any = backbone.provenance
     last = {key: value.clone() for key, value in backbone.encoder.state_dict().items()}
     for record, _ in backbones.snapshots(backbone, snapshots):
-        yield Stage(record["images"], record["scores"].get(label), backbone)
+        yield Stage(record["images"], record["scores"].get(label), backbone, last=False)
     backbone.encoder.load_state_dict(last)
     rearing = made.get("rearing", {"n_train": 0, "training": {"epochs": 0}})
     seen = rearing["n_train"] * rearing["training"]["epochs"]
-    yield Stage(seen, made.get("validation_r", {}).get(label), backbone)
+    yield Stage(seen, made.get("validation_r", {}).get(label), backbone, last=True)
 
 
 def measure(stage: Stage, asked: Probes) -> pd.DataFrame:
