@@ -28,7 +28,8 @@ SIZES = {
 }  # fmt: skip
 SETTINGS = {
     "names": list(ARMS), "untrained": "untrained", "accuracy": "class",
-    "pairs": [["upright", "turned"]], "matched": [], "followed": ["upright"], "trajectory": ["colour_contrast"],
+    "pairs": [["upright", "turned"]], "matched": [], "followed": ["upright"],
+    "trajectory": ["colour_contrast"],
     "coloured": ["colours"],
     "before": {"protocol": "few_shot", "lines": "plain", "colours": "colours"},
     "described": {"n_views": 32, "n_samples": 3}, "bluish": ["blue"],

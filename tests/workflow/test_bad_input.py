@@ -51,7 +51,7 @@ def test_a_study_that_does_not_exist_is_named(project):
     project.write("bad.yaml", yaml.safe_dump({"run": ["lines", "dreams"]}))
     run = project.snakemake("-n", "--configfile", "bad.yaml")
     assert run.returncode != 0
-    assert "config/config.yaml: run has 'dreams'; allowed is chirps, distorted, lines, " in run.stdout
+    assert "config/config.yaml: run has 'dreams'; allowed is chirps, distorted, " in run.stdout
 
 
 def backbone(project, change: dict, *more: str):
