@@ -70,6 +70,7 @@ class Rule:
         seeds_min: seeds below which nothing is decided.
         unit: of the quantity, for the reason.
         control: what the control is, for the reason.
+        control_unit: unit of the control's quantity.
     """
 
     claimed: Region
@@ -77,6 +78,7 @@ class Rule:
     seeds_min: int = 1
     unit: str = ""
     control: str = "the control"
+    control_unit: str = ""
 
 
 def place(finding: Finding, region: Region) -> str:
@@ -142,8 +144,8 @@ def _controlled(rule: Rule, control: Finding | None, holds: str) -> tuple[str, s
         return "undetermined", f"{holds}, but {rule.control} is not yet computed."
     if not control.known:
         return "undetermined", f"{holds}, but {rule.control} has no interval."
-    region = _region_text(rule.survives, rule.unit)
-    numbers = f"{rule.control} gives {control.text(rule.unit)}"
+    region = _region_text(rule.survives, rule.control_unit)
+    numbers = f"{rule.control} gives {control.text(rule.control_unit)}"
     where = place(control, rule.survives)
     if where == INSIDE:
         return "replicates", f"{holds}, and {numbers}, as it must if the claim is right ({region})."
@@ -180,13 +182,14 @@ def _rule(where: str, decision: Mapping[str, Any]) -> Rule:
     if (control is None) != (survives is None):
         raise ValueError(f"{where} has one of control and survives; allowed is both or neither")
     if control is not None:
-        _keys(f"{where}.control", control, (*_ADDRESS, "description"))
+        _keys(f"{where}.control", control, (*_ADDRESS, "description"), ("unit",))
     return Rule(
         claimed=_region(f"{where}.claimed", decision["claimed"]),
         survives=None if survives is None else _region(f"{where}.survives", survives),
         seeds_min=decision.get("seeds_min", 1),
         unit=decision.get("unit", ""),
         control=control["description"] if control else "",
+        control_unit=(control or {}).get("unit", decision.get("unit", "")),
     )
 
 
@@ -245,8 +248,8 @@ def decide(claims: Mapping[str, Mapping[str, Any]], findings: pd.DataFrame) -> p
     - `protocol`, `quantity`, `dataset`, `backbone`: which row of findings is the estimate (text;
       null for a key that does not restrict);
     - `claimed`: [low, high], null for no bound: where the estimate lies if the claim is right;
-    - `control`: {`protocol`, `quantity`, `dataset`, `backbone`, `description`}: which row of
-      findings is the control, and what it is; and `survives`: [low, high]: where the control lies
+    - `control`: {`protocol`, `quantity`, `dataset`, `backbone`, `description`} and perhaps `unit`:
+      which row of findings is the control, and what it is; and `survives`: [low, high]: where the control lies
       if the claim survives it. Both or neither (null or absent);
     - `seeds_min` (optional, 1): fewer seeds decide nothing;
     - `unit` (optional): of the quantity.
