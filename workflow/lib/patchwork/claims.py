@@ -249,8 +249,8 @@ def decide(claims: Mapping[str, Mapping[str, Any]], findings: pd.DataFrame) -> p
       null for a key that does not restrict);
     - `claimed`: [low, high], null for no bound: where the estimate lies if the claim is right;
     - `control`: {`protocol`, `quantity`, `dataset`, `backbone`, `description`} and perhaps `unit`:
-      which row of findings is the control, and what it is; and `survives`: [low, high]: where the control lies
-      if the claim survives it. Both or neither (null or absent);
+      which row of findings is the control, and what it is; and `survives`: [low, high]: where the
+      control lies if the claim survives it. Both or neither (null or absent);
     - `seeds_min` (optional, 1): fewer seeds decide nothing;
     - `unit` (optional): of the quantity.
 
