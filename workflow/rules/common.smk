@@ -83,7 +83,9 @@ def findings_of_all_studies() -> list[str]:
     for name in config["run"]:
         study = config["studies"][name]
         if "runs" in study:
-            wanted = ["metrics", *study["analyses"]]
+            # Places of chirps are scored with the same words, beside simple methods.
+            wanted = [*study["analyses"]]
+            wanted += [] if "localisation" in wanted else ["metrics"]
             files += [
                 f"results/{name}/findings/{kind}.csv"
                 for kind in FINDINGS_OF_RUNS

@@ -234,7 +234,7 @@ def looks_and_matters(frame: pd.DataFrame) -> Figure:
             colours: Any = mpl.colormaps[theme.SEQUENTIAL](norm(some["layer"] + 1))
             name = f"{names[bool(looks)]}, {'matters' if matters else 'does not matter'}"
             axes.scatter(
-                some["ratio"], some["effect"], marker="o" if looks else "s",
+                some["ratio"].clip(lower=2.0**-_REACH), some["effect"], marker="o" if looks else "s",
                 s=14 if looks else 8, facecolors=colours if matters else "none",
                 edgecolors=colours, linewidths=0.7,
             )  # fmt: skip
