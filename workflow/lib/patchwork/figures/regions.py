@@ -233,8 +233,9 @@ def looks_and_matters(frame: pd.DataFrame) -> Figure:
         for (looks, matters), some in part.groupby(["looks", "matters"]):
             colours: Any = mpl.colormaps[theme.SEQUENTIAL](norm(some["layer"] + 1))
             name = f"{names[bool(looks)]}, {'matters' if matters else 'does not matter'}"
+            seen = some["ratio"].clip(lower=2.0**-_REACH)
             axes.scatter(
-                some["ratio"].clip(lower=2.0**-_REACH), some["effect"], marker="o" if looks else "s",
+                seen, some["effect"], marker="o" if looks else "s",
                 s=14 if looks else 8, facecolors=colours if matters else "none",
                 edgecolors=colours, linewidths=0.7,
             )  # fmt: skip
