@@ -184,7 +184,9 @@ def test_every_arm_is_shown_and_measured(tmp_path):
         arm: {"magnification": 1.0, "image_px": PX, "rotation_deg": turn, "colour": colour}
         for arm, turn, colour in (("upright", 0, "grey"), ("turned", 45, "natural"))
     }
-    outputs = {name: str(tmp_path / f"{name}.csv") for name in ("energy", "hues", "ceiling")}
+    outputs = {
+        name: str(tmp_path / f"{name}.csv") for name in ("energy", "hues", "ceiling", "shown")
+    }
     outputs["png"] = str(tmp_path / "arms.png")
     describe_arms.main(
         pictures=path, views=views, seed=0, settings=SETTINGS,

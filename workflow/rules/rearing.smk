@@ -41,6 +41,7 @@ rule describe_arms:
             labels={"figure": "arms"},
         ),
         png="<results>/{study}/figures/arms.png",
+        shown="<results>/{study}/figures/arms.csv",
     log:
         "<logs>/{study}/describe_arms.log",
     benchmark:

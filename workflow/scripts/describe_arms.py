@@ -10,10 +10,12 @@ from patchwork.joblog import Progress, job_log
 
 def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict) -> None:
     n, n_samples = (settings["described"][key] for key in ("n_views", "n_samples"))
-    progress, shown, energy, hues = Progress("arms", len(views)), {}, [], []
+    progress, shown, energy, hues, drawn = Progress("arms", len(views)), {}, [], [], []
     for arm, seen in views.items():
         source = sources.Views(pictures, seen, seed=seed, n=n, held_out=1)
-        images = source.draw(np.arange(n))[0].numpy()
+        seen_images, labels = source.draw(np.arange(n))
+        images = seen_images.numpy()
+        drawn.append(pd.DataFrame(labels)[:n_samples].assign(arm=arm, view=range(n_samples)))
         shown[arm] = images[:n_samples]
         energy.append(image_statistics.edge_orientation_energy(images).assign(arm=arm))
         hues.append(image_statistics.colour_histogram(images).assign(arm=arm))
@@ -21,6 +23,7 @@ def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict
     for name, parts in (("energy", energy), ("hues", hues)):
         joined: pd.DataFrame = tables.join(parts)
         joined.to_csv(outputs[name], index=False)
+    pd.concat(drawn, ignore_index=True).to_csv(outputs["shown"], index=False)
     image_px = next(iter(views.values()))["image_px"]
     asked = arm_measures.probes(settings, image_px)
     orientation_probes.measure_stimuli(asked.lines).to_csv(outputs["ceiling"], index=False)
