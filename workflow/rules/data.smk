@@ -48,24 +48,6 @@ rule synthesise_dataset:
         "../scripts/synthesise_dataset.py"
 
 
-def named_in_card(wildcards) -> dict[str, str]:
-    """Params function: what a data card says that the files do not."""
-    cited = yaml.safe_load((Path(workflow.basedir) / "CITATION.cff").read_text())
-    paper = config["studies"][wildcards.study]["paper"]
-    known = {one["identifiers"][0]["value"]: one for one in cited["references"]}
-    one = known.get(paper.replace("arXiv ", "arXiv:"), {})
-    names = [
-        f"{author['given-names']} {author['family-names']}"
-        for author in one.get("authors", ())
-    ]
-    title = f"{', '.join(names)} ({one['year']}). {one['title']}. " if one else ""
-    return {
-        "dataset": wildcards.dataset,
-        "licence": cited["license"],
-        "reference": f"{title}{paper}.",
-    }
-
-
 rule describe_dataset:
     input:
         train="<results>/{study}/{dataset}/data/train.h5",

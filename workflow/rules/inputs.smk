@@ -108,3 +108,21 @@ def drawn_figures() -> str:
         for name in study.get("figures", {})
     }
     return "|".join(sorted(names)) or "-"
+
+
+def named_in_card(wildcards) -> dict[str, str]:
+    """Params function: what a data card says that the files do not."""
+    cited = yaml.safe_load((Path(workflow.basedir) / "CITATION.cff").read_text())
+    paper = config["studies"][wildcards.study]["paper"]
+    known = {one["identifiers"][0]["value"]: one for one in cited["references"]}
+    one = known.get(paper.replace("arXiv ", "arXiv:"), {})
+    names = [
+        f"{author['given-names']} {author['family-names']}"
+        for author in one.get("authors", ())
+    ]
+    title = f"{', '.join(names)} ({one['year']}). {one['title']}. " if one else ""
+    return {
+        "dataset": wildcards.dataset,
+        "licence": cited["license"],
+        "reference": f"{title}{paper}.",
+    }
