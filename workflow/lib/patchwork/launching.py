@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+import torch
 from accelerate import PartialState, notebook_launcher
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -43,8 +44,9 @@ def launch(function: Callable[..., None], arguments: tuple, n_processes: int) ->
 
 
 def is_main_process() -> bool:
-    """Whether this process writes the files."""
-    return PartialState().is_main_process
+    """Whether this process writes the files; asked first, it also joins the processes."""
+    # Left to itself the state takes processes without a GPU for strangers, each of them the main.
+    return PartialState(cpu=not torch.cuda.is_available()).is_main_process
 
 
 def _forward(number: int, _frame: object) -> None:

@@ -1,0 +1,33 @@
+import os
+import subprocess
+import sys
+
+CODE = """
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+from patchwork import launching
+
+def work(folder):
+    main = launching.is_main_process()
+    state = Accelerator(mixed_precision="no", cpu=True)
+    agreed = int(main == state.is_main_process)
+    Path(folder, f"{state.process_index}_of_{state.num_processes}_{int(main)}_{agreed}").touch()
+
+launching.launch(work, (sys.argv[1],), int(sys.argv[2]))
+"""
+
+
+def left_by(folder, n_processes: int) -> list[str]:
+    folder.mkdir()
+    run = subprocess.run(
+        [sys.executable, "-c", CODE, str(folder), str(n_processes)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_one_of_several_processes_is_the_main_one_however_early_it_is_asked(tmp_path):
+    assert left_by(tmp_path / "two", 2) == ["0_of_2_1_1", "1_of_2_0_1"]
+    assert left_by(tmp_path / "one", 1) == ["0_of_1_1_1"]
