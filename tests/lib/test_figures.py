@@ -9,8 +9,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from patchwork import figures
 from patchwork.figures import (
     claims,
@@ -152,6 +155,27 @@ def test_svg_and_png_repeat_byte_for_byte(tmp_path):
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
     assert b"<dc:date>" not in first[0].read_bytes()
+
+
+def test_files_stay_the_same_where_the_layout_s_last_digits_do_not(tmp_path):
+    class Wavering(ConstrainedLayoutEngine):
+        def __init__(self, seed):
+            super().__init__()
+            self.noise = np.random.default_rng(seed)
+
+        def execute(self, fig):
+            super().execute(fig)
+            for axes in fig.axes:
+                corners = axes.get_position(original=True).get_points()
+                moved = corners + 1e-8 * self.noise.standard_normal(corners.shape)
+                axes.set_position(Bbox(moved), which="original")
+
+    for name, seed in (("a", 1), ("b", 2)):
+        figure = Figure(layout=Wavering(seed))
+        figure.subplots(2, 2)[0, 0].imshow(np.eye(9))
+        figure.supylabel("Row")
+        theme.save(figure, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 def test_png_has_300_dots_per_inch(tmp_path):

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from matplotlib.transforms import Bbox
 
 P = ParamSpec("P")
 
@@ -214,6 +215,25 @@ def save(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
     """
     svg, png = Path(f"{stem}.svg"), Path(f"{stem}.png")
     with mpl.rc_context(SETTINGS):
+        _settle(figure)
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
         figure.savefig(png, dpi=STYLE["savefig.dpi"], metadata={"Software": None})
     return svg, png
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out for good, on a grid of a millionth of its sides.
+
+    The solver behind a constrained layout sums in the order of its variables' addresses, so that
+    the last digits of what it places differ from one drawing to the next.
+    """
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        corners = axes.get_position(original=True).get_points().round(6)
+        axes.set_position(Bbox(corners), which="original")
+    for text in figure.texts:
+        x, y = text.get_position()
+        text.set_position((round(x, 6), round(y, 6)))
