@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.legend import Legend
-from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from pages import check_text, laid_out
 from patchwork import figures
 from patchwork.figures import (
     claims,
@@ -70,50 +69,12 @@ COUNTED = set(DRAW) - {"samples", "patch_tokens", "patch_map"}  # frames with n 
 
 @pytest.fixture(scope="module")
 def drawn():
-    made = {name: draw() for name, draw in DRAW.items()}
-    with mpl.rc_context(theme.SETTINGS):
-        for figure in made.values():
-            figure.draw_without_rendering()
-    return made
-
-
-def written(figure):
-    """Every text that is on the page, with its box in pixels."""
-    found = [*figure.texts, *([figure._supxlabel] if figure._supxlabel else [])]
-    for legend in figure.findobj(Legend):
-        found += legend.get_texts()
-    for axes in figure.axes:
-        if not axes.get_visible():
-            continue
-        found += [axes.title, axes._left_title, *axes.texts]
-        if not axes.axison:
-            continue
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            slack = 1e-9 * (high - low)
-            ticks = [
-                t for t in axis.get_major_ticks() if low - slack <= t.get_loc() <= high + slack
-            ]
-            found += [axis.label, *(t.label1 for t in ticks)]
-    shown = [t for t in found if t.get_visible() and t.get_text().strip()]
-    with mpl.rc_context(theme.SETTINGS):
-        return [(t, Text.get_window_extent(t)) for t in shown]  # without the leader lines
+    return laid_out({name: draw() for name, draw in DRAW.items()})
 
 
 @pytest.mark.parametrize("name", DRAW)
 def test_text_is_legible_inside_the_page_and_apart(drawn, name):
-    figure = drawn[name]
-    page = figure.bbox
-    texts = written(figure)
-    for text, box in texts:
-        assert text.get_fontsize() >= 7, text
-        assert box.x0 >= -1, text
-        assert box.y0 >= -1, text
-        assert box.x1 <= page.x1 + 1, text
-        assert box.y1 <= page.y1 + 1, text
-    for (one, a), (other, b) in itertools.combinations(texts, 2):
-        apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
-        assert apart, f"{one.get_text()!r} and {other.get_text()!r} overlap"
+    check_text(drawn[name])
 
 
 @pytest.mark.parametrize("name", DRAW)

@@ -1,13 +1,10 @@
 """Figures about places of chirps show the numbers of their tables, legibly."""
 
-import itertools
-
 import localisation_frames as frames
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from pages import check_text, laid_out
 from patchwork.analysis import localisation, localisation_tables
 from patchwork.figures import localisation as figures
 from patchwork.figures import theme
@@ -59,29 +56,7 @@ def drawn(one):
     made = {name: getattr(figures, name)(table) for name, table in one.items()}
     for name, table in tables(several=True).items():
         made[f"{name}, several"] = getattr(figures, name)(table)
-    with mpl.rc_context(theme.SETTINGS):
-        for figure in made.values():
-            figure.draw_without_rendering()
-    return made
-
-
-def boxes(figure):
-    """Every text on the page with its box in pixels."""
-    found = list(figure.texts)
-    for legend in figure.legends:
-        found += legend.get_texts()
-    for axes in figure.axes:
-        found += [axes._left_title, *axes.texts]
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            ticks = [t for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
-            found += [axis.label, *(tick.label1 for tick in ticks)]
-    with mpl.rc_context(theme.SETTINGS):
-        return [
-            (text, Text.get_window_extent(text))
-            for text in found
-            if text.get_visible() and text.get_text().strip()
-        ]
+    return laid_out(made)
 
 
 CASES = [*TABLE, *(f"{name}, several" for name in TABLE)]
@@ -89,15 +64,7 @@ CASES = [*TABLE, *(f"{name}, several" for name in TABLE)]
 
 @pytest.mark.parametrize("name", CASES)
 def test_text_is_legible_inside_the_page_and_apart(drawn, name):
-    page, texts = drawn[name].bbox, boxes(drawn[name])
-    for text, box in texts:
-        assert text.get_fontsize() >= 7, text
-        assert min(box.x0, box.y0) >= -1, text
-        assert box.x1 <= page.x1 + 1, text
-        assert box.y1 <= page.y1 + 1, text
-    for (first, a), (second, b) in itertools.combinations(texts, 2):
-        apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
-        assert apart, f"{first.get_text()!r} and {second.get_text()!r} overlap"
+    check_text(drawn[name])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,13 +2,12 @@
 
 import itertools
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from pages import check_text, laid_out
 from patchwork.figures import rearing, theme
-from test_figures import written
 
 MEASURES = ("ridge_error_lines_cls", "signed_error_lines_cls", "fisher_noise_cls")
 
@@ -115,26 +114,12 @@ DRAW = {
 
 @pytest.fixture(scope="module")
 def drawn():
-    made = {name: draw() for name, draw in DRAW.items()}
-    with mpl.rc_context(theme.SETTINGS):
-        for figure in made.values():
-            figure.draw_without_rendering()
-    return made
+    return laid_out({name: draw() for name, draw in DRAW.items()})
 
 
 @pytest.mark.parametrize("name", DRAW)
 def test_text_is_legible_inside_the_page_and_apart(drawn, name):
-    figure = drawn[name]
-    texts = written(figure)
-    for text, box in texts:
-        assert text.get_fontsize() >= 7, text
-        assert box.x0 >= -1, text
-        assert box.y0 >= -1, text
-        assert box.x1 <= figure.bbox.x1 + 1, text
-        assert box.y1 <= figure.bbox.y1 + 1, text
-    for (one, a), (other, b) in itertools.combinations(texts, 2):
-        apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
-        assert apart, f"{one.get_text()!r} and {other.get_text()!r} overlap"
+    check_text(drawn[name])
 
 
 @pytest.mark.parametrize("name", DRAW)

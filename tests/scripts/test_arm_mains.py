@@ -124,13 +124,11 @@ def predicted(made: dict, arm: str, test: str, folder: Path) -> str:
         tuned.append(str(folder / f"{arm}{seed}.safetensors"))
         models.save(network, record | {"backbone": backbone.provenance}, tuned[-1])
     out = str(folder / f"{arm}_{Path(test).parts[-3]}.parquet")
-    evaluate.main(
-        test=test, backbones=made["backbones"][arm], tuned=tuned, seeds=SEEDS, predictions=out,
-        device="cpu",
-    )  # fmt: skip
+    files = list(zip(tuned, made["backbones"][arm], strict=True))
+    evaluate.main(test=test, files=files, seeds=SEEDS, predictions=out, device="cpu")
     timings = out.replace(".parquet", ".csv")
     time_inference.main(
-        test=test, backbones=made["backbones"][arm], tuned=tuned, seeds=SEEDS, timings=timings,
+        test=test, files=files, seeds=SEEDS, timings=timings,
         settings={"n_images": 8, "repetitions": 2}, device="cpu",
     )  # fmt: skip
     timed = pd.read_csv(timings)

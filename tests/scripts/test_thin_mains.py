@@ -123,8 +123,8 @@ def test_a_training_leaves_model_logs_and_events_and_no_checkpoint(tuned):
 def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_path):
     path = str(tmp_path / "predictions.parquet")
     evaluate.main(
-        test=made["test"], backbones=[made["backbone"]],
-        tuned=[str(tuned / "model.safetensors")], seeds=[3], predictions=path, device="cpu",
+        test=made["test"], files=[(tuned / "model.safetensors", made["backbone"])], seeds=[3],
+        predictions=path, device="cpu",
     )  # fmt: skip
     table = pd.read_parquet(path)
     assert len(table) == 16

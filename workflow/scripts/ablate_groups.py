@@ -20,8 +20,7 @@ def main(
 ) -> None:
     """Pairs get the first of the baselines alone."""
     network = models.load(model, backbone).to(torch.device(device))
-    with store.Reader(test) as reader:
-        batch = reader.read(range(min(settings["n_images"], len(reader))))
+    batch = store.read(test, settings["n_images"])
     options = {key: settings[key] for key in ("measure", "pairs_most") if key in settings}
     given, baselines = (network, batch.images, batch.labels, targets), tuple(settings["baselines"])
     tables = []

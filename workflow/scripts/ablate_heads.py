@@ -17,8 +17,7 @@ def main(
     device: str,
 ) -> None:
     network = models.load(model, backbone).to(torch.device(device))
-    with store.Reader(test) as reader:
-        batch = reader.read(range(min(settings["n_images"], len(reader))))
+    batch = store.read(test, settings["n_images"])
     how = {key: settings[key] for key in ("baselines", "measure") if key in settings}
     table = heads.ablation(network, batch.images, batch.labels, targets, **how)
     table.to_parquet(effects, index=False)

@@ -18,8 +18,7 @@ def main(
     device: str,
 ) -> None:
     network = models.load(model, backbone).to(torch.device(device))
-    with store.Reader(test) as reader:
-        batch = reader.read(range(min(settings["n_images"], len(reader))))
+    batch = store.read(test, settings["n_images"])
     given = (network, batch.images, batch.labels, targets)
     released_ablation.decompose(
         *given, n_random=settings["n_random_orders"], batch_size=settings["batch_size"]

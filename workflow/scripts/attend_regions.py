@@ -12,8 +12,7 @@ def main(
 ) -> None:
     network = models.load(model, backbone).to(torch.device(device))
     untouched = backbones.load(backbone).encoder.to(torch.device(device)).eval()
-    with store.Reader(test) as reader:
-        batch = reader.read(range(min(settings["n_images"], len(reader))))
+    batch = store.read(test, settings["n_images"])
     images = torch.from_numpy(batch.images)
     with torch.no_grad():
         pixels = network.pixels(images.to(device))

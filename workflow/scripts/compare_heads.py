@@ -22,8 +22,7 @@ def main(
         for name, path in zip(datasets, tuned, strict=True)
     }
     untouched = backbones.load(backbone).encoder.to(place)
-    with store.Reader(probe) as reader:
-        images = reader.read(range(min(n_images, len(reader)))).images
+    images = store.read(probe, n_images).images
     heads.similarities(networks, untouched, images).to_csv(similarity, index=False)
 
 

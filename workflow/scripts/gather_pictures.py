@@ -1,16 +1,14 @@
 """Put the pictures of a source into one file of equal squares."""
 
-from collections.abc import Iterator
-
-from patchwork import pictures, stimuli, store
-from patchwork.joblog import Progress, job_log
+from patchwork import pictures, store
+from patchwork.joblog import counted, job_log
 
 
 def main(*, settings: dict, colour: bool, path: str, code: str) -> None:
     found = pictures.find(settings["source"], side_px=settings["side_px"], colour=colour)
     store.write(
         path,
-        counted(found.batches(), found.n),
+        counted("pictures", found.batches(), found.n),
         n=found.n,
         attributes={
             "seed": settings["source"].get("seed", 0),
@@ -20,15 +18,6 @@ def main(*, settings: dict, colour: bool, path: str, code: str) -> None:
         },
         label_attributes=found.label_attributes,
     )
-
-
-def counted(batches: Iterator[stimuli.Batch], n: int) -> Iterator[stimuli.Batch]:
-    """The batches, with a line of progress now and then."""
-    progress, done = Progress("pictures", n), 0
-    for batch in batches:
-        yield batch
-        done += len(batch)
-        progress.step(done)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Draw one shard of a dataset; every image depends on its own number alone."""
 
-from collections.abc import Iterator
-
 from patchwork import stimuli, store
-from patchwork.joblog import Progress, job_log
+from patchwork.joblog import counted, job_log
 
 
 def main(*, images: dict, part: tuple[int, int], shard: str, code: str) -> None:
@@ -13,9 +11,10 @@ def main(*, images: dict, part: tuple[int, int], shard: str, code: str) -> None:
         raise ValueError(f"shards is {part[1]}; allowed is at most n = {images['n']}")
     kind, settings, seed = (images[key] for key in ("kind", "settings", "seed"))
     indices = range(images["first_index"] + start, images["first_index"] + stop)
+    drawn = stimuli.stream(kind, settings, seed=seed, indices=indices)
     store.write(
         shard,
-        counted(stimuli.stream(kind, settings, seed=seed, indices=indices), len(indices)),
+        counted("images", drawn, len(indices)),
         n=len(indices),
         attributes={
             "seed": seed,
@@ -25,15 +24,6 @@ def main(*, images: dict, part: tuple[int, int], shard: str, code: str) -> None:
         },
         label_attributes=stimuli.LABELS[kind](settings),
     )
-
-
-def counted(batches: Iterator[stimuli.Batch], n: int) -> Iterator[stimuli.Batch]:
-    """The batches, with a line of progress now and then."""
-    progress, done = Progress("images", n), 0
-    for batch in batches:
-        yield batch
-        done += len(batch)
-        progress.step(done)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 
-from patchwork import tasks
+from patchwork import models, tasks
+from patchwork.joblog import Progress
 from patchwork.models import Network
 from patchwork.sources import Source
 
@@ -108,6 +110,31 @@ def predictions(network: Network, source: Source, batch_size: int = 256) -> pd.D
             scores = outputs[name].astype(float)
             columns[f"score_{target.labels[0]}"] = scores[:, 1] - scores[:, 0]
     return pd.DataFrame(columns)
+
+
+def of_seeds(
+    measure: Callable[[Network], pd.DataFrame],
+    files: Sequence[tuple[str, str]],
+    seeds: Sequence[int],
+    device: str,
+) -> pd.DataFrame:
+    """Measure the networks of all seeds of a condition, one after the other.
+
+    Args:
+        measure: of a merged network in eval mode.
+        files: fine-tuned model and its backbone, one pair per seed.
+        seeds: in the order of the files.
+        device: as for torch.
+
+    Returns:
+        The rows of every measurement, with a column seed.
+    """
+    progress, parts = Progress("seeds", len(seeds)), []
+    for (model, backbone), seed in zip(files, seeds, strict=True):
+        network = models.load(model, backbone).to(torch.device(device))
+        parts.append(measure(network).assign(seed=seed))
+        progress.step(len(parts))
+    return pd.concat(parts, ignore_index=True)
 
 
 def time_passes(

@@ -5,12 +5,13 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 LOGGER = logging.getLogger("patchwork")
+Part = TypeVar("Part", bound=Sized)
 
 
 @contextmanager
@@ -83,3 +84,18 @@ class Progress:
             "%s: %d/%d (%.0f %%), %.0f s left%s",
             *(self.name, done, self.total, share, left, f", {text}" if text else ""),
         )
+
+
+def counted(name: str, parts: Iterable[Part], total: int) -> Iterator[Part]:
+    """The same parts one by one, with a line of progress now and then.
+
+    Args:
+        name: what is counted.
+        parts: each holds as many as its length.
+        total: how many all parts hold together.
+    """
+    progress, done = Progress(name, total), 0
+    for part in parts:
+        yield part
+        done += len(part)
+        progress.step(done)

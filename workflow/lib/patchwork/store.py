@@ -214,10 +214,11 @@ class Reader:
                 yield batch
 
 
-def read(path: str | Path) -> Batch:
-    """Reads a whole dataset into memory; raises ValueError as `Reader` does."""
+def read(path: str | Path, n_most: int | None = None) -> Batch:
+    """Reads the first `n_most` examples, or all, into memory; raises as `Reader` does."""
     with Reader(path) as reader:
-        return reader.read(range(len(reader)))
+        n = len(reader)
+        return reader.read(range(n if n_most is None else min(n_most, n)))
 
 
 class _Output(io.FileIO):

@@ -62,8 +62,8 @@ def report(
         "findings": join(
             [
                 arm_contrasts.findings(contrasts),
-                arm_tables.lattice_findings(lattice),
-                arm_tables.shift_findings(shifts),
+                arm_tables.pair_findings(lattice, lattice["part"] + "_component_"),
+                arm_tables.pair_findings(shifts, "optimum_shift_"),
                 arm_adaptation.kept_findings(adapted),
             ]
         ),

@@ -237,21 +237,19 @@ def lattice_table(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def lattice_findings(table: pd.DataFrame) -> pd.DataFrame:
-    """Findings `<part>_component_<measure>` of :func:`lattice_table`."""
-    named = table.assign(
-        quantity=table["part"] + "_component_" + table["measure"],
-        dataset="probe",
-        backbone=table["arm"] + "_minus_" + table["minus"],
-        protocol="corrected",
-    )
-    return named[list(FINDINGS)]
+def pair_findings(table: pd.DataFrame, stem: str | pd.Series) -> pd.DataFrame:
+    """What :func:`lattice_table` or :func:`optimum_shifts` found, as findings `<stem><measure>`.
 
+    Args:
+        table: measure, arm, minus and the columns of an interval.
+        stem: of the quantity, one or one per row.
 
-def shift_findings(table: pd.DataFrame) -> pd.DataFrame:
-    """Findings `optimum_shift_<measure>` of :func:`optimum_shifts`."""
+    Returns:
+        Columns `tables.FINDINGS`: dataset `probe`, backbone `<arm>_minus_<minus>`, protocol
+        `corrected`.
+    """
     named = table.assign(
-        quantity="optimum_shift_" + table["measure"],
+        quantity=stem + table["measure"],
         dataset="probe",
         backbone=table["arm"] + "_minus_" + table["minus"],
         protocol="corrected",
