@@ -43,8 +43,9 @@ def test_same_bytes_in_any_order_and_shard():
     assert (objects.generate(SETTINGS, seed=3, indices=range(40)).images != whole.images).any()
 
 
-def test_labels_are_those_announced_and_uniform():
-    batch, attributes = _draw(3000), objects.label_attributes(SETTINGS)
+@pytest.mark.parametrize("given", [{}, {"size": {"min": 0.5, "max": 0.8}, "noise_sd_max": 0.05}])
+def test_labels_are_those_announced_and_uniform(given):
+    batch, attributes = _draw(3000, **given), objects.label_attributes({**SETTINGS, **given})
     assert list(batch.labels) == list(attributes)
     assert not any("orientation" in name or "angle" in name for name in batch.labels)
     for name, values in batch.labels.items():
@@ -147,6 +148,9 @@ def test_clutter_probability_is_kept():
         ({"orientation_statistics": "x"}, "orientation_statistics is 'x'; allowed is one of iso"),
         ({"colour_statistics": 1}, "colour_statistics is 1; allowed is one of uniform"),
         ({"clutter_probability": 1.5}, "clutter_probability is 1.5; allowed is a number, 0 to 1"),
+        ({"size": 0.5}, "size is 0.5; allowed is a mapping with min and max"),
+        ({"size": {"min": 0.5, "max": 0.4}}, r"size.max is 0.4; allowed is a number, 0.5 to 0.9"),
+        ({"noise_sd_max": 1}, "noise_sd_max is 1; allowed is a number, 0 to 0.3"),
         ({"orientation": "x"}, "unknown key orientation; allowed are"),
     ],
 )

@@ -1,27 +1,33 @@
 """Pure generators of stimuli: an image is a function of its settings, seed and index.
 
-A new kind of stimulus is one module with `generate` and `label_attributes`, and one entry in each
-registry below.
+A new kind of stimulus is one module with `generate` and `label_attributes`, and its name in `KINDS`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
-from patchwork.stimuli import chirps, lines, objects
 from patchwork.stimuli.batch import Batch, LabelAttributes, concatenate
 
 __all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "stream"]
 
-GENERATORS: dict[str, Callable[..., Batch]] = {
-    "lines": lines.generate,
-    "objects": objects.generate,
-    "chirps": chirps.generate,
-}
+KINDS = ("lines", "objects", "chirps")
+
+
+def _of(kind: str, function: str) -> Callable[..., Any]:
+    """A function of a kind's module, imported when it is called: most jobs draw nothing."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(f"patchwork.stimuli.{kind}"), function)(*args, **kwargs)
+
+    return call
+
+
+GENERATORS: dict[str, Callable[..., Batch]] = {kind: _of(kind, "generate") for kind in KINDS}
 LABELS: dict[str, Callable[[Mapping[str, object]], dict[str, LabelAttributes]]] = {
-    "lines": lines.label_attributes,
-    "objects": objects.label_attributes,
-    "chirps": chirps.label_attributes,
+    kind: _of(kind, "label_attributes") for kind in KINDS
 }
 
 

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from patchwork.stimuli import noise, rng
 from patchwork.stimuli.batch import Batch, LabelAttributes
-from patchwork.stimuli.validation import choice, closed, integer, number
+from patchwork.stimuli.validation import choice, closed, integer, interval, number
 
 ORIENTATION_STATISTICS = ("isotropic", "cardinal", "oblique")
 COLOUR_STATISTICS = ("uniform", "blue_poor", "yellow_poor")
@@ -43,7 +43,7 @@ _STROKES = list(SHAPES.values())
 # seen through 8 px patches, small enough to leave room for place to vary.
 _SIZE = (0.2, 0.6)
 _THICKNESS = (1 / 64, 5 / 64)
-_NOISE_SD = (0.0, 0.3)
+_NOISE_SD_MAX = 0.3
 _SHAPE_VALUE = (0.6, 1.0)
 # Clutter is dimmer than any shape: a bar among bars would else not be identifiable.
 _CLUTTER_VALUE = (0.15, 0.45)
@@ -74,12 +74,17 @@ class ObjectSettings:
         orientation_statistics: one of `ORIENTATION_STATISTICS`, for shapes and clutter alike.
         colour_statistics: one of `COLOUR_STATISTICS`, for shapes, clutter and ground alike.
         clutter_probability: share of images with clutter, 0 to 1.
+        size: limits of the shape's diameter as shares of the image's side, 0.1 to 0.9; a mapping
+            {min, max} in the configuration.
+        noise_sd_max: highest noise level as a share of 255, 0 to 0.3; the lowest is 0.
     """
 
     image_px: int
     orientation_statistics: str = "isotropic"
     colour_statistics: str = "uniform"
     clutter_probability: float = 0.5
+    size: tuple[float, float] = _SIZE
+    noise_sd_max: float = _NOISE_SD_MAX
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,8 @@ def parse_settings(settings: Mapping[str, object]) -> ObjectSettings:
     """
     closed(settings, {"image_px"}, set(ObjectSettings.__dataclass_fields__) - {"image_px"})
     given = {**vars(ObjectSettings(0)), **settings}
+    least, most = interval("size", settings["size"]) if "size" in settings else _SIZE
+    smallest = number("size.min", least, 0.1, 0.9)
     return ObjectSettings(
         image_px=integer("image_px", given["image_px"], 16, 1024),
         orientation_statistics=choice(
@@ -130,6 +137,8 @@ def parse_settings(settings: Mapping[str, object]) -> ObjectSettings:
             "colour_statistics", given["colour_statistics"], COLOUR_STATISTICS
         ),
         clutter_probability=number("clutter_probability", given["clutter_probability"], 0, 1),
+        size=(smallest, number("size.max", most, smallest, 0.9)),
+        noise_sd_max=number("noise_sd_max", given["noise_sd_max"], 0, _NOISE_SD_MAX),
     )
 
 
@@ -180,7 +189,7 @@ def _draw_scene(settings: ObjectSettings, seed: int, indices: np.ndarray) -> _Sc
     """Draws the parameters of each image, in a fixed order, from its own stream."""
     n_draws = _N_DRAWS + _CLUTTER_COUNT[1] * _N_ELEMENT
     draws = rng.uniforms(seed, indices, n_draws, _SCENE)
-    size = _between(draws[:, 3], _SIZE) * settings.image_px
+    size = _between(draws[:, 3], settings.size) * settings.image_px
     thickness = _between(draws[:, 4], _THICKNESS) * settings.image_px
     room = settings.image_px - size - thickness
     colours = draws[:, 7 + _N_ORIENTATION : _N_DRAWS].reshape(-1, 2, _N_COLOUR)
@@ -200,7 +209,7 @@ def _draw_scene(settings: ObjectSettings, seed: int, indices: np.ndarray) -> _Sc
         ),
         rgb=_colour(colours[:, 0], statistics, _SHAPE_VALUE),
         ground=_colour(colours[:, 1], statistics, _GROUND_VALUE),
-        noise=_between(draws[:, 6], _NOISE_SD),
+        noise=_between(draws[:, 6], (0.0, settings.noise_sd_max)),
         n_clutter=np.where(cluttered, count, 0),
         clutter=_draw_clutter(elements, settings),
     )
@@ -285,15 +294,16 @@ def label_attributes(settings: Mapping[str, object]) -> dict[str, LabelAttribute
     Raises:
         ValueError: if the settings are impossible.
     """
-    size = parse_settings(settings).image_px
-    nearest = (_SIZE[0] + _THICKNESS[0]) * size / 2
+    parsed = parse_settings(settings)
+    size, (least, most) = parsed.image_px, parsed.size
+    nearest = (least + _THICKNESS[0]) * size / 2
     place = LabelAttributes("px", nearest - 0.5, size - nearest - 0.5)
     return {
         "shape": LabelAttributes("index", 0, len(SHAPES) - 1, tuple(SHAPES)),
         "x_px": place,
         "y_px": place,
-        "size_px": LabelAttributes("px", _SIZE[0] * size, _SIZE[1] * size),
+        "size_px": LabelAttributes("px", least * size, most * size),
         "thickness_px": LabelAttributes("px", _THICKNESS[0] * size, _THICKNESS[1] * size),
         **{channel: LabelAttributes("level", 0, 255) for channel in ("red", "green", "blue")},
-        "noise_sd": LabelAttributes("fraction", *_NOISE_SD),
+        "noise_sd": LabelAttributes("fraction", 0.0, parsed.noise_sd_max),
     }
