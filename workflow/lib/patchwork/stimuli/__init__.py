@@ -1,6 +1,6 @@
 """Pure generators of stimuli: an image is a function of its settings, seed and index.
 
-A new kind of stimulus is one module with `generate` and `label_attributes`, and its name in `KINDS`.
+A new kind of stimulus is a module with `generate` and `label_attributes`, named in `KINDS`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
