@@ -11,6 +11,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTED := $(VENV)/.ready-test
+INSTALL := pip install --quiet --disable-pip-version-check
 SNAKEMAKE := $(BIN)/snakemake
 RESULTS := results
 
@@ -27,11 +29,11 @@ report: $(READY)
 	else echo "report: up to date"; fi
 
 ## test: lint, types, unit tests, dry runs, a tiny workflow from end to end, its report
-test: $(READY) lint
+test: $(TESTED) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 ## lint: style of Python and Snakemake files, types of the library
-lint: $(READY)
+lint: $(TESTED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
@@ -75,11 +77,15 @@ help:
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv was found: make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/$(INSTALL) --require-hashes -r requirements.lock
+	$(BIN)/$(INSTALL) --no-deps --no-build-isolation -e .
+	touch $@
+
+$(TESTED): $(READY) requirements-test.lock
+	$(BIN)/$(INSTALL) --require-hashes -r requirements-test.lock
 	touch $@
 
 .venv-bench/.ready: benchmarks/requirements.lock
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	.venv-bench/bin/$(INSTALL) --require-hashes -r benchmarks/requirements.lock
 	touch $@

@@ -178,3 +178,11 @@ def test_trainings_of_a_few_steps_are_refused():
         ValueError, match=r"gives -\d+ steps after warm-up on angle under described"
     ):
         settings.check_study("lines", study)
+
+
+def test_a_condition_that_nothing_trains_is_not_timed():
+    study = configuration()["studies"]["chirps"]
+    settings.check_study("chirps", study)
+    study["analyses"]["localisation"]["timing"]["condition"]["protocol"] = "imagined"
+    with pytest.raises(ValueError, match="is ridge/reared/imagined; allowed is one that the runs"):
+        settings.check_study("chirps", study)

@@ -83,6 +83,7 @@ def made(tmp_path_factory) -> dict[str, pd.DataFrame]:
         },
         outputs=outputs,
         runs=runs,
+        timed=runs,
         block=BLOCK,
     )
     return {name: pd.read_csv(path) for name, path in outputs.items()}

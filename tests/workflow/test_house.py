@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
 PAPERS = ("2212.09641", "2503.18762", "2503.22713", "2504.02976", "2504.09393")
-PINS = [Requirement(line) for line in re.findall(r"^([a-z0-9_.-]+==[^\\\n]+)", LOCK, re.MULTILINE)]
+PIN = re.compile(r"^([a-z0-9_.-]+==[^\\\n]+)", re.MULTILINE)
+PINS = [Requirement(line) for line in PIN.findall(LOCK)]
 
 
 def versions(python: str) -> dict[str, str]:
@@ -25,9 +26,15 @@ def versions(python: str) -> dict[str, str]:
     return {pin.name: str(pin.specifier).removeprefix("==") for pin in wanted}
 
 
-def test_the_lock_has_hashes_and_no_addresses():
-    assert "://" not in LOCK
-    assert LOCK.count("--hash=sha256:") > len(PINS)
+def test_the_locks_have_hashes_and_no_addresses_and_agree():
+    tested = (ROOT / "requirements-test.lock").read_text()
+    for lock in (LOCK, tested):
+        assert "://" not in lock
+        assert lock.count("--hash=sha256:") > len(PINS)
+    own, theirs = (
+        {pin.split(";")[0].strip() for pin in PIN.findall(lock)} for lock in (LOCK, tested)
+    )
+    assert own < theirs
 
 
 def test_conda_environments_have_the_versions_of_the_lock():
@@ -85,6 +92,8 @@ def test_make_builds_the_environment_first_and_ci_runs_make_test():
         ).stdout
         assert plan.index("-m venv") < plan.index(".venv/bin/")
         assert "--require-hashes -r requirements.lock" in plan
+        # Users of the workflow alone get no tools of tests.
+        assert ("-r requirements-test.lock" in plan) == (target != "all")
     assert "make test" in (ROOT / ".ci/run").read_text()
     assert "make test" in (ROOT / "README.md").read_text()
 
@@ -92,7 +101,7 @@ def test_make_builds_the_environment_first_and_ci_runs_make_test():
 @pytest.fixture
 def house(tmp_path) -> Path:
     """A folder with the real Makefile and programs that only write down how they were called."""
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", "requirements.lock", "requirements-test.lock", "pyproject.toml"):
         shutil.copy2(ROOT / name, tmp_path / name)
     (tmp_path / ".venv/bin").mkdir(parents=True)
     for name in ("snakemake", "python", "pip"):

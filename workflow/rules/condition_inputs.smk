@@ -22,11 +22,27 @@ def predictions_of_conditions(wildcards) -> list[str]:
     ]
 
 
+def timed_conditions_in(wildcards) -> list[dict]:
+    """Params function: the conditions whose passes are timed, if any are."""
+    block = config["studies"][wildcards.study]["analyses"]["localisation"]
+    wanted = block.get("timing", {}).get("condition")
+    return [one for one in conditions_in(wildcards) if one == wanted]
+
+
 def timings_of_conditions(wildcards) -> list[str]:
-    """The times that passes took, of `conditions_in`, if they are asked for."""
-    asked = config["studies"][wildcards.study]["analyses"]["localisation"]
-    files = predictions_of_conditions(wildcards) if "timing" in asked else []
-    return [file.replace("predictions.parquet", "timings.csv") for file in files]
+    """The times that passes took, of `timed_conditions_in`."""
+    return [
+        "results/{0}/{dataset}/{backbone}/{protocol}/timings.csv".format(
+            wildcards.study, **condition
+        )
+        for condition in timed_conditions_in(wildcards)
+    ]
+
+
+def timing_settings(wildcards) -> dict:
+    """Params function: how many passes over how many images are timed."""
+    block = config["studies"][wildcards.study]["analyses"]["localisation"]["timing"]
+    return {key: block[key] for key in ("n_images", "repetitions")}
 
 
 def localisation_settings(wildcards) -> dict:

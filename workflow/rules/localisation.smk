@@ -21,7 +21,7 @@ rule time_inference:
         runtime=60,
     params:
         seeds=seeds_in,
-        settings=lookup("studies/{study}/analyses/localisation/timing", within=config),
+        settings=timing_settings,
         code=code_of("time_inference.py"),
     script:
         "../scripts/time_inference.py"
@@ -52,6 +52,7 @@ rule analyse_localisation:
         runtime=120,
     params:
         runs=conditions_in,
+        timed=timed_conditions_in,
         settings=localisation_settings,
         code=code_of("analyse_localisation.py"),
     script:

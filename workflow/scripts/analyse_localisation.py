@@ -13,8 +13,8 @@ from patchwork.stimuli import chirps
 BATCH = 512
 
 
-def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
-    """`inputs`: predictions and, if passes were timed, timings in the order of `runs`; tests."""
+def main(*, inputs: dict, outputs: dict, runs: list[dict], timed: list[dict], block: dict) -> None:
+    """`inputs`: predictions in the order of `runs`, timings in that of `timed`; tests."""
     plane, resampling = (
         Plane(chirps.DURATION_S, chirps.FREQUENCY_MAX_HZ),
         Resampling(block["n_resamples"], seed=block["seed"]),
@@ -35,8 +35,8 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
     )
     findings = found.findings
     if inputs.get("timings"):
-        timed = tables.gather(inputs["timings"], runs)
-        findings = tables.join([findings, localisation.timing_findings(timed, resampling)])
+        passes = tables.gather(inputs["timings"], timed)
+        findings = tables.join([findings, localisation.timing_findings(passes, resampling)])
     for name in ("metrics", "errors_along", "conformal", "presence", "points", "sentences"):
         getattr(found, name).to_csv(outputs[name], index=False)
     findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
@@ -56,5 +56,6 @@ if __name__ == "__main__":
             inputs={name: list(paths) for name, paths in snakemake.input.items()},
             outputs=dict(snakemake.output.items()),
             runs=snakemake.params.runs,
+            timed=snakemake.params.timed,
             block=snakemake.params.settings,
         )

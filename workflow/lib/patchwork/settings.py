@@ -135,6 +135,7 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
                     )
     if "runs" in study:
         _check_steps(where, study)
+        _check_timed(where, study)
     image_px = study.get("stimuli", {}).get("common", {}).get("image_px")
     for key, backbone in study.get("backbones", {}).items():
         if "same_as" in backbone:
@@ -168,6 +169,20 @@ def check_shared(name: str, studies: Mapping[str, Any]) -> None:
         sizes = [one["stimuli"]["common"]["image_px"] for one in (studies[name], there)]
         if sizes[0] != sizes[1]:
             raise ValueError(f"{where} takes images of {sizes[1]} px; allowed is {sizes[0]}")
+
+
+def _check_timed(where: str, study: Mapping[str, Any]) -> None:
+    """What is timed is trained."""
+    timing = study["analyses"].get("localisation", {}).get("timing")
+    if timing is None:
+        return
+    made = [{key: run[key] for key in timing["condition"]} for run in cross(study["runs"], [0])]
+    if timing["condition"] not in made:
+        asked, allowed = ("/".join(one.values()) for one in (timing["condition"], made[0]))
+        raise ValueError(
+            f"{where}: analyses.localisation.timing.condition is {asked}; allowed is one that the "
+            f"runs have, such as {allowed}"
+        )
 
 
 def _check_steps(where: str, study: Mapping[str, Any]) -> None:
