@@ -261,3 +261,14 @@ def test_a_frame_without_columns_is_refused_in_one_line(draw):
     with pytest.raises(ValueError, match="frame lacks") as caught:
         draw(pd.DataFrame({"other": [1]}))
     assert "\n" not in str(caught.value)
+
+
+def test_points_far_outside_have_room_beside_them():
+    frame = compared()
+    frame.loc[0, ["effect", "ratio"]] = 500.0, 40.0
+    axes = regions.looks_and_matters(frame).axes[0]
+    to_page = axes.transData.transform
+    right, top = to_page((axes.get_xlim()[1], axes.get_ylim()[1]))
+    x, y = to_page((40.0, 500.0))
+    assert x < right - 5
+    assert y < top - 5

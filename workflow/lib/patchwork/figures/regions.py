@@ -230,6 +230,9 @@ def looks_and_matters(frame: pd.DataFrame) -> Figure:
     norm = Normalize(1, int(frame["layer"].max()) + 1)
     names = {True: f"looks at the {region}", False: "does not look"}
     for axes, part in grid:
+        # Before there are points, so that room is left beside them on these scales.
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("symlog", linthresh=1)
         for (looks, matters), some in part.groupby(["looks", "matters"]):
             colours: Any = mpl.colormaps[theme.SEQUENTIAL](norm(some["layer"] + 1))
             name = f"{names[bool(looks)]}, {'matters' if matters else 'does not matter'}"
@@ -244,10 +247,8 @@ def looks_and_matters(frame: pd.DataFrame) -> Figure:
                       mfc=theme.PALE if matters else "none")  # fmt: skip
         axes.axhline(0, color=theme.PALE, lw=0.6)
         axes.axvline(1, color=theme.PALE, lw=0.6)
-        axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_yscale("symlog", linthresh=1)
         _at_least(axes, (0.5, 2.0), (-1.0, 1.0))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     grid.label(f"Attention mass on the {region} / its area (no unit)", "Loss increase (%)")
