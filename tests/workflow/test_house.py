@@ -1,15 +1,19 @@
 """The files that people expect, and that they agree with each other."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -35,6 +39,22 @@ def test_the_locks_have_hashes_and_no_addresses_and_agree():
         {pin.split(";")[0].strip() for pin in PIN.findall(lock)} for lock in (LOCK, tested)
     )
     assert own < theirs
+
+
+def test_the_workflow_imports_nothing_that_its_own_lock_lacks():
+    own = {path.stem for path in (ROOT / "workflow/scripts").glob("*.py")} | {"patchwork"}
+    wanted = set()
+    for path in (ROOT / "workflow").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            wanted |= {name.split(".")[0] for name in names}
+    wanted -= own | sys.stdlib_module_names | {"_typeshed"}
+    assert {"torch", "numpy", "mne"} <= wanted
+    given, locked = packages_distributions(), {canonicalize_name(pin.name) for pin in PINS}
+    for name in wanted:
+        assert locked & {canonicalize_name(one) for one in given[name]}, name
 
 
 def test_conda_environments_have_the_versions_of_the_lock():

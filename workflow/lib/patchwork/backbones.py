@@ -1,11 +1,13 @@
 """One loader for every backbone: hub weights, a local file, reared here, or random."""
 
+import contextlib
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import timm
 import torch
 from huggingface_hub import constants, hf_hub_download
@@ -129,14 +131,21 @@ def _downloaded(settings: Mapping) -> Path:
     except LocalEntryNotFoundError:
         pass
     try:
-        httpx.head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
+        _probe(constants.ENDPOINT)
         return Path(hf_hub_download(**wanted, filename=WEIGHTS_FILE))
-    except (httpx.HTTPError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ValueError(
             f"backbone {wanted['repo_id']} at {wanted['revision']} cannot be downloaded "
             f"({type(error).__name__}); without a network set source: local with path and sha256 "
             f"of its {WEIGHTS_FILE}"
         ) from error
+
+
+def _probe(address: str) -> None:
+    """Return when anything answers there within seconds, else raise an OSError."""
+    request = urllib.request.Request(address, method="HEAD")
+    with contextlib.suppress(urllib.error.HTTPError):  # which is an answer, too
+        urllib.request.urlopen(request, timeout=_HUB_TIMEOUT_S).close()
 
 
 def _local(settings: Mapping) -> Path:
