@@ -27,7 +27,10 @@ def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict
     image_px = next(iter(views.values()))["image_px"]
     asked = arm_measures.probes(settings, image_px)
     orientation_probes.measure_stimuli(asked.lines).to_csv(outputs["ceiling"], index=False)
-    theme.save(lines.samples(shown), outputs["png"].removesuffix(".png"))
+    theme.save(
+        lines.samples(shown, title="The same pictures as each arm sees them"),
+        outputs["png"].removesuffix(".png"),
+    )
 
 
 if __name__ == "__main__":

@@ -22,13 +22,16 @@ def _check(images: Mapping[str, np.ndarray]) -> None:
 
 @theme.styled
 def samples(
-    images: Mapping[str, np.ndarray], labels: Mapping[str, Sequence[str]] | None = None
+    images: Mapping[str, np.ndarray],
+    labels: Mapping[str, Sequence[str]] | None = None,
+    title: str = "Images of each dataset",
 ) -> Figure:
     """A row of images for each dataset.
 
     Args:
         images: dataset to uint8 array of shape (n, height, width, 3), sRGB; n may differ.
         labels: dataset to n short texts, drawn under the images.
+        title: what the rows are.
 
     Returns:
         A figure of 17 cm width.
@@ -53,7 +56,7 @@ def samples(
             panel.imshow(pixels[column], interpolation="nearest")
             if labels and name in labels:
                 panel.set_xlabel("\n".join(theme.wrap(labels[name][column], room)))
-    return theme.finish(figure, "Images of each dataset", _caption(images))
+    return theme.finish(figure, title, _caption(images))
 
 
 def _caption(images: Mapping[str, np.ndarray]) -> str:
