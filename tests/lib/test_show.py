@@ -41,6 +41,12 @@ def test_the_markdown_has_one_row_per_decision():
     assert text[3] == "|  | p |  |  | undetermined |"
 
 
+def test_an_estimate_without_interval_says_so():
+    known = table()
+    known.loc[0, ["ci_low", "ci_high"]] = float("nan")
+    assert "| 1.5 (no interval) |" in show.markdown(known)[2]
+
+
 def test_a_folder_without_claims_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit, match=r"claims.csv: not there"):
         show.main(tmp_path)

@@ -36,6 +36,15 @@ def _number(value: float) -> str:
     return f"{0.0 if abs(value) < 1e-12 else value:.3g}"
 
 
+def _interval(row: dict) -> str:
+    """The estimate with its interval, without it, or nothing, as far as they are known."""
+    if pd.isna(row["estimate"]):
+        return ""
+    if pd.isna(row["ci_low"]):
+        return f"{_number(row['estimate'])} (no interval)"
+    return f"{_number(row['estimate'])} [{_number(row['ci_low'])}, {_number(row['ci_high'])}]"
+
+
 def markdown(claims: pd.DataFrame) -> list[str]:
     """The table of claims in Markdown, one row per claim and protocol.
 
@@ -46,13 +55,10 @@ def markdown(claims: pd.DataFrame) -> list[str]:
     for claim, rows in claims.groupby("claim", sort=False):
         for i, row in enumerate(rows.to_dict("records")):
             name = f"**{claim}** {row['statement']}" if i == 0 else ""
-            known = pd.notna(row["estimate"])
-            numbers = [_number(row[key]) for key in ("estimate", "ci_low", "ci_high")]
-            interval = "{} [{}, {}]".format(*numbers)
             control = row["control"] if isinstance(row["control"], str) else ""
             if pd.notna(row["control_estimate"]):
                 control = f"{control}: {_number(row['control_estimate'])}"
-            cells = (name, row["protocol"], interval if known else "", control, row["verdict"])
+            cells = (name, row["protocol"], _interval(row), control, row["verdict"])
             text.append(f"| {' | '.join(map(str, cells))} |")
     return text
 
