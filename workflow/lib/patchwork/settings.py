@@ -176,12 +176,13 @@ def _check_timed(where: str, study: Mapping[str, Any]) -> None:
     timing = study["analyses"].get("localisation", {}).get("timing")
     if timing is None:
         return
-    made = [{key: run[key] for key in timing["condition"]} for run in cross(study["runs"], [0])]
-    if timing["condition"] not in made:
-        asked, allowed = ("/".join(one.values()) for one in (timing["condition"], made[0]))
+    keys = ("dataset", "backbone", "protocol")
+    made = ["/".join(run[key] for key in keys) for run in cross(study["runs"], [0])]
+    asked = "/".join(timing["condition"][key] for key in keys)
+    if asked not in made:
         raise ValueError(
             f"{where}: analyses.localisation.timing.condition is {asked}; allowed is one that the "
-            f"runs have, such as {allowed}"
+            f"runs have, such as {made[0]}"
         )
 
 
