@@ -12,14 +12,16 @@ def conditions_in(wildcards) -> list[dict]:
     return [{key: run[key] for key in run if key != "seed"} for run in runs]
 
 
+def files_of(conditions: list[dict], study: str, name: str) -> list[str]:
+    """The file of this name of each condition."""
+    folder = "results/{study}/{dataset}/{backbone}/{protocol}"
+    return [f"{folder.format(study=study, **one)}/{name}" for one in conditions]
+
+
 def predictions_of_conditions(wildcards) -> list[str]:
     """The predictions of `conditions_in`, in the same order."""
-    return [
-        "results/{0}/{dataset}/{backbone}/{protocol}/predictions.parquet".format(
-            wildcards.study, **condition
-        )
-        for condition in conditions_in(wildcards)
-    ]
+    conditions = conditions_in(wildcards)
+    return files_of(conditions, wildcards.study, "predictions.parquet")
 
 
 def timed_conditions_in(wildcards) -> list[dict]:
@@ -31,12 +33,8 @@ def timed_conditions_in(wildcards) -> list[dict]:
 
 def timings_of_conditions(wildcards) -> list[str]:
     """The times that passes took, of `timed_conditions_in`."""
-    return [
-        "results/{0}/{dataset}/{backbone}/{protocol}/timings.csv".format(
-            wildcards.study, **condition
-        )
-        for condition in timed_conditions_in(wildcards)
-    ]
+    conditions = timed_conditions_in(wildcards)
+    return files_of(conditions, wildcards.study, "timings.csv")
 
 
 def timing_settings(wildcards) -> dict:
