@@ -1,11 +1,14 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patchwork import provenance
+from patchwork import provenance, stimuli
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FILES = {
     "__init__.py": '"""A small package."""\n',
@@ -158,3 +161,13 @@ def test_checksums(tmp_path):
     path.write_bytes(np.arange(3).tobytes())
     with pytest.raises(ValueError, match=rf"file: SHA-256 is .*expects {known}"):
         provenance.check_sha256(path, known)
+
+
+def test_a_job_that_draws_runs_again_when_any_generator_changes():
+    # A module imported by its name at run time would be out of sight.
+    for script in ("synthesise_shard", "gather_pictures", "prepare_backbone"):
+        files = provenance.first_party_files(ROOT / f"workflow/scripts/{script}.py")
+        drawing = {path.stem for path in files if path.parent.name == "stimuli"}
+        assert set(stimuli.KINDS) <= drawing, script
+    for path in (ROOT / "workflow").rglob("*.py"):
+        assert "import_module" not in path.read_text(), path

@@ -1,10 +1,10 @@
 """Pure generators of stimuli: an image is a function of its settings, seed and index.
 
-A new kind of stimulus is a module with `generate` and `label_attributes`, named in `KINDS`.
+A new kind of stimulus is a module with `generate` and `label_attributes`, in `KINDS` and `_module`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,26 @@ __all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "s
 KINDS = ("lines", "objects", "chirps")
 
 
+def _module(kind: str) -> ModuleType:
+    """The module of a kind, imported when it is needed: most jobs draw nothing.
+
+    These are statements, for what decides whether a job runs again reads the imports.
+    """
+    if kind == "lines":
+        from patchwork.stimuli import lines
+
+        return lines
+    if kind == "objects":
+        from patchwork.stimuli import objects
+
+        return objects
+    from patchwork.stimuli import chirps
+
+    return chirps
+
+
 def _of(kind: str, function: str) -> Callable[..., Any]:
-    """A function of a kind's module, imported when it is called: most jobs draw nothing."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return getattr(import_module(f"patchwork.stimuli.{kind}"), function)(*args, **kwargs)
-
-    return call
+    return lambda *args, **kwargs: getattr(_module(kind), function)(*args, **kwargs)
 
 
 GENERATORS: dict[str, Callable[..., Batch]] = {kind: _of(kind, "generate") for kind in KINDS}
