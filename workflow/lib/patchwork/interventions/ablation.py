@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import sites
-from patchwork.interventions import kernels
 from patchwork.interventions.batches import Batch, batches, call, rewindable
 from patchwork.interventions.effects import AblationEffects
 from patchwork.interventions.hooks import Edit, editing, mean_activations
@@ -21,7 +20,8 @@ from patchwork.interventions.plan import (
     pick_chunk,
     why_plain,
 )
-from patchwork.interventions.streams import BlockRun, LastQuery, Streams, add_mlp, run_block
+from patchwork.interventions.removal import HeadRemoval
+from patchwork.interventions.streams import BlockRun, LastQuery, Streams, run_block
 from patchwork.interventions.tail import Metric, Readout, embed
 from patchwork.interventions.verbs import BASELINES, cut_attention
 from patchwork.sites import Anatomy, Site
@@ -99,11 +99,7 @@ class _FastSweep:
         self.deviation = 0.0
         self.readout: Readout | None = None
         self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
-        width = anatomy.n_heads * anatomy.d_head
-        self.weights = [
-            kernels.output_weight(parts.proj, width).unflatten(0, (anatomy.n_heads, -1))
-            for parts in anatomy.blocks
-        ]
+        self.removals = [HeadRemoval(anatomy, layer) for layer in range(anatomy.n_layers)]
         self.means: list[Tensor] = []
 
     def run(self, inputs: Any, reference: Any) -> AblationEffects | None:
@@ -135,7 +131,7 @@ class _FastSweep:
         if first is None:
             raise ValueError("inputs holds no example; allowed is at least one")
         stream = embed(self.model, self.anatomy, first[1])
-        # Every stream of the last block, twice: packing copies what it joins.
+        # Every stream of the last block, twice: a few large pieces, or small ones that are packed.
         n_streams = len(self.baselines) * self.anatomy.n_layers * self.anatomy.n_heads
         each = 2 * n_streams * stream[0].numel() * stream.element_size()
         return batches(inputs, pick_chunk(self.model, self.plan, each), self.model)
@@ -179,18 +175,13 @@ class _FastSweep:
 
     def _ablated(self, layer: int, run: BlockRun, row: int | None) -> Tensor:
         """Streams after the block with each head ablated, (baselines x heads, n, t or 1, d)."""
-        parts, tokens = self.anatomy.blocks[layer], slice(None) if row is None else [row]
+        tokens = slice(None) if row is None else [row]
         z = run.heads[:, tokens].unflatten(-1, (self.anatomy.n_heads, -1))
-        mid = run.mid[:, tokens]
-        kept = torch.einsum("nthe,hed->hntd", z, self.weights[layer])
-        streams = mid.new_empty(len(self.baselines), *kept.shape)
-        for i, baseline in enumerate(self.baselines):
-            removed = kept
-            if baseline == "mean":
-                mean = self.means[layer][:, tokens].unflatten(-1, (self.anatomy.n_heads, -1))
-                removed = kept - torch.einsum("nthe,hed->hntd", mean, self.weights[layer])
-            torch.sub(mid, parts.attn_scale(removed.clone()), out=streams[i])
-        return add_mlp(parts, streams.flatten(0, 1))
+        removed = []
+        for baseline in self.baselines:
+            kept = self.means[layer][:, tokens].view_as(z[:1]) if baseline == "mean" else 0
+            removed.append(z - kept)
+        return self.removals[layer](run.mid[:, tokens], removed)
 
 
 def _read(readout: Readout, streams: Tensor, rows: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from patchwork.interventions.packing import packed
 from patchwork.sites import Anatomy, BlockParts
 
 # Rows in one matrix product. On a CPU the MLP's hidden layer of 2,048 rows still fits the last
@@ -29,8 +30,9 @@ def row_limit(device: torch.device) -> int:
 def add_mlp(parts: BlockParts, mid: Tensor) -> Tensor:
     """Add the MLP's branch to the stream after attention, in place; any shape (..., d)."""
     flat = mid.view(-1, mid.shape[-1])
-    for piece in flat.split(row_limit(mid.device)):
-        piece += parts.mlp_scale(parts.mlp(parts.mlp_norm(piece)))
+    with packed(parts.block, len(flat)):
+        for piece in flat.split(row_limit(mid.device)):
+            piece += parts.mlp_scale(parts.mlp(parts.mlp_norm(piece)))
     return mid
 
 
@@ -103,7 +105,7 @@ class LastQuery:
 
 
 class Streams:
-    """All streams under way, packed by their first row.
+    """All streams under way: many small ones packed by their first row, large ones as they came.
 
     Args:
         anatomy: of the model.
@@ -113,12 +115,15 @@ class Streams:
 
     def __init__(self, anatomy: Anatomy, n: int, t: int) -> None:
         self.anatomy, self.n, self.t = anatomy, n, t
+        self.large: list[tuple[int, list[int], Tensor]] = []
         self.jobs: dict[int, list[int]] = {}
         self.groups: dict[int, list[Tensor]] = {}
-        self.flat: Tensor | None = None
 
     def join(self, start: int, jobs: list[int], streams: Tensor) -> None:
-        """Add streams (len(jobs), n, t - start, d) that begin at row `start`."""
+        """Add streams (len(jobs), n, t - start, d) that begin at row `start`; taken over."""
+        if streams.numel() >= row_limit(streams.device) * self.anatomy.d_model:
+            self.large.append((start, jobs, streams))  # fills products alone: no need to copy
+            return
         self.jobs.setdefault(start, []).extend(jobs)
         self.groups.setdefault(start, []).append(streams)
 
@@ -135,34 +140,44 @@ class Streams:
             self.groups[start], offset = [view], offset + count
         return flat
 
-    def _packets(self, limit: int) -> Iterator[list[tuple[int, int, int]]]:
-        """Consecutive (start, first, last) slices of groups of at most `limit` rows together."""
-        packet: list[tuple[int, int, int]] = []
+    def _matrices(self) -> list[tuple[Tensor, list[tuple[int, int]]]]:
+        """All rows (m, d), and the (start, streams) that follow each other in them."""
+        found = [(piece.flatten(0, 2), [(start, len(jobs))]) for start, jobs, piece in self.large]
+        if self.groups:
+            order = [(start, len(self.jobs[start])) for start in sorted(self.groups)]
+            found.append((self._pack(), order))
+        return found
+
+    def _packets(
+        self, order: list[tuple[int, int]], limit: int
+    ) -> Iterator[list[tuple[int, int, int, int]]]:
+        """Shapes (start, streams, n, rows) in their order, at most `limit` rows a packet."""
+        packet: list[tuple[int, int, int, int]] = []
         room = limit
-        for start in sorted(self.groups):
-            each, count, first = self.n * (self.t - start), len(self.jobs[start]), 0
-            while first < count:
-                take = min(count - first, room // each)
+        for start, count in order:
+            rows = self.t - start
+            while count:
+                take = min(count, room // (self.n * rows))
                 if take == 0 and packet:
                     yield packet
                     packet, room = [], limit
                     continue
                 take = max(take, 1)
-                packet.append((start, first, first + take))
-                first, room = first + take, room - take * each
+                packet.append((start, take, self.n, rows))
+                count, room = count - take, room - take * self.n * rows
         if packet:
             yield packet
 
     def step(self, layer: int, base: BlockRun | None) -> None:
         """Carry every stream through one block; `base` holds the rows before their first."""
-        if not self.groups:
-            return
-        flat, offset = self._pack(), 0
-        for packet in self._packets(row_limit(flat.device)):
-            shapes = [(s, b - a, self.n, self.t - s) for s, a, b in packet]
-            count = sum(j * n * r for _, j, n, r in shapes)
-            self._advance(layer, flat[offset : offset + count], shapes, base)
-            offset += count
+        matrices = self._matrices()
+        with packed(self.anatomy.blocks[layer].block, sum(len(flat) for flat, _ in matrices)):
+            for flat, order in matrices:
+                offset = 0
+                for shapes in self._packets(order, row_limit(flat.device)):
+                    count = sum(j * n * r for _, j, n, r in shapes)
+                    self._advance(layer, flat[offset : offset + count], shapes, base)
+                    offset += count
 
     def _advance(
         self,
@@ -224,21 +239,22 @@ class Streams:
         Yields:
             Job numbers and their final streams, (jobs, n, 1 or t, d).
         """
-        if not self.groups:
-            return
         if row is None or last is None:
             self.step(self.anatomy.n_layers - 1, base)
         else:
-            self._pack()
+            if self.groups:
+                self._pack()
             normed = last.parts.attn_norm(base.resid_pre)
-        for packet in self._packets(row_limit(base_final.device)):
-            for start, a, b in packet:
-                stream = self.groups[start][0][a:b]
+        small = [(start, self.jobs[start], self.groups[start][0]) for start in sorted(self.groups)]
+        for start, jobs, streams in [*self.large, *small]:
+            take = max(1, row_limit(streams.device) // (self.n * (self.t - start)))
+            for a in range(0, len(jobs), take):
+                stream = streams[a : a + take]
                 if row is None:
-                    before = base_final[:, :start].expand(b - a, -1, -1, -1)
+                    before = base_final[:, :start].expand(len(stream), -1, -1, -1)
                     final = torch.cat([before, stream], dim=2)
                 elif last is None:
                     final = stream[:, :, row - start : row - start + 1]
                 else:
                     final = last(stream, row - start, normed[:, :start] if start else None)
-                yield self.jobs[start][a:b], final
+                yield jobs[a : a + take], final

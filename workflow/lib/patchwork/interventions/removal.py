@@ -1,0 +1,88 @@
+"""A block's output with each of its heads taken away alone, from corrections of low rank."""
+
+import torch
+from torch import Tensor, nn
+
+from patchwork.interventions import kernels
+from patchwork.interventions.packing import packed
+from patchwork.interventions.streams import add_mlp, row_limit
+from patchwork.sites import Anatomy, BlockParts
+
+
+class HeadRemoval:
+    """What the heads of one block write, and what its MLP makes of a stream without one of them.
+
+    Such a stream is the clean one less W_O z, of rank d_head. LayerNorm is linear but for the
+    scale of each row, so the MLP's first layer gives what it gives for the clean stream less
+    (W_1 W_O) z, each row rescaled: d_head columns are multiplied instead of d_model.
+
+    Args:
+        anatomy: of a pre-norm model.
+        layer: the block.
+    """
+
+    def __init__(self, anatomy: Anatomy, layer: int) -> None:
+        self.parts = parts = anatomy.blocks[layer]
+        width = anatomy.n_heads * anatomy.d_head
+        weight = kernels.output_weight(parts.proj, width).unflatten(0, (anatomy.n_heads, -1))
+        self.weight = parts.attn_scale(weight.clone())  # (heads, d_head, d)
+        self.into_hidden = _into_hidden(parts, self.weight)
+
+    def __call__(self, mid: Tensor, removed: list[Tensor]) -> Tensor:
+        """Streams that leave the block.
+
+        Args:
+            mid: the clean stream after attention, (n, t, d).
+            removed: of each baseline what is taken from every head's output, (n, t, heads, d_head).
+
+        Returns:
+            (baselines x heads, n, t, d), baseline by baseline.
+        """
+        n_heads = len(self.weight)
+        streams = mid.new_empty(len(removed) * n_heads, *mid.shape)
+        for some, z in zip(streams.split(n_heads), removed, strict=True):
+            torch.sub(mid, torch.einsum("nthe,hed->hntd", z, self.weight), out=some)
+        # Few rows are not worth the corrections.
+        if self.into_hidden is None or mid.shape[1] == 1:
+            return add_mlp(self.parts, streams)
+        with packed(self.parts.block, streams[..., 0].numel()):
+            self._add_mlp(mid.flatten(0, 1), streams.flatten(1, 2), removed)
+        return streams
+
+    def _add_mlp(self, mid: Tensor, streams: Tensor, removed: list[Tensor]) -> None:
+        """Add the MLP's branch to streams (jobs, rows, d) in place."""
+        parts, into_hidden = self.parts, self.into_hidden
+        assert into_hidden is not None
+        assert parts.mlp_first is not None
+        assert parts.mlp_rest is not None
+        # Of a row without variance the norm leaves its shift.
+        origin = parts.mlp_first(parts.mlp_norm(torch.zeros_like(mid[:1])))
+        centred = (parts.mlp_first(parts.mlp_norm(mid)) - origin) / _rstd(parts.mlp_norm, mid)
+        heads = [z[..., h, :].flatten(0, 1) for z in removed for h in range(len(into_hidden))]
+        for job, (stream, z) in enumerate(zip(streams, heads, strict=True)):
+            weight = into_hidden[job % len(into_hidden)]
+            pieces = (x.split(row_limit(mid.device)) for x in (stream, z, centred))
+            for rows, part, clean in zip(*pieces, strict=True):
+                hidden = torch.addmm(clean, part, weight, alpha=-1)
+                hidden.mul_(_rstd(parts.mlp_norm, rows)).add_(origin)
+                rows += parts.mlp_scale(parts.mlp_rest(hidden))
+
+
+def _into_hidden(parts: BlockParts, weight: Tensor) -> Tensor | None:
+    """What the MLP's first layer makes of head outputs, (heads, d_head, hidden), if it is linear.
+
+    The mean is taken off and the norm's gain multiplied in; the scale of each row is left out.
+    """
+    norm, first = parts.mlp_norm, parts.mlp_first
+    if first is None or not isinstance(norm, nn.LayerNorm) or len(norm.normalized_shape) != 1:
+        return None
+    written = weight - weight.mean(-1, keepdim=True)
+    if norm.weight is not None:
+        written = written * norm.weight
+    return first(written) - first(torch.zeros_like(written[:1, :1]))
+
+
+def _rstd(norm: nn.Module, rows: Tensor) -> Tensor:
+    """The scale that a LayerNorm gives each row, (m, 1)."""
+    assert isinstance(norm, nn.LayerNorm)
+    return torch.rsqrt(rows.var(-1, correction=0, keepdim=True) + norm.eps)
