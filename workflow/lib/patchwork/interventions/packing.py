@@ -70,8 +70,9 @@ def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 @cache
 def _works() -> bool:
     """Whether this torch has the operators and they give what its own linear layer gives."""
-    x, weight = (torch.linspace(-1, 1, n * 32).view(n, 32) for n in (8, 16))
-    bias = torch.linspace(-1, 1, 16)
+    kind: Any = {"dtype": torch.float32, "device": "cpu"}
+    x, weight = (torch.linspace(-1, 1, n * 32, **kind).view(n, 32) for n in (8, 16))
+    bias = torch.linspace(-1, 1, 16, **kind)
     try:
         found = _multiply(x, torch.ops.mkldnn._reorder_linear_weight(weight, len(x)), bias)
     except (AttributeError, RuntimeError):
