@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torchvision
 from PIL import Image, ImageOps
-from torchvision.datasets import ImageFolder, VisionDataset
 
 from patchwork import stimuli
 from patchwork.joblog import Progress
@@ -93,6 +91,8 @@ def _folder(source: Mapping[str, Any], side_px: int, colour: bool) -> Pictures:
     path = Path(source["path"])
     if not path.is_dir():
         raise ValueError(f"pictures.source.path is {str(path)!r}; allowed is a folder of images")
+    from torchvision.datasets import ImageFolder  # seconds that pictures drawn here do without
+
     try:
         found = ImageFolder(str(path), allow_empty=False)
     except FileNotFoundError as error:
@@ -162,6 +162,9 @@ def _complaint(opened: Callable[[], Image.Image], side_px: int, colour: bool) ->
 
 
 def _torchvision(source: Mapping[str, Any], side_px: int, colour: bool) -> Pictures:
+    import torchvision
+    from torchvision.datasets import VisionDataset
+
     name = source["name"]
     otherwise = "without a network a folder of images works: kind: folder, path: ..."
     kind = getattr(torchvision.datasets, name, None)

@@ -126,8 +126,7 @@ def tint(picture: np.ndarray, settings: ViewSettings) -> np.ndarray:
     if settings.colour == "natural":
         return picture
     if settings.colour == "grey":
-        luma = np.rint(picture.astype(np.float32) @ LUMA)
-        return np.repeat(luma[..., None], 3, axis=2).astype(np.uint8)
+        return np.repeat(_luma(picture)[..., None], 3, axis=2)
     if settings.colour == "hue_rotated":
         turn = np.deg2rad(settings.hue_rotation_deg)
         cosine, sine = np.cos(turn), np.sin(turn)
@@ -136,6 +135,10 @@ def tint(picture: np.ndarray, settings: ViewSettings) -> np.ndarray:
         turned = picture.astype(np.float32) @ matrix.T.astype(np.float32)
         return np.rint(np.clip(turned, 0, 255)).astype(np.uint8)
     return _poor(picture, _POOR_CENTRE_DEG[settings.colour])
+
+
+def _luma(picture: np.ndarray) -> np.ndarray:
+    return np.rint(picture.astype(np.float32) @ LUMA).astype(np.uint8)
 
 
 def _poor(picture: np.ndarray, centre_deg: float) -> np.ndarray:
@@ -175,12 +178,17 @@ def view(
     mask = disc(px) if settings.aperture else np.ones((px, px), np.float32)
     out = np.empty((len(pictures), px, px, 3), dtype=np.uint8)
     for target, picture, draw in zip(out, pictures, draws, strict=True):
-        target[:] = _equalised(_resampled(tint(picture, settings), settings, draw), mask)
+        if settings.colour == "grey":  # one channel to resample, as all three are alike
+            grey = _resampled(_luma(picture), settings, draw)
+            seen = np.repeat(grey[..., None], 3, axis=2)
+        else:
+            seen = _resampled(tint(picture, settings), settings, draw)
+        target[:] = _equalised(seen, mask)
     return out
 
 
 def _resampled(picture: np.ndarray, settings: ViewSettings, draw: np.ndarray) -> np.ndarray:
-    """Flip, cut, turn and magnification in one bicubic step, float32 (px, px, 3)."""
+    """Flip, cut, turn and magnification in one bicubic step, float32 (px, px) or (px, px, 3)."""
     image, side = Image.fromarray(picture), float(len(picture))
     scale = settings.magnification
     if scale < 1:
