@@ -108,8 +108,10 @@ class Anatomy:
         return len(self.blocks)
 
 
-def _split_heads(x: Tensor, n_heads: int) -> Tensor:
-    return x.unflatten(-1, (n_heads, -1)).transpose(-3, -2)
+def _heads(parts: Iterable[Tensor], n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (n, t, d) cut into heads, (n, heads, t, d_head)."""
+    q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(-3, -2) for part in parts)
+    return q, k, v
 
 
 def _refuse(what: str, missing: str) -> ValueError:
@@ -130,7 +132,7 @@ def _timm_block(block: Any) -> BlockParts:
         raise _refuse("timm Attention with a gate", "it acts between heads and projection")
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (_split_heads(part, attn.num_heads) for part in attn.qkv(x).chunk(3, dim=-1))
+        q, k, v = _heads(attn.qkv(x).chunk(3, dim=-1), attn.num_heads)
         return attn.q_norm(q), attn.k_norm(k), v
 
     last = getattr(block.mlp, "fc2", None)
@@ -158,14 +160,12 @@ def _hf_vit_block(layer: Any) -> BlockParts:
     attn, n = layer.attention, layer.attention.num_attention_heads
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (_split_heads(p(x), n) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
-        return q, k, v
+        return _heads((p(x) for p in (attn.q_proj, attn.k_proj, attn.v_proj)), n)
 
     return BlockParts(
         layer, layer.layernorm_before, attn, qkv, attn.o_proj, nn.Identity(),
         layer.layernorm_after, layer.mlp, layer.mlp.fc2, nn.Identity(), attn.scaling,
-        mlp_first=layer.mlp.fc1,
-        mlp_rest=lambda hidden: layer.mlp.fc2(layer.mlp.activation_fn(hidden)),
+        mlp_first=layer.mlp.fc1, mlp_rest=lambda h: layer.mlp.fc2(layer.mlp.activation_fn(h)),
     )  # fmt: skip
 
 
@@ -179,17 +179,12 @@ def _old_hf_vit_block(layer: Any) -> BlockParts:
     attn, core = layer.attention, layer.attention.attention
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = (core.query, core.key, core.value)
-        q, k, v = (_split_heads(p(x), core.num_attention_heads) for p in parts)
-        return q, k, v
-
-    def mlp(x: Tensor) -> Tensor:
-        return layer.output.dense(layer.intermediate(x))
+        return _heads((p(x) for p in (core.query, core.key, core.value)), core.num_attention_heads)
 
     return BlockParts(
         layer, layer.layernorm_before, attn, qkv, attn.output.dense, nn.Identity(),
-        layer.layernorm_after, mlp, layer.output.dense, nn.Identity(),
-        core.attention_head_size**-0.5,
+        layer.layernorm_after, lambda x: layer.output.dense(layer.intermediate(x)),
+        layer.output.dense, nn.Identity(), core.attention_head_size**-0.5,
     )  # fmt: skip
 
 
@@ -213,8 +208,7 @@ def _gpt2_block(block: Any) -> BlockParts:
     attn = block.attn
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (_split_heads(part, attn.num_heads) for part in attn.c_attn(x).chunk(3, dim=-1))
-        return q, k, v
+        return _heads(attn.c_attn(x).chunk(3, dim=-1), attn.num_heads)
 
     def rest(hidden: Tensor) -> Tensor:
         if not isinstance(block.mlp.act, NewGELUActivation):
@@ -222,15 +216,12 @@ def _gpt2_block(block: Any) -> BlockParts:
         # The same function in one kernel; composed of eight it costs a fifth of a sweep.
         return block.mlp.c_proj(F.gelu(hidden, approximate="tanh"))
 
-    def mlp(x: Tensor) -> Tensor:
-        return rest(block.mlp.c_fc(x))
-
     if hasattr(block, "crossattention"):
         raise _refuse("GPT-2 with cross-attention", "a second attention shares the block")
     return BlockParts(
         block, block.ln_1, attn, qkv, attn.c_proj, nn.Identity(),
-        block.ln_2, mlp, block.mlp.c_proj, nn.Identity(), attn.scaling,
-        mlp_first=block.mlp.c_fc, mlp_rest=rest,
+        block.ln_2, lambda x: rest(block.mlp.c_fc(x)), block.mlp.c_proj, nn.Identity(),
+        attn.scaling, mlp_first=block.mlp.c_fc, mlp_rest=rest,
     )  # fmt: skip
 
 
@@ -325,9 +316,7 @@ def require_eval(model: nn.Module) -> None:
         ValueError: if a module of the model is in training mode.
     """
     if any(module.training for module in model.modules()):
-        raise ValueError(
-            f"model: {type(model).__name__} is in training mode; call model.eval() first"
-        )
+        raise ValueError(f"model: {type(model).__name__} is in training mode; call model.eval()")
 
 
 def parse(text: str, anatomy: Anatomy) -> list[Site]:
@@ -348,11 +337,10 @@ def parse(text: str, anatomy: Anatomy) -> list[Site]:
     site = Site(match["kind"], 0, None, _numbers(match["positions"]), _numbers(match["keys"]))
     _check_kind(site, text)
     layers = range(anatomy.n_layers) if match["layer"] == "*" else [int(match["layer"])]
-    indices: Iterable[int | None] = (
-        [None if match["index"] is None else int(match["index"])]
-        if (match["index"] != "*")
-        else range(_n_index(site.kind, anatomy))
-    )
+    if match["index"] == "*":
+        indices: Iterable[int | None] = range(_n_index(site.kind, anatomy))
+    else:
+        indices = [None if match["index"] is None else int(match["index"])]
     return [replace(site, layer=layer, index=index) for layer in layers for index in indices]
 
 
@@ -362,9 +350,8 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 def _n_index(kind: str, anatomy: Anatomy) -> int:
     if kind not in _INDEXED:
-        raise ValueError(
-            f"site kind {kind} has no index; allowed with one is {', '.join(_INDEXED)}"
-        )
+        allowed = ", ".join(_INDEXED)
+        raise ValueError(f"site kind {kind} has no index; allowed with one is {allowed}")
     return anatomy.d_hidden if kind == "mlp_hidden" else anatomy.n_heads
 
 
