@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patchwork import interventions, sites
-from patchwork.interventions import LogitDifference, PatchGrid, Plan, streams
+from patchwork.interventions import LogitDifference, PatchGrid, Plan, removal, streams
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 PLAIN = Plan(path="plain")
@@ -78,6 +78,12 @@ def test_head_ablation_on_random_shapes(depth, heads, n, prefix, seed, dtype):
         assert np.abs(sweep.values[i] - naive).max() <= TOLERANCE[dtype] * max(
             1, np.abs(naive).max()
         )
+
+
+def test_mlps_of_all_but_old_names_take_corrections():
+    for name, make in (models.VITS | {"gpt2": models.gpt2}).items():
+        first = removal.HeadRemoval(sites.find(make()), 0)
+        assert (first.into_hidden is None) == (name == "hugging_face_old"), name
 
 
 def test_gpt2_heads_too():

@@ -131,7 +131,7 @@ class _FastSweep:
         if first is None:
             raise ValueError("inputs holds no example; allowed is at least one")
         stream = embed(self.model, self.anatomy, first[1])
-        # Every stream of the last block, twice: a few large pieces, or small ones that are packed.
+        # Every stream of the last block, twice: packing copies small ones.
         n_streams = len(self.baselines) * self.anatomy.n_layers * self.anatomy.n_heads
         each = 2 * n_streams * stream[0].numel() * stream.element_size()
         return batches(inputs, pick_chunk(self.model, self.plan, each), self.model)

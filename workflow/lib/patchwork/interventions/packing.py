@@ -1,8 +1,8 @@
 """Linear layers of a block on weights packed for oneDNN, for as long as a sweep multiplies by them.
 
-On AMD CPUs MKL, which torch calls for a product in fp32, leaves a tenth (Zen 4) to a half (Zen 5)
-of the rate to oneDNN. The operators are private in torch, so they are tried out before any use and
-the model's own layers stay where they fail.
+For a product in fp32 torch calls MKL, which on an AMD Zen 4 leaves a tenth of the rate to oneDNN.
+The operators are private in torch, so they are tried out before any use and the model's own layers
+stay where they fail.
 """
 
 from collections.abc import Iterator

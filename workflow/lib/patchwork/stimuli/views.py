@@ -126,7 +126,8 @@ def tint(picture: np.ndarray, settings: ViewSettings) -> np.ndarray:
     if settings.colour == "natural":
         return picture
     if settings.colour == "grey":
-        return np.repeat(_luma(picture)[..., None], 3, axis=2)
+        luma = np.rint(picture.astype(np.float32) @ LUMA)
+        return np.repeat(luma[..., None], 3, axis=2).astype(np.uint8)
     if settings.colour == "hue_rotated":
         turn = np.deg2rad(settings.hue_rotation_deg)
         cosine, sine = np.cos(turn), np.sin(turn)
@@ -135,10 +136,6 @@ def tint(picture: np.ndarray, settings: ViewSettings) -> np.ndarray:
         turned = picture.astype(np.float32) @ matrix.T.astype(np.float32)
         return np.rint(np.clip(turned, 0, 255)).astype(np.uint8)
     return _poor(picture, _POOR_CENTRE_DEG[settings.colour])
-
-
-def _luma(picture: np.ndarray) -> np.ndarray:
-    return np.rint(picture.astype(np.float32) @ LUMA).astype(np.uint8)
 
 
 def _poor(picture: np.ndarray, centre_deg: float) -> np.ndarray:
@@ -178,11 +175,11 @@ def view(
     mask = disc(px) if settings.aperture else np.ones((px, px), np.float32)
     out = np.empty((len(pictures), px, px, 3), dtype=np.uint8)
     for target, picture, draw in zip(out, pictures, draws, strict=True):
+        tinted = tint(picture, settings)
         if settings.colour == "grey":  # one channel to resample, as all three are alike
-            grey = _resampled(_luma(picture), settings, draw)
-            seen = np.repeat(grey[..., None], 3, axis=2)
+            seen = np.repeat(_resampled(tinted[..., 0], settings, draw)[..., None], 3, axis=2)
         else:
-            seen = _resampled(tint(picture, settings), settings, draw)
+            seen = _resampled(tinted, settings, draw)
         target[:] = _equalised(seen, mask)
     return out
 
