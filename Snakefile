@@ -1,9 +1,17 @@
 # Which files there are and what is made by default. How: workflow/rules. Numbers: config.
+import os
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 min_version("9.27")
+
+# For the jobs: glibc would give memory back after each step and map it anew for the next, which
+# takes a tenth of a training step and of importing torch. Other C libraries do not look here.
+os.environ.setdefault(
+    "GLIBC_TUNABLES",
+    "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1",
+)
 
 
 pathvars:

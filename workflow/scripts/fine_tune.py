@@ -40,6 +40,7 @@ def main(
         "image_px": backbone.architecture["image_px"],
         "seed": seed,
         "best_epoch": log.best_epoch,
+        "precision": log.precision,
         "backbone": backbone.provenance,
     }
     log.steps.to_parquet(outputs["steps"])

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -77,14 +78,14 @@ class Network(nn.Module):
         return torch.cat([prefix, patches], dim=1)
 
     def _class_token(self, pixels: Tensor) -> Tensor:
-        """The read-out vector without the last block's MLP on tokens that nothing reads.
+        """The read-out vector without the last block's work on tokens that nothing reads.
 
         Only for training: analyses hook whole blocks.
         """
         last = self.encoder.blocks[-1]
         tokens = self._after_block(pixels, len(self.encoder.blocks) - 2)
-        attended = last.drop_path1(last.ls1(last.attn(last.norm1(tokens))))
-        vector = tokens[:, 0] + attended[:, 0]
+        attended = _attend_class(last.attn, last.norm1(tokens))
+        vector = tokens[:, 0] + last.drop_path1(last.ls1(attended))
         vector = vector + last.drop_path2(last.ls2(last.mlp(last.norm2(vector))))
         return vector if self.readout == "cls_before_norm" else self.encoder.norm(vector)
 
@@ -95,6 +96,8 @@ class Network(nn.Module):
             self.readout != "mean"
             and len(self.encoder.blocks) > 1
             and type(self.encoder.blocks[-1]) is Block
+            and type(self.encoder.blocks[-1].attn) is Attention
+            and self.encoder.blocks[-1].attn.gate is None
             and all(target.reads != "patches" for target in self.targets.values())
         )
 
@@ -131,12 +134,24 @@ class Network(nn.Module):
 
     def _predict(self, vector: Tensor, patches: Tensor | None) -> dict[str, Tensor]:
         outputs = {}
-        for name, head in self.heads.items():
-            target = self.targets[name]
-            outputs[name] = ACTIVATIONS[target.activation](
-                head(patches if target.reads == "patches" else vector)
-            )
+        # In fp32 always: eight bits of a number between 0.5 and 1 are a quarter pixel of 64.
+        with torch.autocast(vector.device.type, enabled=False):
+            for name, head in self.heads.items():
+                target = self.targets[name]
+                read = cast(Tensor, patches if target.reads == "patches" else vector)
+                outputs[name] = ACTIVATIONS[target.activation](head(read))
         return outputs
+
+
+def _attend_class(attention: Attention, normed: Tensor) -> Tensor:
+    """Output (n, width) of an ungated attention for the first token alone."""
+    n, t, _ = normed.shape
+    qkv = attention.qkv(normed).view(n, t, 3, attention.num_heads, attention.head_dim)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    q, k = attention.q_norm(q[:, :, :1]) * attention.scale, attention.k_norm(k)
+    weights = attention.attn_drop((q @ k.transpose(-2, -1)).softmax(-1))
+    heads = attention.norm((weights @ v).flatten(1))
+    return attention.proj_drop(attention.proj(heads))
 
 
 def _head(width: int, hidden: list[int], target: Target) -> nn.Sequential:

@@ -55,7 +55,9 @@ def rear(
     )
     kept = log.epochs[log.epochs["epoch"] == log.best_epoch].dropna(subset="r")
     final = {label: round(float(r), 4) for label, r in zip(kept["label"], kept["r"], strict=True)}
-    backbone.provenance |= {"rearing": dict(settings), "validation_r": final}
+    backbone.provenance |= {
+        "rearing": dict(settings), "validation_r": final, "precision": log.precision,
+    }  # fmt: skip
     if "views" in settings:
         backbone.provenance["pictures_sha256"] = file_sha256(str(pictures))
     backbone.encoder = network.encoder.to("cpu")  # type: ignore[assignment]

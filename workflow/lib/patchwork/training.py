@@ -20,6 +20,7 @@ from patchwork import checkpoints, tasks
 from patchwork.evaluation import validate
 from patchwork.joblog import LOGGER, Progress
 from patchwork.models import Network, trainable
+from patchwork.precision import resolve, suited_attention
 from patchwork.sources import Source
 from patchwork.tensors import write_tensors
 
@@ -67,11 +68,13 @@ class Training:
         steps: columns `STEP_COLUMNS`; one row per step and target; losses without weights.
         epochs: columns `EPOCH_COLUMNS`; one row per epoch and label on the validation data.
         best_epoch: the epoch whose parameters the network has now.
+        precision: of the forward pass, ``no`` (fp32) or ``bf16``.
     """
 
     steps: pd.DataFrame
     epochs: pd.DataFrame
     best_epoch: int
+    precision: str
 
 
 def fit(
@@ -96,9 +99,9 @@ def fit(
         settings: ``epochs``, ``batch_size`` (over all processes), ``learning_rate``,
             ``weight_decay``, ``schedule`` (``kind`` of `SCHEDULES`, ``warmup_steps``; for
             ``plateau`` ``patience`` and ``factor``), ``early_stopping_patience`` (epochs; null:
-            never), ``gradient_clip`` (norm; null: none), ``mixed_precision`` (no, bf16),
-            ``checkpoint_every_s``, perhaps ``snapshot_images`` (examples after which the encoder is
-            kept in the folder `SNAPSHOTS` beside the checkpoint).
+            never), ``gradient_clip`` (norm; null: none), ``mixed_precision`` (see `resolve`),
+            ``checkpoint_every_s``, perhaps ``snapshot_images`` (examples after which the encoder
+            is kept in the folder `SNAPSHOTS` beside the checkpoint).
         seed: of order and dropout.
         folder: of the checkpoint, for this very training only.
         events: folder of the TensorBoard events; beside the checkpoint if None.
@@ -113,7 +116,8 @@ def fit(
     """
     loop = _Loop(network, data, validation, settings, seed, Path(folder))
     loop.events = Path(events or loop.folder / "events")
-    with checkpoints.leave_on_signal() as leave, torch.random.fork_rng():
+    kernels = suited_attention(network, loop.accelerator.mixed_precision)
+    with checkpoints.leave_on_signal() as leave, torch.random.fork_rng(), kernels:
         loop.run(leave)
     return loop.finish()
 
@@ -133,24 +137,23 @@ class _Loop:
         self.data, self.validation = data, validation
         self.settings, self.seed, self.folder = settings, seed, folder
         self.network, self.targets = network, network.targets
+        self.weights = [target.weight for target in self.targets.values()]
         # The loaders yield batches that are already shared out, so nothing is left to prepare.
-        on_cpu = network.mean.device.type == "cpu"
-        self.accelerator = Accelerator(mixed_precision=settings["mixed_precision"], cpu=on_cpu)
-        parameters = [p for p in network.parameters() if p.requires_grad]
+        device = network.mean.device
+        self.accelerator = Accelerator(
+            mixed_precision=resolve(settings["mixed_precision"], device), cpu=device.type == "cpu"
+        )
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(
-            parameters,
+            self.parameters,
             lr=settings["learning_rate"],
             weight_decay=settings["weight_decay"],
             fused=True,
         )
-        self.parameters = parameters
         self.model, self.optimiser = self.accelerator.prepare(network, optimiser)
         self.schedule = settings["schedule"]
-        self.plateau = ReduceLROnPlateau(
-            optimiser,
-            factor=self.schedule.get("factor", 0.5),
-            patience=self.schedule.get("patience", 0),
-        )
+        factor, patience = self.schedule.get("factor", 0.5), self.schedule.get("patience", 0)
+        self.plateau = ReduceLROnPlateau(optimiser, factor=factor, patience=patience)
         self.n_processes = self.accelerator.num_processes
         self.per_process = self._share()
         self.steps_per_epoch = self._steps_per_epoch()
@@ -181,16 +184,15 @@ class _Loop:
 
     def run(self, leave: checkpoints.Leave) -> None:
         self._resume()
-        state = self.state
+        state, last = self.state, time.monotonic()
         progress = Progress("training", self.n_steps, done=state.step)
-        last = time.monotonic()
         with self._events() as events:
             while state.n_epochs < self.settings["epochs"] and not state.stopped:
                 for inputs, labels in self._batches():
                     self._step(inputs, labels)
                     self._snapshot()
                     self._log_events(events)
-                    progress.step(state.step, f"loss {sum(self._weighted()):.4f}")
+                    progress.step(state.step, f"loss {self._weighted():.4f}")
                     due = time.monotonic() - last > self.settings["checkpoint_every_s"]
                     asked = int(self._highest(leave.asked))
                     if asked or due:
@@ -238,26 +240,24 @@ class _Loop:
         for name, target in self.targets.items():
             losses.append(target.losses(outputs[name], encoded[name]).mean())
             errors.append(target.absolute_errors(outputs[name].detach(), encoded[name]).mean())
-        weights = [target.weight for target in self.targets.values()]
-        total = sum(w * loss for w, loss in zip(weights, losses, strict=True))
+        total = sum(w * loss for w, loss in zip(self.weights, losses, strict=True))
         numbers = torch.stack([*losses, *errors]).detach()
         if self.n_processes > 1:
             numbers = self.accelerator.reduce(numbers, reduction="mean")
         values = numbers.double().tolist()
-        self._check(values[: len(weights)])
+        self._check(values[: len(losses)])
         self.optimiser.zero_grad()
         self.accelerator.backward(total)
         if self.settings["gradient_clip"] is not None:
             self.accelerator.clip_grad_norm_(self.parameters, self.settings["gradient_clip"])
         self.optimiser.step()
-        state.losses.append(values[: len(weights)])
-        state.errors.append(values[len(weights) :])
+        state.losses.append(values[: len(losses)])
+        state.errors.append(values[len(losses) :])
         state.rates.append(rate)
         state.step += 1
 
-    def _weighted(self, row: int = -1) -> list[float]:
-        weights = [target.weight for target in self.targets.values()]
-        return [w * loss for w, loss in zip(weights, self.state.losses[row], strict=True)]
+    def _weighted(self) -> float:
+        return sum(w * loss for w, loss in zip(self.weights, self.state.losses[-1], strict=True))
 
     def _check(self, losses: list[float]) -> None:
         """Stop at a loss that is no number, or that has left all reason."""
@@ -272,10 +272,10 @@ class _Loop:
         if len(first) == _N_FIRST:
             growth = np.asarray(losses) / np.maximum(first.max(0), 1e-6)
             if growth.max() > _DIVERGED:
-                name = list(self.targets)[int(growth.argmax())]
+                name, loss = list(zip(self.targets, losses, strict=True))[int(growth.argmax())]
                 raise ValueError(
-                    f"training: loss of target {name} diverged to {losses[int(growth.argmax())]:g} "
-                    f"at step {step}; lower learning_rate (now {rate})"
+                    f"training: loss of target {name} diverged to {loss:g} at step {step}; "
+                    f"lower learning_rate (now {rate})"
                 )
 
     def _rate(self) -> float:
@@ -397,4 +397,4 @@ class _Loop:
             columns=list(STEP_COLUMNS),
         )
         epochs = pd.DataFrame(state.epochs, columns=list(EPOCH_COLUMNS))
-        return Training(steps, epochs, state.best_epoch)
+        return Training(steps, epochs, state.best_epoch, self.accelerator.mixed_precision)

@@ -1,0 +1,58 @@
+"""Number format of a training's forward pass, and what a processor makes of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+PRECISIONS = ("no", "bf16", "auto")
+
+
+def resolve(asked: str, device: torch.device) -> str:
+    """The precision that a training has on a device.
+
+    Args:
+        asked: ``no`` (fp32), ``bf16``, or ``auto``: bf16 where the device multiplies in it.
+        device: where the network is.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if asked not in PRECISIONS:
+        raise ValueError(f"mixed_precision is {asked!r}; allowed is {', '.join(PRECISIONS)}")
+    if asked != "auto":
+        return asked
+    return "bf16" if _multiplies_in_bf16(device) else "no"
+
+
+def _multiplies_in_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for it; emulated products are slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+@contextmanager
+def suited_attention(network: nn.Module, precision: str) -> Iterator[None]:
+    """Let attention avoid the fused kernel where that is slow: bf16 on a CPU.
+
+    There its backward pass took half of a training step. The products one by one are the same
+    function.
+
+    Args:
+        network: whose timm attention modules choose their kernel by an attribute.
+        precision: as resolved.
+    """
+    slow = precision == "bf16" and next(network.parameters()).device.type == "cpu"
+    modules: list[Any] = [m for m in network.modules() if slow and hasattr(m, "fused_attn")]
+    before = [module.fused_attn for module in modules]
+    try:
+        for module in modules:
+            module.fused_attn = False
+        yield
+    finally:
+        for module, fused in zip(modules, before, strict=True):
+            module.fused_attn = fused
