@@ -1,17 +1,9 @@
 # Which files there are and what is made by default. How: workflow/rules. Numbers: config.
-import os
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 min_version("9.27")
-
-# For the jobs: glibc would give memory back after each step and map it anew for the next, which
-# takes a tenth of a training step and of importing torch. Other C libraries do not look here.
-os.environ.setdefault(
-    "GLIBC_TUNABLES",
-    "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1",
-)
 
 
 pathvars:
@@ -52,6 +44,13 @@ include: "workflow/rules/networks.smk"
 include: "workflow/rules/network_figures.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
+
+
+onstart:
+    # A limit of starts a second is Snakemake's default. Under it every finished job leaves a timer
+    # that has the scheduler look again each second to the end, half a core of a run of 400 jobs.
+    if workflow.local_exec and hasattr(workflow, "scheduler"):
+        workflow.scheduler.job_rate_limiter = None
 
 
 localrules:

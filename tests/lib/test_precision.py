@@ -33,7 +33,8 @@ def test_attention_leaves_the_fused_kernel_in_bf16_only_and_comes_back(word, ins
             assert fused(one) == [inside, inside]
             raise KeyError
 
-    pytest.raises(KeyError, fail)
+    with pytest.raises(KeyError):
+        fail()
     assert fused(one) == [True, True]
 
 

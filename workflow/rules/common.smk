@@ -10,6 +10,13 @@ SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 # Scripts find the library also in environments that do not have it installed.
 sys.path.insert(0, str(LIBRARY))
 os.environ |= {"PYTHONPATH": str(LIBRARY)}
+# For the jobs: glibc would give memory back after each step and map it anew for the next, which
+# takes a tenth of a training step and of importing torch. Other C libraries do not look here.
+MEMORY_IS_KEPT = {"mmap_threshold": 1 << 25, "trim_threshold": 1 << 32, "hugetlb": 1}
+os.environ.setdefault(
+    "GLIBC_TUNABLES",
+    ":".join(f"glibc.malloc.{key}={value}" for key, value in MEMORY_IS_KEPT.items()),
+)
 
 from patchwork import settings as configuration
 from patchwork import stimuli
