@@ -12,7 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTED := $(VENV)/.ready-test
-INSTALL := pip install --quiet --disable-pip-version-check
+INSTALL := pip install --quiet --disable-pip-version-check --no-compile
+# Bytecode by all cores, which pip makes one file after the other; templates need not compile.
+COMPILE := python -m compileall -qq -j 0
 SNAKEMAKE := $(BIN)/snakemake
 RESULTS := results
 
@@ -79,10 +81,12 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/$(INSTALL) --require-hashes -r requirements.lock
 	$(BIN)/$(INSTALL) --no-deps --no-build-isolation -e .
+	-@$(BIN)/$(COMPILE) $(VENV)/lib
 	touch $@
 
 $(TESTED): $(READY) requirements-test.lock
 	$(BIN)/$(INSTALL) --require-hashes -r requirements-test.lock
+	-@$(BIN)/$(COMPILE) $(VENV)/lib
 	touch $@
 
 .venv-bench/.ready: benchmarks/requirements.lock

@@ -126,12 +126,19 @@ def predicted(made: dict, arm: str, test: str, folder: Path) -> str:
     out = str(folder / f"{arm}_{Path(test).parts[-3]}.parquet")
     files = list(zip(tuned, made["backbones"][arm], strict=True))
     evaluate.main(test=test, files=files, seeds=SEEDS, predictions=out, device="cpu")
-    timings = out.replace(".parquet", ".csv")
+    outputs = {key: out.replace(".parquet", f"_{key}.csv") for key in ("timings", "findings")}
     time_inference.main(
-        test=test, files=files, seeds=SEEDS, timings=timings,
-        settings={"n_images": 8, "repetitions": 2}, device="cpu",
+        test=test, files=files, seeds=SEEDS, outputs=outputs,
+        condition={"dataset": "plain", "backbone": arm, "protocol": "corrected"},
+        settings={
+            "passes": {"n_images": 8, "repetitions": 2},
+            "resampling": {"n_resamples": 100, "seed": 0},
+        },
+        device="cpu",
     )  # fmt: skip
-    timed = pd.read_csv(timings)
+    found = pd.read_csv(outputs["findings"]).set_index("quantity")
+    assert found.loc[["images_per_s", "repetition_spread"], "seeds"].tolist() == [len(SEEDS)] * 2
+    timed = pd.read_csv(outputs["timings"])
     assert timed.groupby("seed").size().to_dict() == dict.fromkeys(SEEDS, 2)
     assert (timed["seconds"] > 0).all()
     assert set(timed["n_images"]) == {8}

@@ -137,7 +137,7 @@ def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_pat
 
 @pytest.fixture(scope="module")
 def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
-    """What the scripts about heads write for one run; the model stands for two tasks."""
+    """What the scripts about heads write; one model stands for two tasks and two seeds."""
     folder = tmp_path_factory.mktemp("intervened")
     files = {
         "ablated": str(folder / "heads.parquet"),
@@ -146,12 +146,13 @@ def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
     }
     model = str(tuned / "model.safetensors")
     ablate_heads.main(
-        test=made["test"], backbone=made["backbone"], model=model, effects=files["ablated"],
+        test=made["test"], files=[(model, made["backbone"])] * 2, seeds=[0, 1],
+        effects=files["ablated"],
         settings={"n_images": 8, "baselines": ["zero", "mean"]}, targets=["orientation"],
         device="cpu",
     )  # fmt: skip
     patch_layers.main(
-        backbone=made["backbone"], model=model, effects=files["patched"],
+        files=[(model, made["backbone"])] * 2, seeds=[0, 1], effects=files["patched"],
         images={"seed": 1, "settings": LINES, "first_index": 2000},
         settings={
             "n_pairs": 3, "components": ["resid_pre"],
@@ -160,20 +161,21 @@ def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
         dataset="angle", device="cpu",
     )  # fmt: skip
     compare_heads.main(
-        probe=made["test"], backbone=made["backbone"], tuned=[model, model],
+        probe=made["test"], files=[(made["backbone"], [model, model])] * 2, seeds=[0, 1],
         similarity=files["compared"], datasets=["angle", "other"], n_images=8, device="cpu",
     )  # fmt: skip
     return files
 
 
 def test_interventions_write_one_row_per_cell_and_example(intervened):
-    assert len(pd.read_parquet(intervened["ablated"])) == 2 * 2 * 2 * 8
-    assert len(pd.read_parquet(intervened["patched"])) == 2 * 2 * 17 * 3
+    ablated, patched = (pd.read_parquet(intervened[key]) for key in ("ablated", "patched"))
+    assert ablated.groupby("seed").size().to_dict() == dict.fromkeys((0, 1), 2 * 2 * 2 * 8)
+    assert patched.groupby("seed").size().to_dict() == dict.fromkeys((0, 1), 2 * 2 * 17 * 3)
 
 
 def test_one_model_is_alike_in_two_tasks_and_not_its_backbone(intervened):
     table = pd.read_csv(intervened["compared"]).set_index(["one", "other"])
-    assert table.loc[("angle", "other"), "linear_cka"].tolist() == pytest.approx([1] * 4)
+    assert table.loc[("angle", "other"), "linear_cka"].tolist() == pytest.approx([1] * 8)
     assert table.loc[("angle", "untouched"), "linear_cka"].min() < 1 - 1e-6
 
 
@@ -183,17 +185,16 @@ def test_heads_are_summarised_over_seeds(intervened, tmp_path):
         for name in ("effects", "patches", "similarity", "findings")
     }
     names = {"backbone": "reared", "protocol": "corrected"}
-    runs = [{"dataset": "angle", **names, "seed": seed} for seed in (0, 1)]
-    compared = [{key: run[key] for key in ("backbone", "protocol", "seed")} for run in runs]
-    raw = [{**run, "backbone": "random"} for run in compared]
+    conditions = [{"dataset": "angle", **names}]
+    compared = [names, {**names, "backbone": "random"}]
     summarise_heads.main(
         inputs={
-            "ablated": 2 * [intervened["ablated"]],
-            "patched": 2 * [intervened["patched"]],
-            "compared": 4 * [intervened["compared"]],
+            "ablated": [intervened["ablated"]],
+            "patched": [intervened["patched"]],
+            "compared": 2 * [intervened["compared"]],
         },
         outputs=outputs,
-        runs={"ablated": runs, "patched": runs, "compared": compared + raw},
+        runs={"ablated": conditions, "patched": conditions, "compared": compared},
         untrained=["random"],
         block={"n_resamples": 100, "seed": 0},
     )

@@ -98,6 +98,7 @@ def findings_of_all_studies() -> list[str]:
                 for kind in FINDINGS_OF_RUNS
                 if kind in wanted
             ]
+            files += timing_findings(name)
         if "interventions" in study:
             files.append(f"results/{name}/findings/heads.csv")
         if "semantics" in study:
@@ -110,6 +111,18 @@ def findings_of_all_studies() -> list[str]:
         for dataset in study.get("networks", {}).get("datasets", {}):
             files.append(f"results/{name}/{dataset}/findings.csv")
     return files
+
+
+def timing_findings(study: str) -> list[str]:
+    """How long passes take in the condition that is timed, if one is and has runs."""
+    places = config["studies"][study]["analyses"].get("localisation", {})
+    wanted = places.get("timing", {}).get("condition")
+    folders = {
+        "results/{0}/{dataset}/{backbone}/{protocol}".format(study, **run)
+        for run in runs_of(study)
+        if {key: run[key] for key in run if key != "seed"} == wanted
+    }
+    return [f"{folder}/timing_findings.csv" for folder in folders]
 
 
 FINDINGS_OF_RUNS = (

@@ -24,23 +24,31 @@ def predictions_of_conditions(wildcards) -> list[str]:
     return files_of(conditions, wildcards.study, "predictions.parquet")
 
 
-def timed_conditions_in(wildcards) -> list[dict]:
-    """Params function: the conditions whose passes are timed, if any are."""
-    block = config["studies"][wildcards.study]["analyses"]["localisation"]
-    wanted = block.get("timing", {}).get("condition")
-    return [one for one in conditions_in(wildcards) if one == wanted]
+def of_conditions(file: str, part: str):
+    """Input function: one file of every condition of a part of the study's interventions."""
+
+    def files(wildcards) -> list[str]:
+        conditions = conditions_of(wildcards.study, part)
+        return files_of(conditions, wildcards.study, file)
+
+    return files
 
 
-def timings_of_conditions(wildcards) -> list[str]:
-    """The times that passes took, of `timed_conditions_in`."""
-    conditions = timed_conditions_in(wildcards)
-    return files_of(conditions, wildcards.study, "timings.csv")
+def conditions_of(study: str, part: str) -> list[dict]:
+    """The conditions whose files `of_conditions` lists, in the same order."""
+    runs = runs_of(study, part)
+    found = [{key: run[key] for key in run if key != "seed"} for run in runs]
+    return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
 def timing_settings(wildcards) -> dict:
-    """Params function: how many passes over how many images are timed."""
-    block = config["studies"][wildcards.study]["analyses"]["localisation"]["timing"]
-    return {key: block[key] for key in ("n_images", "repetitions")}
+    """Params function: how many passes over how many images are timed; numbers of resampling."""
+    block = config["studies"][wildcards.study]["analyses"]
+    timing = block["localisation"]["timing"]
+    return {
+        "passes": {key: timing[key] for key in ("n_images", "repetitions")},
+        "resampling": {key: block[key] for key in ("n_resamples", "seed")},
+    }
 
 
 def localisation_settings(wildcards) -> dict:

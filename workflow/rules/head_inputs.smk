@@ -14,9 +14,10 @@ def tasks_of(wildcards) -> list[str]:
 
 
 def tuned_on_each_dataset(wildcards) -> list[str]:
-    """The models of one backbone, protocol and seed, one per dataset."""
+    """The models of one backbone and protocol: seed by seed, one per dataset."""
     return [
-        f"{RUN_FOLDER.format(**dict(wildcards.items()), dataset=name)}/model.safetensors"
+        f"{RUN_FOLDER.format(**dict(wildcards.items()), dataset=name, seed=seed)}/model.safetensors"
+        for seed in seeds_of(wildcards.study)
         for name in tasks_of(wildcards)
     ]
 
@@ -27,32 +28,27 @@ def probe_of(wildcards) -> str:
     return f"results/{wildcards.study}/{name}/data/test.h5"
 
 
-def compared_runs(study: str) -> list[dict]:
-    """Every backbone, protocol and seed whose heads are compared between tasks."""
-    found = {
-        (run["backbone"], run["protocol"], run["seed"])
-        for run in runs_of(study, "similarity")
-    }
-    keys = ("backbone", "protocol", "seed")
-    return [dict(zip(keys, values)) for values in sorted(found)]
+def compared(study: str) -> list[dict]:
+    """Every backbone and protocol whose heads are compared between tasks."""
+    runs = runs_of(study, "similarity")
+    found = {(run["backbone"], run["protocol"]) for run in runs}
+    return [dict(zip(("backbone", "protocol"), values)) for values in sorted(found)]
 
 
 def comparisons(wildcards) -> list[str]:
-    """The files of `compared_runs`, in the same order."""
+    """The files of `compared`, in the same order."""
     return [
-        "results/{0}/heads/{backbone}/{protocol}/seed{seed}.csv".format(
-            wildcards.study, **run
-        )
-        for run in compared_runs(wildcards.study)
+        "results/{0}/heads/{backbone}/{protocol}.csv".format(wildcards.study, **one)
+        for one in compared(wildcards.study)
     ]
 
 
-def runs_of_heads(wildcards) -> dict:
-    """Params function: the runs of each input of `summarise_heads`."""
+def conditions_of_heads(wildcards) -> dict:
+    """Params function: the conditions of each input of `summarise_heads`."""
     return {
-        "ablated": runs_of(wildcards.study, "ablation"),
-        "patched": runs_of(wildcards.study, "patching"),
-        "compared": compared_runs(wildcards.study),
+        "ablated": conditions_of(wildcards.study, "ablation"),
+        "patched": conditions_of(wildcards.study, "patching"),
+        "compared": compared(wildcards.study),
     }
 
 

@@ -4,22 +4,23 @@
 rule ablate_heads:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
-        backbone=backbone_of,
-        model="<results>/<run>/model.safetensors",
+        backbones=backbones_of_seeds,
+        tuned=tuned_of_seeds,
     output:
-        effects="<results>/<run>/head_effects.parquet",
+        effects="<results>/<condition>/head_effects.parquet",
     log:
-        "<logs>/<run>/ablate_heads.log",
+        "<logs>/<condition>/ablate_heads.log",
     benchmark:
-        "<benchmarks>/<run>/ablate_heads.tsv"
+        "<benchmarks>/<condition>/ablate_heads.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
-        runtime=60,
+        runtime=240,
     params:
+        seeds=seeds_in,
         settings=lookup("studies/{study}/interventions/ablation", within=config),
         targets=lookup("studies/{study}/interventions/targets", within=config),
         code=code_of("ablate_heads.py"),
@@ -29,22 +30,23 @@ rule ablate_heads:
 
 rule patch_layers:
     input:
-        backbone=backbone_of,
-        model="<results>/<run>/model.safetensors",
+        backbones=backbones_of_seeds,
+        tuned=tuned_of_seeds,
     output:
-        effects="<results>/<run>/patch_effects.parquet",
+        effects="<results>/<condition>/patch_effects.parquet",
     log:
-        "<logs>/<run>/patch_layers.log",
+        "<logs>/<condition>/patch_layers.log",
     benchmark:
-        "<benchmarks>/<run>/patch_layers.tsv"
+        "<benchmarks>/<condition>/patch_layers.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
-        runtime=120,
+        runtime=480,
     params:
+        seeds=seeds_in,
         images=test_images,
         settings=lookup("studies/{study}/interventions/patching", within=config),
         code=code_of("patch_layers.py"),
@@ -55,22 +57,23 @@ rule patch_layers:
 rule compare_heads:
     input:
         probe=probe_of,
-        backbone=backbone_of,
+        backbones=backbones_of_seeds,
         tuned=tuned_on_each_dataset,
     output:
-        similarity="<results>/{study}/heads/{backbone}/{protocol}/seed{seed}.csv",
+        similarity="<results>/{study}/heads/{backbone}/{protocol}.csv",
     log:
-        "<logs>/{study}/heads/{backbone}/{protocol}/seed{seed}.log",
+        "<logs>/{study}/heads/{backbone}/{protocol}.log",
     benchmark:
-        "<benchmarks>/{study}/heads/{backbone}/{protocol}/seed{seed}.tsv"
+        "<benchmarks>/{study}/heads/{backbone}/{protocol}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
-        runtime=60,
+        runtime=240,
     params:
+        seeds=seeds_in,
         datasets=tasks_of,
         settings=lookup("studies/{study}/interventions/similarity", within=config),
         code=code_of("compare_heads.py"),
@@ -80,8 +83,8 @@ rule compare_heads:
 
 rule summarise_heads:
     input:
-        ablated=of_runs("head_effects.parquet", "ablation"),
-        patched=of_runs("patch_effects.parquet", "patching"),
+        ablated=of_conditions("head_effects.parquet", "ablation"),
+        patched=of_conditions("patch_effects.parquet", "patching"),
         compared=comparisons,
     output:
         effects="<results>/{study}/tables/head_effects.csv",
@@ -97,9 +100,9 @@ rule summarise_heads:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=60,
+        runtime=240,
     params:
-        runs=runs_of_heads,
+        runs=conditions_of_heads,
         untrained=untrained_backbones,
         settings=lookup("studies/{study}/analyses", within=config),
         code=code_of("summarise_heads.py"),

@@ -8,6 +8,7 @@ rule time_inference:
         tuned=tuned_of_seeds,
     output:
         timings="<results>/<condition>/timings.csv",
+        findings="<results>/<condition>/timing_findings.csv",
     log:
         "<logs>/<condition>/time_inference.log",
     benchmark:
@@ -30,7 +31,6 @@ rule time_inference:
 rule analyse_localisation:
     input:
         predictions=predictions_of_conditions,
-        timings=timings_of_conditions,
         tests=datasets_of_runs,
     output:
         metrics="<results>/{study}/tables/localisation.csv",
@@ -52,7 +52,6 @@ rule analyse_localisation:
         runtime=120,
     params:
         runs=conditions_in,
-        timed=timed_conditions_in,
         settings=localisation_settings,
         code=code_of("analyse_localisation.py"),
     script:

@@ -13,8 +13,8 @@ from patchwork.stimuli import chirps
 BATCH = 512
 
 
-def main(*, inputs: dict, outputs: dict, runs: list[dict], timed: list[dict], block: dict) -> None:
-    """`inputs`: predictions in the order of `runs`, timings in that of `timed`; tests."""
+def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
+    """`inputs`: predictions in the order of `runs`; tests."""
     plane, resampling = (
         Plane(chirps.DURATION_S, chirps.FREQUENCY_MAX_HZ),
         Resampling(block["n_resamples"], seed=block["seed"]),
@@ -33,13 +33,9 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], timed: list[dict], bl
         coverage=block["coverage"],
         resampling=resampling,
     )
-    findings = found.findings
-    if inputs.get("timings"):
-        passes = tables.gather(inputs["timings"], timed)
-        findings = tables.join([findings, localisation.timing_findings(passes, resampling)])
     for name in ("metrics", "errors_along", "conformal", "presence", "points", "sentences"):
         getattr(found, name).to_csv(outputs[name], index=False)
-    findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+    found.findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
 
 
 def spectrograms(made: dict, n: int) -> Iterator[np.ndarray]:
@@ -56,6 +52,5 @@ if __name__ == "__main__":
             inputs={name: list(paths) for name, paths in snakemake.input.items()},
             outputs=dict(snakemake.output.items()),
             runs=snakemake.params.runs,
-            timed=snakemake.params.timed,
             block=snakemake.params.settings,
         )

@@ -1,5 +1,6 @@
 """Compare every head between tasks, and with the untouched backbone, on the same images."""
 
+import pandas as pd
 import torch
 from patchwork import backbones, devices, models, store
 from patchwork.analysis import heads
@@ -9,30 +10,35 @@ from patchwork.joblog import job_log
 def main(
     *,
     probe: str,
-    backbone: str,
-    tuned: list,
+    files: list,
+    seeds: list,
     similarity: str,
     datasets: list,
     n_images: int,
     device: str,
 ) -> None:
-    place = torch.device(device)
-    networks = {
-        name: models.load(path, backbone).to(place)
-        for name, path in zip(datasets, tuned, strict=True)
-    }
-    untouched = backbones.load(backbone).encoder.to(place)
+    """`files`: of each seed the backbone and the models tuned on it, one per dataset."""
+    place, parts = torch.device(device), []
     images = store.read(probe, n_images).images
-    heads.similarities(networks, untouched, images).to_csv(similarity, index=False)
+    for (backbone, tuned), seed in zip(files, seeds, strict=True):
+        networks = {
+            name: models.load(path, backbone).to(place)
+            for name, path in zip(datasets, tuned, strict=True)
+        }
+        untouched = backbones.load(backbone).encoder.to(place)
+        parts.append(heads.similarities(networks, untouched, images).assign(seed=seed))
+    pd.concat(parts, ignore_index=True).to_csv(similarity, index=False)
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]), devices.lease(snakemake.resources.gpu) as device:
         torch.set_num_threads(snakemake.threads)
+        tuned, n = list(snakemake.input.tuned), len(snakemake.params.datasets)
+        by_seed = [tuned[first : first + n] for first in range(0, len(tuned), n)]
         main(
             probe=snakemake.input.probe,
-            backbone=snakemake.input.backbone,
-            tuned=list(snakemake.input.tuned),
+            files=list(zip(snakemake.input.backbones, by_seed, strict=True)),
+            seeds=snakemake.params.seeds,
             similarity=snakemake.output.similarity,
             datasets=snakemake.params.datasets,
             n_images=snakemake.params.settings["n_images"],

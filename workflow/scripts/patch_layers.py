@@ -1,7 +1,7 @@
 """Patch activations between pairs of images that differ in one attribute."""
 
 import torch
-from patchwork import devices, models
+from patchwork import devices, evaluation
 from patchwork.analysis import heads
 from patchwork.joblog import job_log
 from patchwork.stimuli import lines
@@ -9,15 +9,14 @@ from patchwork.stimuli import lines
 
 def main(
     *,
-    backbone: str,
-    model: str,
+    files: list,
+    seeds: list,
     effects: str,
     images: dict,
     settings: dict,
     dataset: str,
     device: str,
 ) -> None:
-    network = models.load(model, backbone).to(torch.device(device))
     chosen = settings["changed"][dataset]
     first = images["first_index"]
     clean, corrupted = lines.pairs(
@@ -26,12 +25,14 @@ def main(
         seed=images["seed"],
         indices=range(first, first + settings["n_pairs"]),
     )
-    table = heads.patching(
-        network,
-        (clean.images, corrupted.images),
-        clean.labels,
-        chosen["targets"],
-        settings["components"],
+    pairs, targets = (clean.images, corrupted.images), chosen["targets"]
+    table = evaluation.of_seeds(
+        lambda network: heads.patching(
+            network, pairs, clean.labels, targets, settings["components"]
+        ),
+        files,
+        seeds,
+        device,
     )
     table.to_parquet(effects, index=False)
 
@@ -40,8 +41,9 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]), devices.lease(snakemake.resources.gpu) as device:
         torch.set_num_threads(snakemake.threads)
         main(
-            **snakemake.input,
-            **snakemake.output,
+            files=list(zip(snakemake.input.tuned, snakemake.input.backbones, strict=True)),
+            seeds=snakemake.params.seeds,
+            effects=snakemake.output.effects,
             images=snakemake.params.images,
             settings=snakemake.params.settings,
             dataset=snakemake.wildcards.dataset,

@@ -8,7 +8,7 @@ from patchwork.statistics import Resampling
 
 
 def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dict) -> None:
-    """`runs`: the runs of each input, in order; those of similarities have no dataset."""
+    """`runs`: the conditions of each input, in order; those of similarities have no dataset."""
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     ablated = tables.gather(inputs["ablated"], runs["ablated"])
     head_tables.ablation_table(ablated, resampling).to_csv(outputs["effects"], index=False)

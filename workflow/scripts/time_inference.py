@@ -1,16 +1,33 @@
 """Time passes over the same test images with the networks of all seeds of a condition."""
 
 import torch
-from patchwork import devices, evaluation, sources
+from patchwork import devices, evaluation, sources, tables
+from patchwork.analysis.localisation import timing_findings
 from patchwork.joblog import job_log
+from patchwork.statistics import Resampling
 
 
-def main(*, test: str, files: list, seeds: list, timings: str, settings: dict, device: str) -> None:
+def main(
+    *,
+    test: str,
+    files: list,
+    seeds: list,
+    outputs: dict,
+    condition: dict,
+    settings: dict,
+    device: str,
+) -> None:
     source = sources.Stored(test)
-    table = evaluation.of_seeds(
-        lambda network: evaluation.time_passes(network, source, **settings), files, seeds, device
+    passes = evaluation.of_seeds(
+        lambda network: evaluation.time_passes(network, source, **settings["passes"]),
+        files,
+        seeds,
+        device,
     )
-    table.to_csv(timings, index=False)
+    passes.to_csv(outputs["timings"], index=False)
+    resampling = Resampling(**settings["resampling"])
+    found = timing_findings(passes.assign(**condition), resampling)
+    found[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
 
 
 if __name__ == "__main__":
@@ -20,7 +37,8 @@ if __name__ == "__main__":
             test=snakemake.input.test,
             files=list(zip(snakemake.input.tuned, snakemake.input.backbones, strict=True)),
             seeds=snakemake.params.seeds,
-            timings=snakemake.output.timings,
+            outputs=dict(snakemake.output.items()),
+            condition={key: snakemake.wildcards[key] for key in tables.CONDITION},
             settings=snakemake.params.settings,
             device=device,
         )

@@ -80,10 +80,15 @@ def decompose(
     parts = []
     for procedure, how in CHAIN.items():
         sized = replace(how, batch_size=batch_size)
+        means = pd.DataFrame()
         for name, order in orders(anatomy.n_layers, anatomy.n_heads, n_random).items():
-            sweep = row_zeroing_sweep(network, images, labels, targets, order=order, how=sized)
-            means = sweep.groupby(["step", "layer", "head"])[["clean", "effect"]].mean()
-            table = means.reset_index().assign(procedure=procedure, order=name, n=len(images))
+            if means.empty or not how.restore:
+                sweep = row_zeroing_sweep(network, images, labels, targets, order=order, how=sized)
+                means = sweep.groupby(["layer", "head"])[["clean", "effect"]].mean()
+            # Of a network that is whole again before each head, every order is the same.
+            steps = pd.DataFrame(order, columns=["layer", "head"]).rename_axis("step").reset_index()
+            table = steps.join(means, on=["layer", "head"])
+            table = table.assign(procedure=procedure, order=name, n=len(images))
             parts.append(table.assign(effect=100 * table["effect"] / table["clean"]))
     first = ["procedure", "order", "step", "layer", "head", "clean", "effect", "n"]
     return pd.concat(parts, ignore_index=True)[first]
