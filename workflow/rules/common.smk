@@ -12,10 +12,9 @@ sys.path.insert(0, str(LIBRARY))
 os.environ |= {"PYTHONPATH": str(LIBRARY)}
 # For the jobs: glibc would give memory back after each step and map it anew for the next, which
 # takes a tenth of a training step and of importing torch. Other C libraries do not look here.
-MEMORY_IS_KEPT = {"mmap_threshold": 1 << 25, "trim_threshold": 1 << 32, "hugetlb": 1}
+KEPT = "mmap_threshold=33554432 trim_threshold=4294967296 hugetlb=1"
 os.environ.setdefault(
-    "GLIBC_TUNABLES",
-    ":".join(f"glibc.malloc.{key}={value}" for key, value in MEMORY_IS_KEPT.items()),
+    "GLIBC_TUNABLES", ":".join(f"glibc.malloc.{one}" for one in KEPT.split())
 )
 
 from patchwork import settings as configuration
@@ -111,18 +110,6 @@ def findings_of_all_studies() -> list[str]:
         for dataset in study.get("networks", {}).get("datasets", {}):
             files.append(f"results/{name}/{dataset}/findings.csv")
     return files
-
-
-def timing_findings(study: str) -> list[str]:
-    """How long passes take in the condition that is timed, if one is and has runs."""
-    places = config["studies"][study]["analyses"].get("localisation", {})
-    wanted = places.get("timing", {}).get("condition")
-    folders = {
-        "results/{0}/{dataset}/{backbone}/{protocol}".format(study, **run)
-        for run in runs_of(study)
-        if {key: run[key] for key in run if key != "seed"} == wanted
-    }
-    return [f"{folder}/timing_findings.csv" for folder in folders]
 
 
 FINDINGS_OF_RUNS = (

@@ -41,6 +41,18 @@ def conditions_of(study: str, part: str) -> list[dict]:
     return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
+def timing_findings(study: str) -> list[str]:
+    """How long passes take in the condition that is timed, if one is and has runs."""
+    places = config["studies"][study]["analyses"].get("localisation", {})
+    wanted = places.get("timing", {}).get("condition")
+    folders = {
+        "results/{0}/{dataset}/{backbone}/{protocol}".format(study, **run)
+        for run in runs_of(study)
+        if {key: run[key] for key in run if key != "seed"} == wanted
+    }
+    return [f"{folder}/timing_findings.csv" for folder in folders]
+
+
 def timing_settings(wildcards) -> dict:
     """Params function: how many passes over how many images are timed; numbers of resampling."""
     block = config["studies"][wildcards.study]["analyses"]
