@@ -112,13 +112,7 @@ def findings_of_all_studies() -> list[str]:
     return files
 
 
-FINDINGS_OF_RUNS = (
-    "metrics",
-    "orientation",
-    "colour",
-    "transitions",
-    "localisation",
-)
+FINDINGS_OF_RUNS = "metrics orientation colour transitions localisation".split()
 
 
 def studies_of_findings() -> list[str]:
