@@ -48,7 +48,7 @@ include: "workflow/rules/claims.smk"
 
 onstart:
     # A limit of starts a second is Snakemake's default. Under it every finished job leaves a timer
-    # that has the scheduler look again each second to the end, half a core of a run of 400 jobs.
+    # that has the scheduler look again each second to the end: 8 minutes of CPU in a run of 22.
     workflow.scheduler.job_rate_limiter = (
         None if workflow.local_exec else workflow.scheduler.job_rate_limiter
     )

@@ -38,7 +38,7 @@ def test_attention_leaves_the_fused_kernel_in_bf16_only_and_comes_back(word, ins
     assert fused(one) == [True, True]
 
 
-def test_training_in_bf16_is_near_fp32_but_not_the_same(tmp_path, monkeypatch):
+def test_training_in_bf16_is_near_fp32_but_not_the_same(tmp_path):
     seen, logs = [], {}
     for word in ("no", "bf16"):
         # One process has one precision, so accelerate's own memory of it is cleared in between.
@@ -53,7 +53,8 @@ def test_training_in_bf16_is_near_fp32_but_not_the_same(tmp_path, monkeypatch):
             one, Pictures(96, 1), Pictures(32, 2), settings, seed=5, folder=folder
         )
         assert logs[word].precision == word
-        assert (False, torch.bfloat16) in seen if word == "bf16" else (True, torch.float32) in seen
+        used = {"no": (True, torch.float32), "bf16": (False, torch.bfloat16)}
+        assert used[word] in seen
         seen.clear()
     training.Accelerator().state._reset_state(reset_partial_state=True)
     exact, rough = (logs[word].steps["loss"].to_numpy() for word in ("no", "bf16"))

@@ -3,7 +3,7 @@
 
 rule score_predictions:
     input:
-        predictions=predictions_of_conditions,
+        predictions=of_conditions("predictions.parquet"),
         tests=datasets_of_runs,
     output:
         metrics="<results>/{study}/tables/metrics.csv",
@@ -28,7 +28,7 @@ rule score_predictions:
 
 rule analyse_orientation:
     input:
-        predictions=predictions_of_conditions,
+        predictions=of_conditions("predictions.parquet"),
         tests=datasets_of_runs,
     output:
         curves="<results>/{study}/tables/orientation_curves.csv",
@@ -58,7 +58,7 @@ rule analyse_orientation:
 
 rule analyse_colour:
     input:
-        predictions=predictions_of_conditions,
+        predictions=of_conditions("predictions.parquet"),
         tests=datasets_of_runs,
     output:
         errors="<results>/{study}/tables/colour_errors.csv",

@@ -6,10 +6,16 @@ def seeds_in(wildcards) -> list[int]:
     return seeds_of(wildcards.study)
 
 
+def conditions_of(study: str, part: str | None = None) -> list[dict]:
+    """Every dataset, backbone and protocol of a study's runs, or of a part of them."""
+    runs = runs_of(study, part)
+    found = [{key: run[key] for key in run if key != "seed"} for run in runs]
+    return [one for i, one in enumerate(found) if one not in found[:i]]
+
+
 def conditions_in(wildcards) -> list[dict]:
-    """Params function: every dataset, backbone and protocol that the study's runs have."""
-    runs = configuration.cross(config["studies"][wildcards.study]["runs"], [0])
-    return [{key: run[key] for key in run if key != "seed"} for run in runs]
+    """Params function: the conditions of a study."""
+    return conditions_of(wildcards.study)
 
 
 def files_of(conditions: list[dict], study: str, name: str) -> list[str]:
@@ -18,14 +24,8 @@ def files_of(conditions: list[dict], study: str, name: str) -> list[str]:
     return [f"{folder.format(study=study, **one)}/{name}" for one in conditions]
 
 
-def predictions_of_conditions(wildcards) -> list[str]:
-    """The predictions of `conditions_in`, in the same order."""
-    conditions = conditions_in(wildcards)
-    return files_of(conditions, wildcards.study, "predictions.parquet")
-
-
-def of_conditions(file: str, part: str):
-    """Input function: one file of every condition of a part of the study's interventions."""
+def of_conditions(file: str, part: str | None = None):
+    """Input function: one file of every condition, in the order of `conditions_of`."""
 
     def files(wildcards) -> list[str]:
         conditions = conditions_of(wildcards.study, part)
@@ -34,23 +34,12 @@ def of_conditions(file: str, part: str):
     return files
 
 
-def conditions_of(study: str, part: str) -> list[dict]:
-    """The conditions whose files `of_conditions` lists, in the same order."""
-    runs = runs_of(study, part)
-    found = [{key: run[key] for key in run if key != "seed"} for run in runs]
-    return [one for i, one in enumerate(found) if one not in found[:i]]
-
-
 def timing_findings(study: str) -> list[str]:
     """How long passes take in the condition that is timed, if one is and has runs."""
     places = config["studies"][study]["analyses"].get("localisation", {})
     wanted = places.get("timing", {}).get("condition")
-    folders = {
-        "results/{0}/{dataset}/{backbone}/{protocol}".format(study, **run)
-        for run in runs_of(study)
-        if {key: run[key] for key in run if key != "seed"} == wanted
-    }
-    return [f"{folder}/timing_findings.csv" for folder in folders]
+    timed = [one for one in conditions_of(study) if one == wanted]
+    return files_of(timed, study, "timing_findings.csv")
 
 
 def timing_settings(wildcards) -> dict:

@@ -100,7 +100,7 @@ rule summarise_heads:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=240,
+        runtime=60,
     params:
         runs=conditions_of_heads,
         untrained=untrained_backbones,

@@ -30,7 +30,7 @@ rule time_inference:
 
 rule analyse_localisation:
     input:
-        predictions=predictions_of_conditions,
+        predictions=of_conditions("predictions.parquet"),
         tests=datasets_of_runs,
     output:
         metrics="<results>/{study}/tables/localisation.csv",

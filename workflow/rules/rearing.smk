@@ -65,7 +65,7 @@ rule describe_arms:
 rule contrast_arms:
     input:
         measures=measures_of_arms,
-        predictions=predictions_of_conditions,
+        predictions=of_conditions("predictions.parquet"),
         tests=datasets_of_runs,
     output:
         curves="<results>/{study}/tables/arm_curves.csv",
