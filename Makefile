@@ -48,8 +48,10 @@ bench: $(READY) .venv-bench/.ready
 		"line_images.py" \
 		"hdf5_batches.py" \
 		"head_ablation.py --size small --images 4 --rounds 2" \
+		"head_ablation.py --size small --images 1 --pixels 384 --rounds 2" \
 		"head_ablation.py --size base --images 1 --rounds 2" \
 		"gpt2_patching.py --pairs 2 --tokens 16 --rounds 2" \
+		"gpt2_patching.py --pairs 8 --tokens 16 --only-attribution" \
 		"gpt2_patching.py --pairs 2 --tokens 32 --only-attribution"; \
 	do echo "== $$line"; PYTHONPATH=benchmarks:workflow/lib OMP_NUM_THREADS=1 .venv-bench/bin/python benchmarks/$$line; done
 

@@ -11,6 +11,7 @@ import torch
 from paired import Contender, alternate, operations, report
 from patchwork import interventions
 from patchwork.interventions import LogitDifference
+from patchwork.precision import resolve
 from transformers import GPT2Config, GPT2LMHeadModel
 
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out")
@@ -160,7 +161,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.only_attribution:
         model, *data = make(options.pairs, options.tokens, 1)
-        _attribution(model, tuple(data), options.rounds, 0)
+        exact = operations(lambda: interventions.patch_sweep(model, *data).values)
+        _attribution(model, tuple(data), options.rounds, exact)
         return
     shape = f"{options.pairs} pairs of {options.tokens} tokens"
 
@@ -197,26 +199,29 @@ def main() -> None:
 
 
 def _attribution(model, data, rounds: int, exact_flops: int) -> None:
-    def estimate() -> np.ndarray:
-        values = interventions.attribution_sweep(model, *data).values
-        return np.stack([values[name] for name in COMPONENTS])
+    def estimate(precision: str) -> np.ndarray:
+        sweep = interventions.attribution_sweep(model, *data, mixed_precision=precision)
+        return np.stack([sweep.values[name] for name in COMPONENTS])
 
     def exact() -> np.ndarray:
         values = interventions.patch_sweep(model, *data).values
         return np.stack([values[name] for name in COMPONENTS])
 
-    quick, full = Contender("attribution", estimate), Contender("exact sweep", exact)
-    alternate([quick, full], rounds)
-    assert quick.result is not None
+    kinds = dict.fromkeys(resolve(word, torch.device("cpu")) for word in ("no", "auto"))
+    quick = [Contender(kind, lambda kind=kind: estimate(kind)) for kind in kinds]
+    full = Contender("exact sweep", exact)
+    alternate([*quick, full], rounds)
     assert full.result is not None
-    each = ", ".join(
-        f"{name} {interventions.correlation(quick.result[i], full.result[i]):.4f}"
-        for i, name in enumerate(COMPONENTS)
-    )
-    report(
-        f"Attribution patching (Pearson r {each}; its deviation is its error)",
-        quick, [full], {"exact sweep": exact_flops},
-    )  # fmt: skip
+    for one in quick:
+        assert one.result is not None
+        each = ", ".join(
+            f"{name} {interventions.correlation(one.result[i], full.result[i]):.4f}"
+            for i, name in enumerate(COMPONENTS)
+        )
+        report(
+            f"Attribution patching, mixed precision: {one.name} (Pearson r {each}; its deviation "
+            "is its error)", one, [full], {"exact sweep": exact_flops},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

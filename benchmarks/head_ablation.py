@@ -15,12 +15,13 @@ from transformers import ViTConfig, ViTForImageClassification
 WIDTHS = {"small": (384, 6), "base": (768, 12)}
 
 
-def make(size: str) -> ViTForImageClassification:
+def make(size: str, pixels: int) -> ViTForImageClassification:
     width, heads = WIDTHS[size]
     torch.manual_seed(0)
     config = ViTConfig(
-        hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width, num_labels=10
-    )
+        hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width, num_labels=10,
+        image_size=pixels,
+    )  # fmt: skip
     return ViTForImageClassification(config).eval()
 
 
@@ -111,7 +112,8 @@ def prisma_run(model):
     width, heads = model.config.hidden_size, model.config.num_attention_heads
     config = HookedViTConfig(
         n_layers=model.config.num_hidden_layers, d_model=width, d_head=width // heads,
-        n_heads=heads, d_mlp=4 * width, patch_size=16, image_size=224, n_classes=10,
+        n_heads=heads, d_mlp=4 * width, patch_size=16, n_classes=10,
+        image_size=model.config.image_size,
         activation_name="gelu", normalization_type="LN", eps=1e-12, device="cpu",
         return_type="class_logits",
     )  # fmt: skip
@@ -122,12 +124,13 @@ def prisma_run(model):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=WIDTHS, default="small")
+    parser.add_argument("--pixels", type=int, default=224)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=["nnsight", "transformer_lens", "vit_prisma"])
     options = parser.parse_args()
-    model = make(options.size)
-    images = torch.randn(options.images, 3, 224, 224)
+    model = make(options.size, options.pixels)
+    images = torch.randn(options.images, 3, options.pixels, options.pixels)
     means = layer_means(model, images)
 
     def ours(*baselines: str) -> np.ndarray:
@@ -158,7 +161,8 @@ def main() -> None:
             )
     alternate([zero, *others], options.rounds)
     flops = {"this sweep": operations(zero.run), "naive hooks": operations(others[0].run)}
-    title = f"Zero ablation of every head, ViT {options.size}, 224 px, {options.images} images"
+    shape = f"ViT {options.size}, {options.pixels} px, {options.images} images"
+    title = f"Zero ablation of every head, {shape}"
     for other in others:
         if "own weights" in other.name:
             other.result = None
@@ -171,7 +175,7 @@ def main() -> None:
     )
     alternate([both, two], options.rounds)
     flops = {"this sweep": operations(both.run), "two naive sweeps": 2 * flops["naive hooks"]}
-    report(f"Zero and mean ablation together, ViT {options.size}", both, [two], flops)
+    report(f"Zero and mean ablation together, {shape}", both, [two], flops)
 
 
 if __name__ == "__main__":

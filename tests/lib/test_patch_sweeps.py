@@ -214,6 +214,45 @@ def test_attribution_works_on_vits_with_frozen_weights():
     assert min(sweep.metadata["pearson_r"].values()) > 0.9999
 
 
+def test_attribution_in_bf16_is_near_that_in_fp32_and_says_so():
+    clean, corrupted, metric = prompts(8, 6, 1)
+    sweeps = {}
+    for frozen in (False, True):
+        model = models.gpt2(dtype=torch.float32).requires_grad_(not frozen)
+        for word in ("no", "bf16"):
+            sweep = interventions.attribution_sweep(
+                model, clean, corrupted, metric, grid=PatchGrid(ALL), mixed_precision=word, check=8
+            )
+            assert sweep.metadata["precision"] == word
+            sweeps[frozen, word] = sweep
+    for component in ALL:
+        exact, rough, frozen = (
+            sweeps[key].values[component]
+            for key in ((False, "no"), (False, "bf16"), (True, "bf16"))
+        )
+        assert (exact != rough).any()
+        assert interventions.correlation(rough, exact) > 0.95
+        assert (rough == frozen).all()
+        # The exact sweep beside it is not rounded, so the correlations differ by the estimate's.
+        found = [sweeps[False, word].metadata["pearson_r"][component] for word in ("no", "bf16")]
+        assert found[0] != found[1]
+        assert abs(found[0] - found[1]) < 0.05
+
+
+def test_attribution_rounds_no_double_and_refuses_other_precisions():
+    clean, corrupted, metric = prompts(2, 6, 1)
+    double = interventions.attribution_sweep(
+        models.gpt2(), clean, corrupted, metric, mixed_precision="bf16"
+    )
+    own = interventions.attribution_sweep(models.gpt2(), clean, corrupted, metric)
+    assert double.metadata["precision"] == "no"
+    assert all((double.values[c] == own.values[c]).all() for c in own.values)
+    with pytest.raises(ValueError, match="mixed_precision is 'fp16'; allowed is no, bf16, auto"):
+        interventions.attribution_sweep(
+            models.gpt2(), clean, corrupted, metric, mixed_precision="fp16"
+        )
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_patching_on_cuda_equals_that_on_cpu():

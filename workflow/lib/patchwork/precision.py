@@ -1,17 +1,18 @@
-"""Number format of a training's forward pass, and what a processor makes of it."""
+"""Number format of passes that need not be exact, and what a processor makes of it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 PRECISIONS = ("no", "bf16", "auto")
 
 
 def resolve(asked: str, device: torch.device) -> str:
-    """The precision that a training has on a device.
+    """The precision that passes have on a device.
 
     Args:
         asked: ``no`` (fp32), ``bf16``, or ``auto``: bf16 where the device multiplies in it.
@@ -56,3 +57,19 @@ def suited_attention(network: nn.Module, precision: str) -> Iterator[None]:
     finally:
         for module, fused in zip(modules, before, strict=True):
             module.fused_attn = fused
+
+
+@contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """Products in the precision, on any network; attention not fused where that is slow.
+
+    Args:
+        device: where the network is.
+        precision: as resolved.
+    """
+    with ExitStack() as stack:
+        if precision == "bf16":
+            stack.enter_context(torch.autocast(device.type, torch.bfloat16))
+            if device.type == "cpu":
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield

@@ -12,6 +12,7 @@ from patchwork import sites
 from patchwork.interventions.batches import Batch, batches, call, rewindable
 from patchwork.interventions.effects import AblationEffects
 from patchwork.interventions.hooks import Edit, editing, mean_activations
+from patchwork.interventions.packing import packed
 from patchwork.interventions.plan import (
     Plan,
     clean_deviation,
@@ -144,10 +145,11 @@ class _FastSweep:
         streams, n_heads = Streams(anatomy, n, t), anatomy.n_heads
         per_layer = len(self.baselines) * n_heads
         for layer in range(anatomy.n_layers - 1):
-            run, following = run_block(anatomy, layer, stream)
-            streams.step(layer, None)
             jobs = list(range(layer * per_layer, (layer + 1) * per_layer))
-            streams.join(0, jobs, self._ablated(layer, run, None))
+            with packed(anatomy.blocks[layer].block, (1 + jobs[-1]) * n * t):
+                run, following = run_block(anatomy, layer, stream)
+                streams.step(layer, None)
+                streams.join(0, jobs, self._ablated(layer, run, None))
             stream = following
         run, final = run_block(anatomy, anatomy.n_layers - 1, stream)
         readout = self._readout(rows, batch, final)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import sites
-from patchwork.interventions.batches import Batch, batches, call, n_rows
+from patchwork.interventions.batches import Batch, batches, call, n_rows, parameter_of
 from patchwork.interventions.effects import PatchEffects
 from patchwork.interventions.pairs import DIRECTIONS, PatchGrid, check_pair
 from patchwork.interventions.patching import patch_sweep
 from patchwork.interventions.plan import describe
 from patchwork.interventions.tail import LogitDifference, Metric
+from patchwork.precision import autocast, resolve
 from patchwork.sites import Anatomy
 
 
@@ -25,6 +26,7 @@ def attribution_sweep(
     *,
     grid: PatchGrid | None = None,
     check: int = 0,
+    mixed_precision: str = "no",
 ) -> PatchEffects:
     """Estimate `patch_sweep` as gradient times difference of activations, per pair.
 
@@ -36,13 +38,16 @@ def attribution_sweep(
         grid: components, positions and direction.
         check: pairs, from the first, on which the exact sweep is run as well; their Pearson
             correlation over all cells and pairs stands in `metadata["pearson_r"]` by component.
+        mixed_precision: of the passes: ``no``, ``bf16``, or ``auto``, which is bf16 where the
+            device multiplies in it, for a model in fp32. The exact sweep keeps the model's own
+            type; `metadata["precision"]` is what was taken.
 
     Returns:
         Estimated effects; `metadata["path"]` is `attribution`, and without a check
         `metadata["reason"]` says that their correlation with the exact sweep is not known.
 
     Raises:
-        ValueError: as for `patch_sweep`, or if check is outside 0 to n.
+        ValueError: as for `patch_sweep`, if check is outside 0 to n, or for another precision.
 
     Source:
         Syed, Rager, Conmy 2023, Attribution Patching Outperforms Automated Circuit Discovery.
@@ -53,11 +58,17 @@ def attribution_sweep(
     if not 0 <= check <= n:
         raise ValueError(f"check is {check}; allowed is 0 to {n}, the number of pairs")
     base, source = (corrupted, clean) if grid.direction == DIRECTIONS[0] else (clean, corrupted)
+    like = parameter_of(model)
+    precision = resolve(mixed_precision, like.device)
+    if like.dtype != torch.float32:
+        precision = "no"  # nothing else is rounded for a product
     pieces = []
-    for (rows, mine), (_, other) in zip(
-        batches(base, 8, model), batches(source, 8, model), strict=True
-    ):
-        pieces.append(_piece(model, anatomy, metric, grid, (mine, other, rows)))
+    # One context for all pieces, so that weights are rounded once.
+    with autocast(like.device, precision):
+        for (rows, mine), (_, other) in zip(
+            batches(base, 8, model), batches(source, 8, model), strict=True
+        ):
+            pieces.append(_piece(model, anatomy, metric, grid, (mine, other, rows)))
     values = {
         name: np.concatenate([piece[0][name] for piece in pieces], axis=-1)
         for name in grid.components
@@ -66,7 +77,9 @@ def attribution_sweep(
     n_tokens = values[grid.components[0]].shape[-2]
     positions = grid.positions or tuple(range(n_tokens))
     values = {name: value[..., list(positions), :] for name, value in values.items()}
-    metadata = describe("attribution", "correlation with the exact sweep not measured", 8)
+    metadata = describe(
+        "attribution", "correlation with the exact sweep not measured", 8, precision=precision
+    )
     if check:
         few_clean, few_corrupted = (_head(inputs, check) for inputs in (clean, corrupted))
         exact = patch_sweep(model, few_clean, few_corrupted, metric, grid=grid)
@@ -167,12 +180,15 @@ def _piece(
         before, mine = _taped(model, anatomy, metric, base, rows)
         slopes = torch.autograd.grad(before.sum(), [mine[key] for key in keys])
     effects: dict[str, list[Tensor]] = {name: [] for name in grid.components}
-    for (name, layer), slope in zip(keys, slopes, strict=True):
-        product = slope * (others[name, layer] - mine[name, layer].detach())
+    exact = parameter_of(model).dtype  # summed in the model's own type
+    for key, slope in zip(keys, slopes, strict=True):
+        name, here, there = key[0], mine[key].detach(), others[key]
+        product = slope.to(exact) * (there.to(exact) - here.to(exact))
         if name == "head_out":
             product = product.unflatten(-1, (anatomy.n_heads, -1)).sum(-1).permute(2, 1, 0)
         else:
             product = product.sum(-1).transpose(0, 1)
         effects[name].append(product)
     stacked = {name: torch.stack(parts).cpu().numpy() for name, parts in effects.items()}
-    return stacked, before.detach().cpu().numpy(), after.cpu().numpy()
+    before, after = (value.detach().to(exact) for value in (before, after))
+    return stacked, before.cpu().numpy(), after.cpu().numpy()

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from patchwork.interventions import kernels
-from patchwork.interventions.packing import packed
 from patchwork.interventions.streams import add_mlp, row_limit
 from patchwork.sites import Anatomy, BlockParts
 
@@ -45,8 +44,7 @@ class HeadRemoval:
         # Few rows are not worth the corrections.
         if self.into_hidden is None or mid.shape[1] == 1:
             return add_mlp(self.parts, streams)
-        with packed(self.parts.block, streams[..., 0].numel()):
-            self._add_mlp(mid.flatten(0, 1), streams.flatten(1, 2), removed)
+        self._add_mlp(mid.flatten(0, 1), streams.flatten(1, 2), removed)
         return streams
 
     def _add_mlp(self, mid: Tensor, streams: Tensor, removed: list[Tensor]) -> None:
@@ -85,4 +83,4 @@ def _into_hidden(parts: BlockParts, weight: Tensor) -> Tensor | None:
 def _rstd(norm: nn.Module, rows: Tensor) -> Tensor:
     """The scale that a LayerNorm gives each row, (m, 1)."""
     assert isinstance(norm, nn.LayerNorm)
-    return torch.rsqrt(rows.var(-1, correction=0, keepdim=True) + norm.eps)
+    return torch.native_layer_norm(rows, [rows.shape[-1]], None, None, norm.eps)[2]

@@ -21,6 +21,8 @@ from patchwork.sites import Anatomy, BlockParts
 # up to a tenth of a sweep; a GPU wants more to fill its multiprocessors.
 _ROWS = {"cpu": 1024}
 _ROWS_ELSEWHERE = 1 << 16
+# Final tokens that the model's own read-out gets at a time: a vocabulary of outputs for each.
+_READ_ROWS = 1024
 
 
 def row_limit(device: torch.device) -> int:
@@ -189,14 +191,14 @@ class Streams:
     ) -> None:
         parts = self.anatomy.blocks[layer]
         qkv = [part[0] for part in parts.qkv(parts.attn_norm(rows)[None])]
-        heads = rows.new_empty(len(rows), self.anatomy.n_heads * self.anatomy.d_head)
+        heads: list[Tensor] = []
         offset = 0
         for start, j, n, r in shapes:
             part = slice(offset, offset + j * n * r)
             q, k, v = (x[:, part].unflatten(1, (j, n, r)) for x in qkv)
-            heads[part] = self._attend(parts, (q, k, v), start, base).flatten(-2).flatten(0, 2)
+            heads.append(self._attend(parts, (q, k, v), start, base).flatten(-2).flatten(0, 2))
             offset = part.stop
-        rows += parts.attn_scale(parts.proj(heads))
+        rows += parts.attn_scale(parts.proj(torch.cat(heads) if len(heads) > 1 else heads[0]))
         rows += parts.mlp_scale(parts.mlp(parts.mlp_norm(rows)))
 
     def _attend(
@@ -240,6 +242,21 @@ class Streams:
         Yields:
             Job numbers and their final streams, (jobs, n, 1 or t, d).
         """
+        pieces = self._finished(row, base, last, base_final)
+        if row is None or not (self.large or self.groups):
+            yield from pieces
+            return
+        found = list(pieces)
+        jobs = [job for some, _ in found for job in some]
+        final = torch.cat([last for _, last in found])
+        take = max(1, _READ_ROWS // self.n)
+        for a in range(0, len(jobs), take):
+            yield jobs[a : a + take], final[a : a + take]
+
+    def _finished(
+        self, row: int | None, base: BlockRun, last: LastQuery | None, base_final: Tensor
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """What `finish` yields, in the pieces that it is computed in."""
         if row is None or last is None:
             self.step(self.anatomy.n_layers - 1, base)
         else:
