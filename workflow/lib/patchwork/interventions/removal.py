@@ -39,12 +39,14 @@ class HeadRemoval:
         """
         n_heads = len(self.weight)
         streams = mid.new_empty(len(removed) * n_heads, *mid.shape)
-        for some, z in zip(streams.split(n_heads), removed, strict=True):
-            torch.sub(mid, torch.einsum("nthe,hed->hntd", z, self.weight), out=some)
+        flat = mid.flatten(0, 1)
+        for some, z in zip(streams.flatten(1, 2).split(n_heads), removed, strict=True):
+            written = z.flatten(0, 1).transpose(0, 1)
+            torch.baddbmm(flat[None], written, self.weight, alpha=-1, out=some)
         # Few rows are not worth the corrections.
         if self.into_hidden is None or mid.shape[1] == 1:
             return add_mlp(self.parts, streams)
-        self._add_mlp(mid.flatten(0, 1), streams.flatten(1, 2), removed)
+        self._add_mlp(flat, streams.flatten(1, 2), removed)
         return streams
 
     def _add_mlp(self, mid: Tensor, streams: Tensor, removed: list[Tensor]) -> None:
@@ -62,7 +64,7 @@ class HeadRemoval:
             pieces = (x.split(row_limit(mid.device)) for x in (stream, z, centred))
             for rows, part, clean in zip(*pieces, strict=True):
                 hidden = torch.addmm(clean, part, weight, alpha=-1)
-                hidden.mul_(_rstd(parts.mlp_norm, rows)).add_(origin)
+                torch.addcmul(origin, hidden, _rstd(parts.mlp_norm, rows), out=hidden)
                 rows += parts.mlp_scale(parts.mlp_rest(hidden))
 
 
