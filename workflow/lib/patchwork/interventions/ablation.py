@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import sites
-from patchwork.interventions.batches import Batch, batches, call, rewindable
+from patchwork.interventions.batches import Batch, batches, call, keep_blocks, rewindable
 from patchwork.interventions.effects import AblationEffects
 from patchwork.interventions.hooks import Edit, editing, mean_activations
 from patchwork.interventions.packing import packed
@@ -72,6 +72,7 @@ def head_ablation_sweep(
     if unknown or not baselines:
         allowed = [name for name in BASELINES if name != "knockout"]
         raise ValueError(f"baselines is {list(baselines)}; allowed is some of {', '.join(allowed)}")
+    keep_blocks()
     reason = why_plain(model, inputs, plan)
     slow = [name for name in baselines if name not in _FAST_BASELINES]
     if reason is None and slow:

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from patchwork import sites
 from patchwork.interventions import kernels
-from patchwork.interventions.batches import Batch, batches, call, n_rows, parameter_of, rewindable
+from patchwork.interventions.batches import (
+    Batch,
+    batches,
+    call,
+    keep_blocks,
+    n_rows,
+    parameter_of,
+    rewindable,
+)
 from patchwork.interventions.effects import PatchEffects
 from patchwork.interventions.hooks import editing, read
 from patchwork.interventions.pairs import (
@@ -73,6 +81,7 @@ def patch_sweep(
     rewindable(clean, "clean")
     grid, plan, anatomy = grid or PatchGrid(), plan or Plan(), sites.find(model)
     base, source = (corrupted, clean) if grid.direction == DIRECTIONS[0] else (clean, corrupted)
+    keep_blocks()
     reason = why_plain(model, base, plan) or why_plain(model, source, plan)
     sweep = _Sweep(model, anatomy, metric, grid, plan)
     with torch.no_grad():
