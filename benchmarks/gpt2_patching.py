@@ -159,12 +159,14 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=["nnsight", "transformer_lens", "pyvene"])
     parser.add_argument("--only-attribution", action="store_true")
     options = parser.parse_args()
+    shape = f"{options.pairs} pairs of {options.tokens} tokens"
     if options.only_attribution:
         model, *data = make(options.pairs, options.tokens, 1)
         exact = operations(lambda: interventions.patch_sweep(model, *data).values)
-        _attribution(model, tuple(data), options.rounds, exact)
+        _attribution(
+            f"{shape}, first difference at token 1", model, tuple(data), options.rounds, exact
+        )
         return
-    shape = f"{options.pairs} pairs of {options.tokens} tokens"
 
     def stack(effects) -> np.ndarray:
         return np.stack([effects.values[component] for component in COMPONENTS])
@@ -195,10 +197,10 @@ def main() -> None:
         where = "token 0" if first == 0 else f"token {first} of {options.tokens}"
         report(f"GPT-2 small patched, {shape}, first difference at {where}", ours, others, flops)
         if share == 0:
-            _attribution(model, data, options.rounds, flops["this sweep"])
+            _attribution(shape, model, data, options.rounds, flops["this sweep"])
 
 
-def _attribution(model, data, rounds: int, exact_flops: int) -> None:
+def _attribution(shape: str, model, data, rounds: int, exact_flops: int) -> None:
     def estimate(precision: str) -> np.ndarray:
         sweep = interventions.attribution_sweep(model, *data, mixed_precision=precision)
         return np.stack([sweep.values[name] for name in COMPONENTS])
@@ -208,19 +210,21 @@ def _attribution(model, data, rounds: int, exact_flops: int) -> None:
         return np.stack([values[name] for name in COMPONENTS])
 
     kinds = dict.fromkeys(resolve(word, torch.device("cpu")) for word in ("no", "auto"))
-    quick = [Contender(kind, lambda kind=kind: estimate(kind)) for kind in kinds]
+    quick = {
+        kind: Contender(f"attribution, {kind}", lambda kind=kind: estimate(kind)) for kind in kinds
+    }
     full = Contender("exact sweep", exact)
-    alternate([*quick, full], rounds)
+    alternate([*quick.values(), full], rounds)
     assert full.result is not None
-    for one in quick:
+    for kind, one in quick.items():
         assert one.result is not None
         each = ", ".join(
             f"{name} {interventions.correlation(one.result[i], full.result[i]):.4f}"
             for i, name in enumerate(COMPONENTS)
         )
         report(
-            f"Attribution patching, mixed precision: {one.name} (Pearson r {each}; its deviation "
-            "is its error)", one, [full], {"exact sweep": exact_flops},
+            f"Attribution patching, {shape}, mixed precision {kind} (Pearson r {each}; its "
+            "deviation is its error)", one, [full], {"exact sweep": exact_flops},
         )  # fmt: skip
 
 
