@@ -63,7 +63,7 @@ def attribution_sweep(
     if like.dtype != torch.float32:
         precision = "no"  # nothing else is rounded for a product
     pieces = []
-    # One context for all pieces, so that weights are rounded once.
+    # One context for all pieces: weights that ask for gradients are then rounded once.
     with autocast(like.device, precision):
         for (rows, mine), (_, other) in zip(
             batches(base, 8, model), batches(source, 8, model), strict=True
