@@ -17,10 +17,19 @@ _UNTOUCHED = "untouched"
 _ROUNDING = 1e-5
 
 
-def _wide(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, pd.MultiIndex]:
-    """One row per seed and example, one column per cell of the sweep."""
+def _wide(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, pd.Index]:
+    """One row per seed and example, one column per measured cell; and every cell of the sweep."""
+    # The pivot leaves out cells whose every effect is nan.
     table = frame.pivot_table(index=["seed", "example"], columns=cells, values="effect")
-    return table, table.columns  # type: ignore[return-value]
+    if table.empty:
+        raise ValueError("effect is nan in every row; allowed is one number or more")
+    return table, frame.groupby(cells, observed=True).size().index
+
+
+def _on_grid(table: pd.DataFrame, measured: pd.Index, grid: pd.Index) -> pd.DataFrame:
+    """Rows of measured cells in their places; a cell without any effect has nan and n of 0."""
+    placed = table.set_index(measured).reindex(grid)
+    return placed.assign(n=placed["n"].fillna(0).astype(int)).reset_index()
 
 
 def _without_rounding(values: np.ndarray) -> np.ndarray:
@@ -39,24 +48,28 @@ def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     Returns:
         dataset, backbone, protocol, layer, head, baseline, metric, effect, ci_low, ci_high, p, q
         (Benjamini-Hochberg), p_family (max-T over the grid), confirmed (found in one half of the
-        images and again in the other), n, seeds.
+        images and again in the other), n (0 in a cell whose every effect is nan; its numbers are
+        nan, and the other cells are tested without it), seeds.
+
+    Raises:
+        ValueError: if some effects of a cell are nan, or all of the grid, or there are fewer than 4
+            examples.
     """
     cells = ["layer", "head", "baseline"]
     parts = []
     for names, part in groups(frame, [*CONDITION, "metric"]):
-        wide, columns = _wide(part, cells)
+        wide, grid = _wide(part, cells)
         values = _without_rounding(wide.to_numpy())
         seeds = wide.index.get_level_values("seed").to_numpy()
         examples = wide.index.get_level_values("example").to_numpy()
         table = statistics.effect_table(values, seeds, resampling=resampling, units=examples)
         family = statistics.max_t_p(values, examples, seed=resampling.seed)
         halves = statistics.split_half(values, examples, resampling=resampling)
-        confirmed = set(halves.loc[halves["confirmed"].astype(bool), "cell"])
+        confirmed = halves.loc[halves["confirmed"].astype(bool), "cell"].to_numpy(int)
         parts.append(
-            pd.concat([columns.to_frame(index=False), table], axis=1).assign(
+            _on_grid(table.assign(p_family=family), wide.columns, grid).assign(
                 **names,
-                p_family=family,
-                confirmed=[i in confirmed for i in range(len(table))],
+                confirmed=grid.isin(wide.columns[confirmed]),
                 seeds=len(np.unique(seeds)),
             )
         )
@@ -74,17 +87,21 @@ def patching_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
 
     Returns:
         dataset, backbone, protocol, layer, position, component, direction, metric, effect (loss),
-        recovery (no unit), ci_low, ci_high (of the recovery), p, q, n, seeds.
+        recovery (no unit), ci_low, ci_high (of the recovery), p, q, n, seeds. A cell whose every
+        effect is nan has nan and n of 0; one seed with one example has no interval, p or q (nan).
+
+    Raises:
+        ValueError: if some effects of a cell are nan, or all of the grid.
     """
     cells = ["layer", "position", "component"]
     parts = []
     for names, part in groups(frame, [*CONDITION, "metric", "direction"]):
-        wide, columns = _wide(part, cells)
+        wide, grid = _wide(part, cells)
         ends = part.drop_duplicates(["seed", "example"]).set_index(["seed", "example"])
         gap = (ends["source"] - ends["base"]).reindex(wide.index).to_numpy()
         table = _recovery(wide, gap, resampling)
         parts.append(
-            pd.concat([columns.to_frame(index=False), table], axis=1).assign(
+            _on_grid(table, wide.columns, grid).assign(
                 **names,
                 seeds=wide.index.get_level_values("seed").nunique(),
             )
@@ -103,7 +120,7 @@ def _recovery(wide: pd.DataFrame, gap: np.ndarray, resampling: Resampling) -> pd
     drawn = statistics.bootstrap_means(values, seeds, resampling, examples)
     effect, whole = values.mean(0)[:-1], values.mean(0)[-1]
     ratio = effect / whole
-    error = np.nanstd(drawn[:, :-1] / drawn[:, -1:], axis=0) * np.sqrt(count / (count - 1))
+    error = statistics.standard_error(drawn[:, :-1] / drawn[:, -1:], count)
     half = stats.t.ppf((1 + resampling.confidence) / 2, count - 1) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         # A patch that carries the same share in every replicate is certain, unless it is none.

@@ -181,6 +181,7 @@ def harmonic_fit(
             clusters=frame["seed"].nunique(),
             confidence=resampling.confidence,
             period=circle,
+            units=frame["example"].nunique() if "example" in frame.columns else None,
         ).row()
         if term.startswith("amplitude"):
             row["ci_low"] = max(0.0, row["ci_low"])

@@ -13,6 +13,7 @@ from patchwork.statistics.bootstrap import (
     interval_of,
     joint_bootstrap,
     paired_bootstrap,
+    standard_error,
 )
 from patchwork.statistics.effects import (
     Equivalence,
@@ -45,5 +46,6 @@ __all__ = [
     "paired_bootstrap",
     "permutation_p",
     "split_half",
+    "standard_error",
     "two_sample_permutation_p",
 ]

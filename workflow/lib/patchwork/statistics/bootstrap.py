@@ -3,7 +3,8 @@
 Examples of one seed share a network, so they are not independent: every interval resamples seeds
 (clusters) first and examples second. With three to five clusters the plain percentile bootstrap
 covers far too little; here the spread of the replicates is enlarged by k / (k - 1) and set into
-Student's t with k - 1 degrees of freedom, which the tests check by simulation.
+Student's t with k - 1 degrees of freedom, which the tests check by simulation. With one cluster, k
+counts its units (images with several rows each); without units, its examples.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -91,14 +92,21 @@ def codes_of(labels: np.ndarray | None, n: int, name: str) -> np.ndarray:
     return codes
 
 
-def columns_of(values: np.ndarray) -> np.ndarray:
+def columns_of(values: np.ndarray, name: str = "values") -> np.ndarray:
     """Finite values as columns, shape (n, d)."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim not in (1, 2) or len(array) == 0:
-        raise ValueError(f"values has shape {array.shape}; allowed is (n,) or (n, d) with n >= 1")
+        raise ValueError(f"{name} has shape {array.shape}; allowed is (n,) or (n, d) with n >= 1")
     if not np.isfinite(array).all():
-        raise ValueError("values holds nan or infinity; allowed are finite numbers")
+        raise ValueError(f"{name} holds nan or infinity; allowed are finite numbers")
     return array[:, None] if array.ndim == 1 else array
+
+
+def sample_of(values: np.ndarray, name: str) -> np.ndarray:
+    """Finite values, shape (n,)."""
+    if np.ndim(values) != 1 or len(values) == 0:
+        raise ValueError(f"{name} has shape {np.shape(values)}; allowed is (n,) with n >= 1")
+    return columns_of(values, name)[:, 0]
 
 
 def _nested_weights(
@@ -153,7 +161,8 @@ def bootstrap_means(
 
     Args:
         values: shape (n,) or (n, d), finite.
-        clusters: shape (n,), labels of clusters, or None: each example is its own cluster.
+        clusters: shape (n,), labels of clusters, or None: each unit, or without units each example,
+            is its own cluster.
         resampling: replicates and seed.
         units: shape (n,), labels of what all clusters saw (the test image); given, units are
             resampled for all clusters at once, else examples within each cluster on their own.
@@ -168,6 +177,8 @@ def bootstrap_means(
     bootstrap" (crossed).
     """
     columns = columns_of(values)
+    if clusters is None and units is not None:  # units are drawn whole, as within one cluster
+        clusters = np.zeros(len(columns))
     codes = codes_of(clusters, len(columns), "clusters")
     rng = resampling.generator()
     if units is None:
@@ -184,13 +195,21 @@ def bootstrap_means(
 
 
 def standard_error(replicates: np.ndarray, k: int) -> np.ndarray:
-    """Spread of the replicates, enlarged for few clusters."""
+    """Spread of the replicates, enlarged for few clusters; nan where there is only one."""
+    if k < 2:
+        return np.full(replicates.shape[1:], np.nan)
     return np.nanstd(replicates, axis=0) * np.sqrt(k / (k - 1))
 
 
-def levels(n: int, k: int) -> int:
-    """Number of independent things that were resampled."""
-    return n if k == 1 else k
+def counts_of(n: int, clusters: np.ndarray | None, units: np.ndarray | None) -> tuple[int, int]:
+    """How many clusters and units n examples have; without clusters each unit is one."""
+    m = int(codes_of(units, n, "units").max()) + 1
+    return (m if clusters is None else int(codes_of(clusters, n, "clusters").max()) + 1), m
+
+
+def levels(clusters: int, units: int) -> int:
+    """Number of independent things that were resampled: the topmost level that has several."""
+    return clusters if clusters > 1 else units
 
 
 def interval_of(
@@ -201,6 +220,7 @@ def interval_of(
     clusters: int,
     confidence: float = CONFIDENCE,
     period: float | None = None,
+    units: int | None = None,
 ) -> Interval:
     """A t interval around an estimate from the spread of its bootstrap replicates.
 
@@ -208,17 +228,19 @@ def interval_of(
         estimate: the statistic of all the data.
         replicates: shape (n_resamples,), its bootstrap replicates; nan is left out.
         n: examples.
-        clusters: clusters; with one, the examples themselves were resampled, and the interval
-            says nothing about the next seed.
+        clusters: clusters; with one, its units were resampled, and the interval says nothing
+            about the next seed.
         confidence: between 0 and 1.
         period: for places on a circle: differences are taken the short way round, and the
             interval is at most the whole circle.
+        units: distinct units among the examples, which count where there is one cluster; None:
+            each example is its own unit.
 
     Returns:
         The interval; its ends are nan where fewer than two things were resampled or fewer than
         half of the replicates exist.
     """
-    k = levels(n, clusters)
+    k = levels(clusters, n if units is None else units)
     kept = replicates[np.isfinite(replicates)]
     if k < 2 or not np.isfinite(estimate) or 2 * len(kept) < len(replicates):
         return Interval(float(estimate), np.nan, np.nan, n, clusters)
@@ -248,15 +270,16 @@ def cluster_bootstrap(
 
     Args:
         values: shape (n,) or (n, d), finite.
-        clusters: shape (n,), or None: each example is its own cluster. With one cluster only the
-            examples are resampled.
+        clusters: shape (n,), or None: each unit, or without units each example, is its own
+            cluster. With one cluster only the units or examples in it are resampled.
         statistic: maps column means, shape (..., d), to shape (...); the mean if left out.
         resampling: replicates, confidence and seed.
         units: as for `bootstrap_means`.
         period: as for `interval_of`.
 
     Returns:
-        The interval.
+        The interval; its ends are nan with a single unit in a single cluster, however many rows it
+        has.
 
     Raises:
         ValueError: if shapes differ or values are not finite.
@@ -289,7 +312,7 @@ def joint_bootstrap(
     blocks = [columns_of(values) for values, _, _ in quantities.values()]
     columns = np.concatenate(blocks, axis=1)
     means, replicates = columns.mean(0), bootstrap_means(columns, clusters, resampling, units)
-    k = int(codes_of(clusters, len(columns), "clusters").max()) + 1
+    k, m = counts_of(len(columns), clusters, units)
     intervals, first = {}, 0
     for block, (name, (_, statistic, period)) in zip(blocks, quantities.items(), strict=True):
         part = slice(first, first := first + block.shape[1])
@@ -300,6 +323,7 @@ def joint_bootstrap(
             clusters=k,
             confidence=resampling.confidence,
             period=period,
+            units=m,
         )
     return intervals
 
@@ -325,12 +349,11 @@ def paired_bootstrap(
         The interval of treated minus control.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, are not (n,), or values are not finite.
     """
-    if np.shape(treated) != np.shape(control):
+    treated, control = sample_of(treated, "treated"), sample_of(control, "control")
+    if treated.shape != control.shape:
         raise ValueError(
-            f"treated has shape {np.shape(treated)}; allowed is that of control, "
-            f"{np.shape(control)}"
+            f"treated has shape {treated.shape}; allowed is that of control, {control.shape}"
         )
-    difference = np.asarray(treated, dtype=np.float64) - np.asarray(control, dtype=np.float64)
-    return cluster_bootstrap(difference, clusters, resampling=resampling, units=units)
+    return cluster_bootstrap(treated - control, clusters, resampling=resampling, units=units)

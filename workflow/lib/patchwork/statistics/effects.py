@@ -16,9 +16,16 @@ from patchwork.statistics.bootstrap import (
     cluster_bootstrap,
     codes_of,
     columns_of,
+    counts_of,
     levels,
+    sample_of,
     standard_error,
 )
+
+
+def _check_draws(n: int, name: str) -> None:
+    if n < 1:
+        raise ValueError(f"{name} is {n}; allowed is 1 or more")
 
 
 def permutation_p(
@@ -38,12 +45,21 @@ def permutation_p(
 
     Returns:
         p value, 1 / (n_permutations + 1) to 1.
+
+    Raises:
+        ValueError: if a score is nan or n_permutations is below 1.
     """
+    _check_draws(n_permutations, "n_permutations")
     rng = np.random.Generator(np.random.Philox(seed))
-    true = statistic(labels)
-    scores = [statistic(rng.permutation(labels)) for _ in range(n_permutations)]
-    # Scores are sums in another order: equal ones may differ in the last bits.
-    return (1 + sum(score >= true - 1e-12 for score in scores)) / (n_permutations + 1)
+    orders = (rng.permutation(labels) for _ in range(n_permutations))
+    scores = np.array([statistic(labels), *map(statistic, orders)], dtype=np.float64)
+    if np.isnan(scores).any():
+        raise ValueError("statistic is nan for some order of labels; allowed are numbers")
+    # Scores are sums in another order: equal ones may differ in the last bits of a usual score,
+    # of which the truth may be a small difference; a single huge score must not blur the others.
+    resolution = 1e-12 * max(abs(scores[0]), np.median(np.abs(scores)))
+    resolution = resolution if np.isfinite(resolution) else 0.0
+    return float((scores >= scores[0] - resolution).mean())
 
 
 def two_sample_permutation_p(
@@ -52,16 +68,25 @@ def two_sample_permutation_p(
     """Two-sided permutation test that two independent samples have the same mean.
 
     Args:
-        a: shape (n,).
-        b: shape (m,).
+        a: shape (n,), n >= 2.
+        b: shape (m,), m >= 2.
         n_permutations: shuffles; every arrangement once where there are fewer.
         seed: 0 or more.
 
     Returns:
-        p value.
+        p value, above 0 to 1.
+
+    Raises:
+        ValueError: if a sample is not of shape (n,), too small or not finite, or n_permutations is
+            below 1.
     """
+    _check_draws(n_permutations, "n_permutations")
+    samples = {"a": sample_of(a, "a"), "b": sample_of(b, "b")}
+    for name, sample in samples.items():
+        if len(sample) < 2:
+            raise ValueError(f"{name} has {len(sample)} value; allowed is 2 or more")
     outcome = stats.permutation_test(
-        (a, b),
+        tuple(samples.values()),
         lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
         n_resamples=n_permutations,
         vectorized=True,
@@ -118,22 +143,26 @@ def equivalence_test(
         differences: shape (n,), paired differences.
         margin: > 0, in the unit of differences.
         clusters: as for `cluster_bootstrap`.
-        alpha: level, 0 to 0.5.
+        alpha: level, above 0 and below 0.5.
         resampling: replicates and seed; its confidence is not used.
 
     Returns:
         The outcome; not equivalent where no interval exists.
 
     Raises:
-        ValueError: if the margin is not positive.
+        ValueError: if margin or alpha is out of range, or differences is not of shape (n,) or not
+            finite.
 
     Source: Schuirmann 1987, "A comparison of the two one-sided tests procedure".
     """
     if not margin > 0:
         raise ValueError(f"margin is {margin}; allowed is more than 0")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha is {alpha}; allowed is above 0 and below 0.5")
     wide = Resampling(resampling.n_resamples, 1 - 2 * alpha, resampling.seed)
-    interval = cluster_bootstrap(differences, clusters, resampling=wide)
-    df = levels(interval.n, interval.clusters) - 1
+    values = sample_of(differences, "differences")
+    interval = cluster_bootstrap(values, clusters, resampling=wide)
+    df = levels(interval.clusters, interval.n) - 1
     if not np.isfinite(interval.low):
         return Equivalence(interval, np.nan, False)
     error = (interval.high - interval.low) / 2 / stats.t.ppf(1 - alpha, df)
@@ -149,9 +178,8 @@ def _cell_tests(
     units: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Effect and standard error of each column, and their degrees of freedom."""
-    k = int(codes_of(clusters, len(columns), "clusters").max()) + 1
-    count = levels(len(columns), k)
-    if count < 2:
+    count = levels(*counts_of(len(columns), clusters, units))
+    if len(columns) < 2:
         raise ValueError("differences has 1 example; allowed is 2 or more")
     replicates = bootstrap_means(columns, clusters, resampling, units)
     return columns.mean(0), standard_error(replicates, count), count - 1
@@ -168,19 +196,21 @@ def effect_table(
 
     Args:
         differences: shape (n, cells), per-example paired differences, one column per cell.
-        clusters: shape (n,), seeds or groups of examples; None: each example stands alone.
+        clusters: shape (n,), seeds or groups of examples; None: each unit, or without units each
+            example, stands alone.
         resampling: replicates, confidence and seed; cells share the draws.
         units: as for `bootstrap_means`: the example's identity if several seeds saw the same.
 
     Returns:
         One row per cell, in order: effect, ci_low, ci_high, p (two-sided t test with the
         bootstrap's standard error), q (Benjamini-Hochberg), n. A cell whose differences are all
-        zero has p = 1.
+        zero has p = 1. With one cluster, its units are what is independent; a single unit tells
+        nothing of the next, however many rows it has: ci_low, ci_high, p and q are nan.
 
     Raises:
-        ValueError: if shapes differ or there is one example only.
+        ValueError: if shapes differ, values are not finite or there is one example only.
     """
-    columns = columns_of(differences)
+    columns = columns_of(differences, "differences")
     effect, error, df = _cell_tests(columns, clusters, resampling, units)
     half = stats.t.ppf((1 + resampling.confidence) / 2, df) * error
     p = _p_of(effect, error, df)
@@ -221,9 +251,13 @@ def max_t_p(
     Returns:
         shape (cells,), family-wise p values; 1 where all differences are zero.
 
+    Raises:
+        ValueError: if shapes differ, values are not finite or n_flips is below 1.
+
     Source: Westfall and Young 1993; Nichols and Holmes 2002 (sign flips).
     """
-    columns = columns_of(differences)
+    _check_draws(n_flips, "n_flips")
+    columns = columns_of(differences, "differences")
     codes = codes_of(clusters, len(columns), "clusters")
     sums = np.zeros((codes.max() + 1, columns.shape[1]))
     np.add.at(sums, codes, columns)
@@ -265,9 +299,9 @@ def split_half(
         same sign).
 
     Raises:
-        ValueError: if there are fewer than 4 units.
+        ValueError: if there are fewer than 4 units or values are not finite.
     """
-    columns = columns_of(differences)
+    columns = columns_of(differences, "differences")
     codes = codes_of(units, len(columns), "units")
     k = codes.max() + 1
     if k < 4:
