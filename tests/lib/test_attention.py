@@ -5,6 +5,7 @@ import torch
 from patchwork import attention
 from patchwork.interventions import read
 from patchwork.sites import Site
+from transformers import BatchEncoding
 
 
 def test_patterns_equal_hugging_face_eager_attentions():
@@ -27,6 +28,19 @@ def test_padding_is_honoured():
     assert bool((pattern[1].tril() == pattern[1]).all())
 
 
+def test_a_tokenizers_batch_is_taken_as_a_mapping():
+    ids, model = torch.arange(10).view(2, 5), models.gpt2()
+    plain = {"input_ids": ids, "attention_mask": torch.tensor([[0, 0, 1, 1, 1], [1] * 5])}
+    batch = BatchEncoding(plain)
+    assert not isinstance(batch, dict)
+    for a, b in zip(
+        attention.patterns(model, batch), attention.patterns(model, plain), strict=True
+    ):
+        assert torch.equal(a, b)
+    assert torch.equal(attention.rollout(model, batch), attention.rollout(model, plain))
+    assert attention.summary(model, batch).equals(attention.summary(model, plain))
+
+
 def test_forward_pass_stays_fused_and_layers_stream():
     model, batch = models.timm_vit(), models.images(2)
     assert model.blocks[0].attn.fused_attn
@@ -36,6 +50,8 @@ def test_forward_pass_stays_fused_and_layers_stream():
     assert torch.equal(chosen[1], every[0])
     with pytest.raises(ValueError, match="allowed is 0 to 2"):
         next(attention.patterns(model, batch, [3]))
+    with pytest.raises(ValueError, match="layers: 1 is named twice; allowed is each layer once"):
+        next(attention.patterns(model, batch, [0, 1, 1]))
 
 
 def test_a_stream_left_half_way_leaves_gradients_on():
@@ -107,3 +123,34 @@ def test_summary_has_a_row_for_every_layer_head_and_example():
     row = frame[(frame.layer == 1) & (frame["head"] == 2) & (frame.example == 4)]
     assert np.isclose(row.prefix_share.item(), pattern[4, 2, :, :2].sum(-1).mean())
     assert np.isclose(row.entropy.item(), attention.entropy(pattern)[4, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_have_a_summary_with_distances(dtype):
+    model, batch = models.timm_vit(dtype=dtype), models.images(3, dtype)
+    frame = attention.summary(model, batch, (2, 2), chunk=2)
+    pattern = next(attention.patterns(model, batch[:2]))
+    assert pattern.dtype == dtype
+    first = frame[(frame.layer == 0) & (frame.example < 2)]
+    for name, value in {
+        "distance": attention.distance(pattern.double(), (2, 2), 1),
+        "entropy": attention.entropy(pattern.double()),
+        "prefix_share": pattern.double()[..., 0].mean(-1),
+    }.items():
+        want = value.flatten().numpy()
+        assert first[name].dtype == np.float32
+        np.testing.assert_allclose(first[name], want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distances_of_full_types_keep_their_type_and_bits(dtype):
+    pattern = torch.randn(2, 3, 7, 7, dtype=dtype).softmax(-1)
+    inner = pattern[:, :, 1:, 1:] / pattern[:, :, 1:, 1:].sum(-1, keepdim=True)
+    places = torch.cartesian_prod(torch.arange(2), torch.arange(3)).to(dtype)
+    want = (inner * torch.cdist(places, places)).sum(-1).mean(-1)
+    assert torch.equal(attention.distance(pattern, (2, 3), 1), want)
+
+
+def test_no_example_has_no_summary():
+    with pytest.raises(ValueError, match="inputs holds no example; allowed is at least one"):
+        attention.summary(models.timm_vit(), models.images(0))

@@ -1,4 +1,5 @@
 import intervention_models as models
+import numpy as np
 import pytest
 import torch
 from patchwork import interventions, sites
@@ -102,6 +103,55 @@ def test_wrong_names_are_one_clear_line(name, message):
     with pytest.raises(ValueError, match=message) as caught:
         sites.resolve(models.timm_vit(), name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("site", "message"),
+    [
+        (
+            Site("resid_pre", 0, positions=3),
+            "positions 3; allowed is a tuple of whole numbers from",
+        ),
+        (Site("resid_pre", 0, positions=[1, 2]), r"positions \[1, 2\]; allowed is a tuple"),
+        (Site("resid_pre", 0, positions=(-1,)), r"positions \(-1,\); allowed is a tuple"),
+        (Site("resid_pre", 0, positions=(1.0,)), r"positions \(1.0,\); allowed is a tuple"),
+        (Site("resid_pre", 0, positions=()), r"positions \(\); allowed is a tuple"),
+        (Site("resid_pre", 0, positions=(True,)), r"positions \(True,\); allowed is a tuple"),
+        (Site("pattern", 0, keys=2), "keys 2; allowed is a tuple of whole numbers from 0 or None"),
+        (Site("pattern", 0, keys=["0"]), r"keys \['0'\]; allowed is a tuple"),
+        (Site("resid_pre", "1"), "layer '1'; allowed is a whole number from 0"),
+        (Site("resid_pre", 1.0), "layer 1.0; allowed is a whole number from 0"),
+        (Site("resid_pre", None), "layer None; allowed is a whole number from 0"),
+        (Site("head_out", 0, "2"), "index '2'; allowed is a whole number from 0 or None"),
+        (Site("head_out", 0, (0, 1)), r"index \(0, 1\); allowed is a whole number from 0 or None"),
+        (Site("head_out", 0, True), "index True; allowed is a whole number from 0 or None"),
+        (Site(["head_out"], 0), r"kind \['head_out'\]; allowed is resid_pre"),
+        (3, "sites: 3; allowed is a name, a Site, or several of them"),
+        ([3], "sites: 3; allowed is a name or a Site"),
+    ],
+)
+def test_sites_of_wrong_types_are_one_clear_line(site, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        sites.resolve(models.timm_vit(), site)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    site = Site("head_out", np.int64(1), np.int64(2), (np.int64(0),))
+    assert sites.resolve(models.timm_vit(), site) == [Site("head_out", 1, 2, (0,))]
+
+
+def test_a_site_named_twice_is_one_site_and_the_order_is_kept():
+    model = models.timm_vit()
+    named = ["1.head_out.2", "0.attn_out", "1.head_out.*", Site("attn_out", 0), "1.head_out.2@0"]
+    assert [str(site) for site in sites.resolve(model, named)] == [
+        "1.head_out.2", "0.attn_out", "1.head_out.0", "1.head_out.1", "1.head_out.2@0"
+    ]  # fmt: skip
+    batch = models.images(2)
+    with torch.no_grad(), interventions.ablate(model, ["1.attn_out", "1.attn_out"]):
+        twice = model(batch)
+    with torch.no_grad(), interventions.ablate(model, "1.attn_out"):
+        assert torch.equal(twice, model(batch))
 
 
 @pytest.mark.parametrize(

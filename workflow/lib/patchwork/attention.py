@@ -31,7 +31,7 @@ def patterns(model: nn.Module, batch: Any, layers: list[int] | None = None) -> I
         Patterns (n, heads, query, key), rows summing to 1.
 
     Raises:
-        ValueError: for a model in training mode or a layer out of range.
+        ValueError: for a model in training mode, or a layer out of range or named twice.
     """
     sites.require_eval(model)
     anatomy = sites.find(model)
@@ -39,6 +39,10 @@ def patterns(model: nn.Module, batch: Any, layers: list[int] | None = None) -> I
     outside = [layer for layer in chosen if not 0 <= layer < anatomy.n_layers]
     if outside:
         raise ValueError(f"layers: {outside[0]}; allowed is 0 to {anatomy.n_layers - 1}")
+    # Each layer's input is let go with its pattern: a second one would find none.
+    twice = [layer for i, layer in enumerate(chosen) if layer in chosen[:i]]
+    if twice:
+        raise ValueError(f"layers: {twice[0]} is named twice; allowed is each layer once")
     taken = _attention_inputs(model, [anatomy.blocks[layer] for layer in chosen], batch)
     for layer in chosen:
         parts = anatomy.blocks[layer]
@@ -89,8 +93,15 @@ def entropy(pattern: Tensor) -> Tensor:
     return -torch.special.xlogy(pattern, pattern).sum(-1).mean(-1) / np.log(2)
 
 
+def _at_least_single(tensor: Tensor) -> Tensor:
+    """Half types as float32: they have no distances, round sums, and NumPy lacks bfloat16."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 def distance(pattern: Tensor, grid: tuple[int, int], n_prefix: int) -> Tensor:
     """Mean distance between a query patch and what it attends to, in patches: (n, heads).
+
+    Half types are reckoned, and returned, in float32.
 
     Args:
         pattern: shape (n, heads, query, key).
@@ -109,7 +120,7 @@ def distance(pattern: Tensor, grid: tuple[int, int], n_prefix: int) -> Tensor:
         raise ValueError(
             f"grid is {grid}; allowed is one of {pattern.shape[-1] - n_prefix} patches"
         )
-    inner = pattern[:, :, n_prefix:, n_prefix:]
+    inner = _at_least_single(pattern[:, :, n_prefix:, n_prefix:])
     inner = inner / inner.sum(-1, keepdim=True).clamp_min(torch.finfo(inner.dtype).tiny)
     places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(inner)
     return (inner * torch.cdist(places, places)).sum(-1).mean(-1)
@@ -194,11 +205,17 @@ def summary(
 
     Returns:
         Columns layer, head, example, entropy (bits), prefix_share (0 to 1, attention of all
-        queries to CLS and registers) and, with a grid, distance (patches).
+        queries to CLS and registers) and, with a grid, distance (patches); half types are
+        reckoned in float32.
+
+    Raises:
+        ValueError: for a model in training mode, no example, or a grid of another number of
+            patches.
     """
     n_prefix, frames = sites.find(model).n_prefix, []
     for rows, batch in batches(inputs, chunk, model):
         for layer, pattern in enumerate(patterns(model, batch)):
+            pattern = _at_least_single(pattern)
             n, heads = pattern.shape[:2]
             index = pd.MultiIndex.from_product([rows.tolist(), range(heads)])
             columns = {
@@ -213,4 +230,6 @@ def summary(
             ).reset_index()
             frame.insert(0, "layer", layer)
             frames.append(frame)
+    if not frames:
+        raise ValueError("inputs holds no example; allowed is at least one")
     return pd.concat(frames, ignore_index=True)

@@ -73,7 +73,8 @@ def head_similarity(
         [0, 1]) and n.
 
     Raises:
-        ValueError: if the models differ in layers or heads, or fewer than 3 examples are given.
+        ValueError: if the models differ in layers or heads, the token is out of range, or fewer
+            than 3 examples are given.
     """
     rewindable(inputs, "inputs")
     shapes = [(a.n_layers, a.n_heads) for a in (sites.find(one), sites.find(other))]
@@ -88,11 +89,19 @@ def head_similarity(
     for _, batch in batches(inputs, chunk, one):
         pairs = zip(attention.patterns(one, batch), attention.patterns(other, batch), strict=True)
         for layer, (a, b) in enumerate(pairs):
+            _check_token(token, min(a.shape[2], b.shape[2]))
             maps[layer].append(map_correlation(a[:, :, token], b[:, :, token]).cpu())
         for kept, model in zip(outputs, (one, other), strict=True):
             for site, value in read(model, names, batch).items():
                 kept.setdefault(site, []).append(value[:, 0].cpu())
+    if not outputs[0]:
+        raise ValueError("inputs holds no example; allowed is at least 3")
     return _table(maps, outputs, names, shapes[0][1])
+
+
+def _check_token(token: int, n_tokens: int) -> None:
+    if not 0 <= token < n_tokens:
+        raise ValueError(f"token is {token}; allowed is 0 to {n_tokens - 1}")
 
 
 def _table(

@@ -11,19 +11,13 @@ from torch import Tensor, nn
 from patchwork import sites
 from patchwork.interventions.batches import Batch, batches, call, keep_blocks, rewindable
 from patchwork.interventions.effects import AblationEffects
+from patchwork.interventions.following import Follower, Unfit, require_fast
 from patchwork.interventions.hooks import Edit, editing, mean_activations
 from patchwork.interventions.packing import packed
-from patchwork.interventions.plan import (
-    Plan,
-    clean_deviation,
-    describe,
-    make_readout,
-    pick_chunk,
-    why_plain,
-)
+from patchwork.interventions.plan import Plan, describe, pick_chunk
 from patchwork.interventions.removal import HeadRemoval
 from patchwork.interventions.streams import BlockRun, LastQuery, Streams, run_block
-from patchwork.interventions.tail import Metric, Readout, embed
+from patchwork.interventions.tail import Metric, Readout, embed, score
 from patchwork.interventions.verbs import BASELINES, cut_attention
 from patchwork.sites import Anatomy, Site
 
@@ -62,29 +56,30 @@ def head_ablation_sweep(
 
     Raises:
         ValueError: for a model in training mode or of an unknown architecture, an unknown
-            baseline, or inputs that can be read only once.
+            baseline, inputs or a reference that can be read only once, a metric that does not give
+            one number for each example, or examples of other token lengths for `mean`.
     """
     sites.require_eval(model)
     plan, anatomy = plan or Plan(), sites.find(model)
     rewindable(inputs, "inputs")
+    rewindable(reference, "reference")
     reference = inputs if reference is None else reference
     unknown = [name for name in baselines if name not in BASELINES or name == "knockout"]
     if unknown or not baselines:
         allowed = [name for name in BASELINES if name != "knockout"]
         raise ValueError(f"baselines is {list(baselines)}; allowed is some of {', '.join(allowed)}")
     keep_blocks()
-    reason = why_plain(model, inputs, plan)
-    slow = [name for name in baselines if name not in _FAST_BASELINES]
-    if reason is None and slow:
-        reason = f"baseline {slow[0]} has no fast path"
     with torch.no_grad():
-        if reason is None:
+        try:
+            require_fast(model, anatomy, inputs, plan)
+            slow = [name for name in baselines if name not in _FAST_BASELINES]
+            if slow:
+                raise Unfit(f"baseline {slow[0]} has no fast path")
             sweep = _FastSweep(model, anatomy, metric, tuple(baselines), plan)
-            result = sweep.run(inputs, reference)
-            if result is not None:
-                return result
-            reason = f"the model computes more than its blocks (by {sweep.deviation:.1e})"
-        return _plain(model, inputs, metric, tuple(baselines), reference, (plan, reason))
+            return sweep.run(inputs, reference)
+        except Unfit as unfit:
+            how = (plan, str(unfit))
+        return _plain(model, inputs, metric, tuple(baselines), reference, how)
 
 
 class _FastSweep:
@@ -96,16 +91,15 @@ class _FastSweep:
         baselines: tuple[str, ...],
         plan: Plan,
     ) -> None:
-        self.model, self.anatomy, self.metric = model, anatomy, metric
+        self.model, self.anatomy = model, anatomy
         self.baselines, self.plan = baselines, plan
-        self.deviation = 0.0
-        self.readout: Readout | None = None
+        self.follower = Follower(model, anatomy, metric, plan)
         self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
         self.removals = [HeadRemoval(anatomy, layer) for layer in range(anatomy.n_layers)]
         self.means: list[Tensor] = []
 
-    def run(self, inputs: Any, reference: Any) -> AblationEffects | None:
-        """The whole sweep; None if the fast path turns out not to follow the model."""
+    def run(self, inputs: Any, reference: Any) -> AblationEffects:
+        """The whole sweep; raises `Unfit` if the fast path turns out not to follow the model."""
         if "mean" in self.baselines:
             names = [Site("head_out", layer) for layer in range(self.anatomy.n_layers)]
             means = mean_activations(self.model, names, reference)
@@ -113,16 +107,12 @@ class _FastSweep:
         chunk, effects, clean = 0, [], []
         for rows, batch in self._batches(inputs):
             chunk = max(chunk, len(rows))
-            result = self._chunk(rows, batch)
-            if result is None:
-                return None
-            effects.append(result[0].cpu().numpy())
-            clean.append(result[1].cpu().numpy())
-        assert self.readout is not None
-        read = "all tokens" if self.readout.row is None else f"token {self.readout.row}"
+            changes, own = self._chunk(rows, batch)
+            effects.append(changes.cpu().numpy())
+            clean.append(own.cpu().numpy())
         metadata = describe(
-            "fast", None, chunk, read=read, max_clean_deviation=self.deviation,
-            architecture=self.anatomy.family,
+            "fast", None, chunk, read=" or ".join(sorted(self.follower.read)),
+            max_clean_deviation=self.follower.deviation, architecture=self.anatomy.family,
         )  # fmt: skip
         return AblationEffects(
             np.concatenate(effects, axis=-1), np.concatenate(clean), self.baselines, metadata
@@ -138,11 +128,16 @@ class _FastSweep:
         each = 2 * n_streams * stream[0].numel() * stream.element_size()
         return batches(inputs, pick_chunk(self.model, self.plan, each), self.model)
 
-    def _chunk(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
+    def _chunk(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Effects (baselines, layers, heads, m) and clean metric (m,) of one piece."""
         anatomy = self.anatomy
         stream = embed(self.model, anatomy, batch)
         n, t, _ = stream.shape
+        if self.means and self.means[0].shape[1] != t:
+            raise ValueError(
+                f"reference has {self.means[0].shape[1]} tokens and inputs {t}; "
+                "allowed for baseline mean is one token length"
+            )
         streams, n_heads = Streams(anatomy, n, t), anatomy.n_heads
         per_layer = len(self.baselines) * n_heads
         for layer in range(anatomy.n_layers - 1):
@@ -153,9 +148,7 @@ class _FastSweep:
                 streams.join(0, jobs, self._ablated(layer, run, None))
             stream = following
         run, final = run_block(anatomy, anatomy.n_layers - 1, stream)
-        readout = self._readout(rows, batch, final)
-        if readout is None:
-            return None
+        readout = self.follower.readout_for(batch, rows, final)
         clean = readout(final if readout.row is None else final[:, [readout.row]], rows)
         results = clean.new_empty(anatomy.n_layers * per_layer, n)
         ablated = self._ablated(anatomy.n_layers - 1, run, readout.row)
@@ -164,17 +157,6 @@ class _FastSweep:
             results[jobs] = _read(readout, last, rows)
         shaped = results.view(anatomy.n_layers, len(self.baselines), n_heads, n).transpose(0, 1)
         return shaped - clean, clean
-
-    def _readout(self, rows: Tensor, batch: Batch, final: Tensor) -> Readout | None:
-        """The read-out, made and checked with the first piece; None if the check fails."""
-        if self.readout is None:
-            readout = make_readout(self.model, self.anatomy, self.metric, batch, self.plan)
-            self.deviation, right = clean_deviation(self.model, readout, batch, rows, final)
-            if not right:
-                return None
-            readout.find_row(final, rows)
-            self.readout = readout
-        return self.readout
 
     def _ablated(self, layer: int, run: BlockRun, row: int | None) -> Tensor:
         """Streams after the block with each head ablated, (baselines x heads, n, t or 1, d)."""
@@ -253,7 +235,9 @@ def _metric_over(
             cut = edit is cut_attention
             with editing(model, group, shifted, expect_change=False, renormalise=cut):
                 output = call(model, batch)
-        values.append(metric(output, rows).cpu().numpy())
+        values.append(score(metric, output, rows).cpu().numpy())
+    if not values:
+        raise ValueError("inputs holds no example; allowed is at least one")
     return np.concatenate(values)
 
 
@@ -291,7 +275,10 @@ def group_ablation_sweep(
     rewindable(inputs, "inputs")
     if baseline not in BASELINES:
         raise ValueError(f"baseline is {baseline!r}; allowed is {', '.join(BASELINES)}")
+    if not groups:
+        raise ValueError("groups is empty; allowed is at least one group of sites")
     resolved = {name: sites.resolve(model, chosen) for name, chosen in groups.items()}
+    rewindable(reference, "reference")
     reference = inputs if reference is None else reference
     with torch.no_grad():
         clean = _metric_over(model, inputs, metric, 16)

@@ -1,5 +1,6 @@
 """Attribution patching: a first-order estimate of every patch from one backward pass."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -13,7 +14,13 @@ from patchwork.interventions.effects import PatchEffects
 from patchwork.interventions.pairs import DIRECTIONS, PatchGrid, check_pair
 from patchwork.interventions.patching import patch_sweep
 from patchwork.interventions.plan import describe
-from patchwork.interventions.tail import LogitDifference, Metric
+from patchwork.interventions.tail import (
+    LogitDifference,
+    Metric,
+    one_each,
+    score,
+    unembedding_of,
+)
 from patchwork.precision import autocast, resolve
 from patchwork.sites import Anatomy
 
@@ -74,8 +81,7 @@ def attribution_sweep(
         for name in grid.components
     }
     before, after = (np.concatenate([piece[i] for piece in pieces]) for i in (1, 2))
-    n_tokens = values[grid.components[0]].shape[-2]
-    positions = grid.positions or tuple(range(n_tokens))
+    positions = grid.tokens(values[grid.components[0]].shape[-2])
     values = {name: value[..., list(positions), :] for name, value in values.items()}
     metadata = describe(
         "attribution", "correlation with the exact sweep not measured", 8, precision=precision
@@ -99,7 +105,7 @@ def correlation(estimate: np.ndarray, exact: np.ndarray) -> float:
 
 
 def _head(inputs: Any, n: int) -> Any:
-    if isinstance(inputs, dict):
+    if isinstance(inputs, Mapping):
         return {name: value[:n] for name, value in inputs.items()}
     return inputs[:n]
 
@@ -153,12 +159,20 @@ def _taped(
     tape = _Tape(anatomy)
     with ExitStack() as stack:
         tape.attach(stack)
-        if isinstance(metric, LogitDifference):
+        if isinstance(metric, LogitDifference) and _is_language_model(model, anatomy):
             states = cast(Any, call(anatomy.trunk, _as_ids(batch)))
             value = metric.from_hidden(model, states.last_hidden_state[:, -1], rows)
+            value = one_each(value, rows)
         else:
-            value = metric(call(model, batch), rows)
+            value = score(metric, call(model, batch), rows)
     return value, tape.kept
+
+
+def _is_language_model(model: nn.Module, anatomy: Anatomy) -> bool:
+    """Whether the model is the trunk and its unembedding and nothing more."""
+    return (
+        unembedding_of(model) is not None and getattr(model, "transformer", None) is anatomy.trunk
+    )
 
 
 def _as_ids(batch: Batch) -> Batch:
@@ -180,7 +194,8 @@ def _piece(
         before, mine = _taped(model, anatomy, metric, base, rows)
         slopes = torch.autograd.grad(before.sum(), [mine[key] for key in keys])
     effects: dict[str, list[Tensor]] = {name: [] for name in grid.components}
-    exact = parameter_of(model).dtype  # summed in the model's own type
+    # Summed in the model's own type, but not in one of 16 bits.
+    exact = torch.promote_types(parameter_of(model).dtype, torch.float32)
     for key, slope in zip(keys, slopes, strict=True):
         name, here, there = key[0], mine[key].detach(), others[key]
         product = slope.to(exact) * (there.to(exact) - here.to(exact))

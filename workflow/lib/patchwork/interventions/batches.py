@@ -99,10 +99,10 @@ def _tensor(value: Any, like: Tensor) -> Tensor:
 
 def call(model: nn.Module, batch: Batch) -> Any:
     """Call the model with one batch: a mapping as keywords, anything else as the one argument."""
-    return model(**batch) if isinstance(batch, dict) else model(batch)
+    return model(**batch) if isinstance(batch, Mapping) else model(batch)
 
 
-def rewindable(inputs: Iterable, name: str) -> None:
+def rewindable(inputs: Iterable | None, name: str) -> None:
     """Refuse inputs that can be read only once.
 
     Raises:

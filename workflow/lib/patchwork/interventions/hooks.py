@@ -8,30 +8,34 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import sites
-from patchwork.interventions import kernels
 from patchwork.interventions.batches import Batch, batches, call
+from patchwork.interventions.pattern_edits import (
+    first_argument,
+    first_key,
+    pattern_edits,
+)
 from patchwork.sites import Anatomy, Site
 
 # What an edit does: (site, its activation, numbers of its rows within the block) -> new activation.
 Edit = Callable[[Site, Tensor, Tensor], Tensor]
-_FIRST_ARGUMENTS = ("hidden_states", "x")
 
 
 class _Tap:
     """One site's hooks: reads the activation, hands it to `edit`, puts the result back."""
 
-    def __init__(self, site: Site, anatomy: Anatomy, edit: Edit, renormalise: bool) -> None:
-        self.site, self.anatomy, self.edit, self.renormalise = site, anatomy, edit, renormalise
+    def __init__(self, site: Site, anatomy: Anatomy, edit: Edit) -> None:
+        self.site, self.anatomy, self.edit = site, anatomy, edit
         self.parts = anatomy.blocks[site.layer]
         self.calls, self.rows, self.changed = 0, 0, False
-        self.context: tuple[Tensor, Tensor | None] | None = None
 
     def attach(self, stack: ExitStack) -> None:
         """Register the hooks; `stack` removes them."""
         kind, parts = self.site.kind, self.parts
-        if kind == "pattern":
-            hook = parts.attn.register_forward_pre_hook(self._remember, with_kwargs=True)
+        if self.anatomy.causal and (kind == "pattern" or self.site.positions is not None):
+            hook = parts.attn.register_forward_pre_hook(self._refuse_cache, with_kwargs=True)
             stack.callback(hook.remove)
+        if kind == "pattern":
+            return  # all of a layer's together, see `editing`
         module = {
             "resid_pre": parts.block,
             "mlp_hidden": parts.mlp_last,
@@ -43,19 +47,22 @@ class _Tap:
             handle = module.register_forward_pre_hook(self._before, with_kwargs=True)
         stack.callback(handle.remove)
 
-    def _remember(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        key = _first_key(args, kwargs)
-        mask = kwargs.get("attention_mask", kwargs.get("attn_mask"))
-        if len(args) > 1 and isinstance(args[1], Tensor):
-            mask = args[1]
-        self.context = (args[0] if key is None else kwargs[key], mask)
+    def _refuse_cache(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """With cached keys the module sees the newest tokens only, and counts them from 0."""
+        for value in (*args, *kwargs.values()):
+            length = getattr(value, "get_seq_length", None)
+            if length is not None and int(length(self.site.layer)) > 0:
+                raise ValueError(
+                    f"site {self.site}: the model is called with cached keys; "
+                    "allowed for positions and patterns is use_cache=False"
+                )
 
     def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        key = _first_key(args, kwargs)
-        old = args[0] if key is None else kwargs[key]
+        old = first_argument(args, kwargs)
         new = self._apply(old)
         if new is old:
             return None
+        key = first_key(args, kwargs)
         return ((new, *args[1:]), kwargs) if key is None else (args, {**kwargs, key: new})
 
     def _after(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
@@ -63,54 +70,35 @@ class _Tap:
         return None if new is output else new
 
     def _apply(self, tensor: Tensor) -> Tensor:
-        self.calls += 1
-        rows = torch.arange(self.rows, self.rows + len(tensor), device=tensor.device)
-        self.rows += len(tensor)
-        if self.site.kind == "pattern":
-            return self._apply_to_pattern(tensor, rows)
         where = _where(self.site, self.anatomy, tensor.shape[1])
-        old = tensor[where]
-        new = self.edit(self.site, old, rows)
-        if new is old:
+        new = self._edited(tensor[where])
+        if new is None:
             return tensor
-        _check_shape(self.site, old, new)
-        return self._put(tensor, where, old, new)
-
-    def _put(self, tensor: Tensor, where: Any, old: Tensor, new: Tensor) -> Tensor:
-        if torch.equal(old, new.expand_as(old)):
-            return tensor
-        self.changed = True
         edited = tensor.clone()
         edited[where] = new.to(tensor.dtype)
         return edited
 
-    def _apply_to_pattern(self, heads: Tensor, rows: Tensor) -> Tensor:
-        assert self.context is not None, f"{self.site}: attention was not called before projection"
-        normed, mask = self.context
-        full, values = kernels.pattern(self.parts, normed, self.anatomy.causal, mask)
+    def apply_to_pattern(self, full: Tensor) -> bool:
+        """Edit a pattern (n, heads, t, t) in place; whether that changed it."""
         where = _where_pattern(self.site, full)
-        old = full[where]
+        new = self._edited(full[where])
+        if new is None:
+            return False
+        full[where] = new.to(full.dtype)
+        return True
+
+    def _edited(self, old: Tensor) -> Tensor | None:
+        """What `edit` makes of an activation; None where that is the same."""
+        rows = torch.arange(self.rows, self.rows + len(old), device=old.device)
+        self.calls, self.rows = self.calls + 1, self.rows + len(old)
         new = self.edit(self.site, old, rows)
         if new is old:
-            return heads
+            return None
         _check_shape(self.site, old, new)
         if torch.equal(old, new.expand_as(old)):
-            return heads
-        full = full.clone()
-        full[where] = new
-        if self.renormalise:
-            full = (full / full.sum(-1, keepdim=True)).nan_to_num(nan=0.0)
-        chosen = slice(None) if self.site.index is None else [self.site.index]
-        edited = heads.unflatten(-1, (self.anatomy.n_heads, -1)).clone()
-        edited[:, :, chosen] = (full[:, chosen] @ values[:, chosen]).transpose(1, 2)
+            return None
         self.changed = True
-        return edited.flatten(-2)
-
-
-def _first_key(args: tuple, kwargs: dict) -> str | None:
-    if args:
-        return None
-    return next(name for name in _FIRST_ARGUMENTS if name in kwargs)
+        return new
 
 
 def _where(site: Site, anatomy: Anatomy, n_tokens: int) -> tuple:
@@ -142,7 +130,11 @@ def _check_tokens(site: Site, positions: tuple[int, ...] | None, n_tokens: int) 
         raise ValueError(f"site {site}: position {outside[0]}; allowed is 0 to {n_tokens - 1}")
 
 
-def _check_shape(site: Site, old: Tensor, new: Tensor) -> None:
+def _check_shape(site: Site, old: Tensor, new: Any) -> None:
+    if not isinstance(new, Tensor):
+        raise ValueError(
+            f"site {site}: the new activation is of type {type(new).__name__}; allowed is a tensor"
+        )
     if new.shape[1:] != old.shape[1:] or new.shape[0] not in (1, old.shape[0]):
         raise ValueError(
             f"source of site {site} has shape {tuple(new.shape)}; allowed is {tuple(old.shape)}"
@@ -177,10 +169,17 @@ def editing(
     """
     sites.require_eval(model)
     anatomy = sites.find(model)
-    taps = [_Tap(site, anatomy, edit, renormalise) for site in chosen]
+    taps = [_Tap(site, anatomy, edit) for site in chosen]
+    patterns: dict[int, list[_Tap]] = {}
+    for tap in taps:
+        if tap.site.kind == "pattern":
+            patterns.setdefault(tap.site.layer, []).append(tap)
     with ExitStack() as stack:
         for tap in taps:
             tap.attach(stack)
+        for layer, some in patterns.items():
+            edits = [(tap.apply_to_pattern, tap.site.index) for tap in some]
+            stack.enter_context(pattern_edits(anatomy, layer, edits, renormalise))
         yield model
     for tap in taps:
         if tap.calls == 0:
@@ -242,7 +241,7 @@ def mean_activations(
         are kept in float64.
 
     Raises:
-        ValueError: if the reference set is empty.
+        ValueError: if the reference set is empty or its examples differ in token length.
     """
     resolved = sites.resolve(model, chosen)
     sums: dict[Site, Tensor] = {}
@@ -250,7 +249,10 @@ def mean_activations(
 
     def add(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
         total = tensor.sum(0, keepdim=True, dtype=torch.float64)
-        sums[site] = total if site not in sums else sums[site] + total
+        if site in sums:
+            _check_length(site, sums[site], total)
+            total = total + sums[site]
+        sums[site] = total
         return tensor
 
     with torch.no_grad():
@@ -271,6 +273,18 @@ def as_sources(model: nn.Module, chosen: list[Site], source: Any) -> Mapping[Sit
         missing = [str(site) for site in chosen if str(site) not in named]
         if missing:
             raise ValueError(f"source lacks site {missing[0]}; allowed is every patched site")
-        return {site: named[str(site)] for site in chosen}
+        return {site: torch.as_tensor(named[str(site)]) for site in chosen}
     pieces = [read(model, chosen, batch) for _, batch in batches(source, 16, model)]
+    if not pieces:
+        raise ValueError("source or reference holds no example; allowed is at least one")
+    for piece in pieces[1:]:
+        _check_length(chosen[0], pieces[0][chosen[0]], piece[chosen[0]])
     return {site: torch.cat([piece[site] for piece in pieces]) for site in chosen}
+
+
+def _check_length(site: Site, one: Tensor, other: Tensor) -> None:
+    if one.shape[1:] != other.shape[1:]:
+        raise ValueError(
+            f"source or reference has activations of shape {tuple(one.shape[1:])} and "
+            f"{tuple(other.shape[1:])} at site {site}; allowed is one token length"
+        )

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from patchwork.interventions.batches import Batch
+from patchwork.interventions.batches import n_rows
 from patchwork.sites import Anatomy
 
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "head_out")
@@ -24,7 +25,8 @@ class PatchGrid:
         direction: `clean_to_corrupted` (sufficiency) or `corrupted_to_clean` (necessity).
 
     Raises:
-        ValueError: for an unknown component or direction.
+        ValueError: for an unknown component or direction, or positions that are no tokens, none
+            or twice the same.
     """
 
     components: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
@@ -39,6 +41,24 @@ class PatchGrid:
             )
         if self.direction not in DIRECTIONS:
             raise ValueError(f"direction is {self.direction!r}; allowed is {', '.join(DIRECTIONS)}")
+        chosen = self.positions
+        if chosen is not None and (
+            len(set(chosen)) != len(chosen) or not chosen or min(chosen) < 0
+        ):
+            raise ValueError(
+                f"positions is {list(chosen)}; allowed is tokens from 0, each once, or None"
+            )
+
+    def tokens(self, n_tokens: int) -> tuple[int, ...]:
+        """The positions in a sequence of `n_tokens`.
+
+        Raises:
+            ValueError: if one lies outside.
+        """
+        chosen = tuple(range(n_tokens)) if self.positions is None else tuple(self.positions)
+        if max(chosen) >= n_tokens:
+            raise ValueError(f"positions is {list(chosen)}; allowed is some of 0 to {n_tokens - 1}")
+        return chosen
 
 
 def check_pair(clean: Any, corrupted: Any) -> None:
@@ -66,30 +86,27 @@ def _shape(inputs: Any) -> Any:
     return tuple(inputs.shape)
 
 
-def _ids(inputs: Any) -> np.ndarray:
-    tokens = inputs["input_ids"] if isinstance(inputs, Mapping) else inputs
-    return np.asarray(tokens.cpu() if isinstance(tokens, Tensor) else tokens)
-
-
-def first_difference(base: Any, source: Any) -> np.ndarray:
-    """First token in which each pair differs; the length where none does."""
-    differs = _ids(base) != _ids(source)
-    return np.where(differs.any(1), differs.argmax(1), differs.shape[1])
+def first_difference(base: Tensor, source: Tensor) -> Tensor:
+    """First token at which first streams (n, t, d) of each pair differ, (n,); t where none does."""
+    differs = (base != source).any(-1)
+    first = differs.to(torch.uint8).argmax(1)
+    return torch.where(differs.any(1), first, differs.shape[1])
 
 
 def by_first_difference(base: Any, source: Any) -> np.ndarray:
-    """Order of pairs that puts those with a like first difference into one chunk."""
-    return np.argsort(first_difference(base, source), kind="stable")
+    """Order of pairs that puts those with a like first difference into one chunk, if they are ids.
 
-
-def differing(
-    base: Batch, source: Batch, positions: tuple[int, ...], anatomy: Anatomy
-) -> list[int]:
-    """Positions at which any cell can be other than zero."""
-    if not anatomy.causal:
-        return list(positions)
-    first = int(first_difference(base, source).min())
-    return [position for position in positions if position >= first]
+    It saves work and decides nothing.
+    """
+    n = n_rows(base)
+    if isinstance(base, Mapping):
+        base, source = base.get("input_ids"), source.get("input_ids")
+    if base is None or len(base.shape) != 2:
+        return np.arange(n)
+    one, other = (np.asarray(x.cpu() if isinstance(x, Tensor) else x) for x in (base, source))
+    differs = one != other
+    first = np.where(differs.any(1), differs.argmax(1), differs.shape[1])
+    return np.argsort(first, kind="stable")
 
 
 def shares(

@@ -20,27 +20,19 @@ from patchwork.interventions.batches import (
     rewindable,
 )
 from patchwork.interventions.effects import PatchEffects
+from patchwork.interventions.following import Follower, Unfit, require_fast, require_unpadded
 from patchwork.interventions.hooks import editing, read
 from patchwork.interventions.pairs import (
     DIRECTIONS,
     PatchGrid,
     by_first_difference,
     check_pair,
-    differing,
     first_difference,
     shares,
 )
-from patchwork.interventions.plan import (
-    Plan,
-    clean_deviation,
-    describe,
-    make_readout,
-    pick_chunk,
-    stream_budget,
-    why_plain,
-)
+from patchwork.interventions.plan import Plan, describe, pick_chunk, stream_budget
 from patchwork.interventions.streams import BlockRun, LastQuery, Streams, add_mlp, run_block
-from patchwork.interventions.tail import Metric, Readout, embed
+from patchwork.interventions.tail import Metric, Readout, embed, score
 from patchwork.sites import Anatomy, Site
 
 
@@ -82,18 +74,15 @@ def patch_sweep(
     grid, plan, anatomy = grid or PatchGrid(), plan or Plan(), sites.find(model)
     base, source = (corrupted, clean) if grid.direction == DIRECTIONS[0] else (clean, corrupted)
     keep_blocks()
-    reason = why_plain(model, base, plan) or why_plain(model, source, plan)
     sweep = _Sweep(model, anatomy, metric, grid, plan)
     with torch.no_grad():
-        if reason is None:
-            result = sweep.run(base, source, fast=True)
-            if result is not None:
-                return result
-            reason = f"the model computes more than its blocks (by {sweep.deviation:.1e})"
-        sweep.reason = reason
-        result = sweep.run(base, source, fast=False)
-    assert result is not None
-    return result
+        try:
+            require_fast(model, anatomy, base, plan)
+            require_unpadded(source)
+            return sweep.run(base, source, fast=True)
+        except Unfit as unfit:
+            sweep.reason = str(unfit)
+        return sweep.run(base, source, fast=False)
 
 
 @dataclass
@@ -112,24 +101,28 @@ class _Sweep:
     ) -> None:
         self.model, self.anatomy, self.metric = model, anatomy, metric
         self.grid, self.plan = grid, plan
-        self.deviation, self.reason = 0.0, ""
+        self.reason = ""
+        self.follower = Follower(model, anatomy, metric, plan)
         self.readout: Readout | None = None
-        self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
-        self.weights = (
-            [
-                kernels.output_weight(parts.proj, anatomy.n_heads * anatomy.d_head)
-                for parts in anatomy.blocks
-            ]
-            if "head_out" in grid.components
-            else []
-        )
+        self.last: LastQuery | None = None
+        self.weights: list[Tensor] = []
 
-    def run(self, base: Any, source: Any, *, fast: bool) -> PatchEffects | None:
-        """The whole sweep; None if the fast path turns out not to follow the model."""
+    def _prepare(self) -> None:
+        """What the fast path computes from the weights once."""
+        anatomy = self.anatomy
+        self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
+        if "head_out" in self.grid.components:
+            width = anatomy.n_heads * anatomy.d_head
+            self.weights = [kernels.output_weight(parts.proj, width) for parts in anatomy.blocks]
+
+    def run(self, base: Any, source: Any, *, fast: bool) -> PatchEffects:
+        """The whole sweep; fast, it raises `Unfit` if that turns out not to follow the model."""
         n = n_rows(base)
         if n == 0:
             raise ValueError("clean holds no example; allowed is at least one")
         positions = self._positions(base)
+        if fast:
+            self._prepare()
         chunk = pick_chunk(self.model, self.plan, self._bytes_each(base))
         order = by_first_difference(base, source) if self.anatomy.causal else np.arange(n)
         pieces: list[_Piece] = []
@@ -138,10 +131,7 @@ class _Sweep:
                 parameter_of(self.model).device
             )
             run = self._fast_piece if fast else self._plain_piece
-            piece = run(rows, self._take(base, rows), self._take(source, rows), positions)
-            if piece is None:
-                return None
-            pieces.append(piece)
+            pieces.append(run(rows, self._take(base, rows), self._take(source, rows), positions))
         return self._collect(pieces, positions, chunk, fast)
 
     def _take(self, inputs: Any, rows: Tensor) -> Batch:
@@ -161,16 +151,7 @@ class _Sweep:
 
     def _positions(self, inputs: Any) -> tuple[int, ...]:
         first = self._take(inputs, torch.zeros(1, dtype=torch.int64))
-        n_tokens = embed(self.model, self.anatomy, first).shape[1]
-        positions = self.grid.positions
-        if positions is None:
-            return tuple(range(n_tokens))
-        outside = [p for p in positions if not 0 <= p < n_tokens]
-        if outside or not positions:
-            raise ValueError(
-                f"positions is {list(positions)}; allowed is some of 0 to {n_tokens - 1}"
-            )
-        return tuple(positions)
+        return self.grid.tokens(embed(self.model, self.anatomy, first).shape[1])
 
     def _bytes_each(self, inputs: Any) -> int:
         """Memory of one pair's two base runs; the streams are held to a budget of their own."""
@@ -198,13 +179,12 @@ class _Sweep:
         values = {
             name: join([piece.values[name] for piece in pieces]) for name in self.grid.components
         }
-        row = None if self.readout is None else self.readout.row
         metadata = describe(
             "fast" if fast else "plain",
             None if fast else self.reason,
             chunk,
-            read="all tokens" if row is None else f"token {row}",
-            max_clean_deviation=self.deviation,
+            read=" or ".join(sorted(self.follower.read)) if fast else "all tokens",
+            max_clean_deviation=self.follower.deviation,
             architecture=self.anatomy.family,
         )
         return PatchEffects(
@@ -215,8 +195,8 @@ class _Sweep:
     def _plain_piece(
         self, rows: Tensor, base: Batch, source: Batch, positions: tuple[int, ...]
     ) -> _Piece:
-        before = self.metric(call(self.model, base), rows)
-        after = self.metric(call(self.model, source), rows)
+        before = score(self.metric, call(self.model, base), rows)
+        after = score(self.metric, call(self.model, source), rows)
         values = self._empty(positions, len(rows), before)
         for name, out in values.items():
             heads: Sequence[int | None] = range(self.anatomy.n_heads) if out.ndim == 4 else [None]
@@ -234,28 +214,24 @@ class _Sweep:
         assert site.positions is not None
         new = stored[:, list(site.positions)]
         with editing(self.model, [site], lambda s, x, r: new, expect_change=False):
-            return self.metric(call(self.model, base), rows)
+            return score(self.metric, call(self.model, base), rows)
 
     def _fast_piece(
         self, rows: Tensor, base: Batch, source: Batch, positions: tuple[int, ...]
-    ) -> _Piece | None:
+    ) -> _Piece:
         runs, final = self._run(base)
         others, other_final = self._run(source)
-        if self.readout is None:
-            readout = make_readout(self.model, self.anatomy, self.metric, base, self.plan)
-            self.deviation, right = clean_deviation(self.model, readout, base, rows, final)
-            if not right:
-                return None
-            readout.find_row(final, rows)
-            self.readout = readout
+        self.readout = self.follower.readout_for(base, rows, final)
+        self.follower.check(source, rows, other_final)
         before, after = (self._metric(stream, rows) for stream in (final, other_final))
         piece = _Piece(rows, before, after, self._empty(positions, len(rows), before))
-        needed = differing(base, source, positions, self.anatomy)
+        first = first_difference(runs[0].resid_pre, others[0].resid_pre)
+        needed = [p for p in positions if not self.anatomy.causal or p >= int(first.min())]
         cells = self._cells_each(final)
         for some in shares(needed, cells, stream_budget(self.model), self.anatomy, final):
             self._positions_pass((runs, others, final), some, positions, piece)
         if self.anatomy.causal:
-            self._silence(piece, base, source, positions)
+            self._silence(piece, first, positions)
         return piece
 
     def _run(self, batch: Batch) -> tuple[list[BlockRun], Tensor]:
@@ -374,11 +350,8 @@ class _Sweep:
             else:
                 cell[where[position]] = change[0]
 
-    def _silence(
-        self, piece: _Piece, base: Batch, source: Batch, positions: tuple[int, ...]
-    ) -> None:
+    def _silence(self, piece: _Piece, first: Tensor, positions: tuple[int, ...]) -> None:
         """Cells before an example's own first difference are zero: drop the rounding there."""
-        first = torch.from_numpy(first_difference(base, source)).to(piece.rows.device)
         tokens = torch.tensor(positions, device=first.device)
         for values in piece.values.values():
             values.masked_fill_(tokens[:, None] < first, 0.0)

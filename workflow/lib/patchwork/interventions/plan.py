@@ -1,15 +1,12 @@
-"""How a sweep is to run, and whether its fast path applies."""
+"""How a sweep is to run."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from patchwork.interventions.batches import Batch, call, free_bytes, parameter_of
-from patchwork.interventions.tail import Metric, Readout, Tail
-from patchwork.sites import Anatomy
+from patchwork.interventions.batches import free_bytes, parameter_of
+from patchwork.interventions.tail import Tail
 
 PATHS = ("auto", "plain")
 # A quarter of what is free leaves room for the model's own activations and for other jobs.
@@ -57,46 +54,6 @@ def pick_chunk(model: nn.Module, plan: Plan, bytes_each: int) -> int:
     return max(1, min(most, stream_budget(model) // max(bytes_each, 1)))
 
 
-def padded(inputs: Any) -> bool:
-    """Whether a mapping of inputs masks any token."""
-    return isinstance(inputs, Mapping) and not bool(
-        torch.as_tensor(inputs.get("attention_mask", 1)).all()
-    )
-
-
-def why_plain(model: nn.Module, inputs: Any, plan: Plan) -> str | None:
-    """The reason for the plain path that can be known beforehand, or None."""
-    if plan.path == "plain":
-        return "asked for"
-    if padded(inputs):
-        return "padded inputs: the fast path knows no attention mask"
-    if getattr(getattr(model, "config", None), "reorder_and_upcast_attn", False):
-        return "attention in another precision than the model's (reorder_and_upcast_attn)"
-    return None
-
-
-def clean_deviation(
-    model: nn.Module, readout: Readout, batch: Batch, rows: Tensor, final: Tensor
-) -> tuple[float, bool]:
-    """Difference of the fast path's metric from the model's own, and if it is only rounding.
-
-    Whatever a model's forward does outside its blocks, norm and head shows here; the first
-    example of a sweep is enough for that.
-    """
-    one = {k: v[:1] for k, v in batch.items()} if isinstance(batch, dict) else batch[:1]
-    own, fast = readout.metric(call(model, one), rows[:1]), readout(final[:1], rows[:1])
-    deviation = float((own - fast).abs().max())
-    allowed = 1e3 * torch.finfo(own.dtype).eps * (1 + float(own.abs().max()))
-    return deviation, deviation <= allowed
-
-
 def describe(path: str, reason: str | None, chunk: int, **more: Any) -> dict[str, Any]:
     """Metadata that every sweep gives."""
     return {"path": path, "reason": reason or "its conditions hold", "chunk": chunk, **more}
-
-
-def make_readout(
-    model: nn.Module, anatomy: Anatomy, metric: Metric, batch: Batch, plan: Plan
-) -> Readout:
-    """The read-out of a sweep."""
-    return Readout(model, anatomy, metric, batch, plan.tail)

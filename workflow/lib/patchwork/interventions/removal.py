@@ -4,8 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from patchwork.interventions import kernels
+from patchwork.interventions.following import Unfit
 from patchwork.interventions.streams import add_mlp, row_limit
 from patchwork.sites import Anatomy, BlockParts
+
+# How many times narrower a row may become when a head is taken off it: its rounding error is that
+# of the wide row.
+_NARROWING = {torch.float32: 32.0, torch.float64: 1e5}
 
 
 class HeadRemoval:
@@ -36,6 +41,9 @@ class HeadRemoval:
 
         Returns:
             (baselines x heads, n, t, d), baseline by baseline.
+
+        Raises:
+            Unfit: if a head wrote so much that what is left of a row is its rounding error.
         """
         n_heads = len(self.weight)
         streams = mid.new_empty(len(removed) * n_heads, *mid.shape)
@@ -45,6 +53,9 @@ class HeadRemoval:
             torch.baddbmm(flat[None], written, self.weight, alpha=-1, out=some)
         # Few rows are not worth the corrections.
         if self.into_hidden is None or mid.shape[1] == 1:
+            _check_narrowing(
+                _rstd(streams.flatten(0, -2)).view(len(streams), -1) / _rstd(flat)[:, 0]
+            )
             return add_mlp(self.parts, streams)
         self._add_mlp(flat, streams.flatten(1, 2), removed)
         return streams
@@ -57,15 +68,25 @@ class HeadRemoval:
         assert parts.mlp_rest is not None
         # Of a row without variance the norm leaves its shift.
         origin = parts.mlp_first(parts.mlp_norm(torch.zeros_like(mid[:1])))
-        centred = (parts.mlp_first(parts.mlp_norm(mid)) - origin) / _rstd(parts.mlp_norm, mid)
+        scale = _rstd(mid, parts.mlp_norm)
+        centred = (parts.mlp_first(parts.mlp_norm(mid)) - origin) / scale
         heads = [z[..., h, :].flatten(0, 1) for z in removed for h in range(len(into_hidden))]
+        widest = []
         for job, (stream, z) in enumerate(zip(streams, heads, strict=True)):
             weight = into_hidden[job % len(into_hidden)]
-            pieces = (x.split(row_limit(mid.device)) for x in (stream, z, centred))
-            for rows, part, clean in zip(*pieces, strict=True):
+            pieces = (x.split(row_limit(mid.device)) for x in (stream, z, centred, scale))
+            for rows, part, clean, clean_scale in zip(*pieces, strict=True):
                 hidden = torch.addmm(clean, part, weight, alpha=-1)
-                torch.addcmul(origin, hidden, _rstd(parts.mlp_norm, rows), out=hidden)
+                own_scale = _rstd(rows, parts.mlp_norm)
+                widest.append((own_scale / clean_scale).max())
+                torch.addcmul(origin, hidden, own_scale, out=hidden)
                 rows += parts.mlp_scale(parts.mlp_rest(hidden))
+        _check_narrowing(torch.stack(widest))
+
+
+def _check_narrowing(ratios: Tensor) -> None:
+    if not float(ratios.max()) <= _NARROWING[ratios.dtype]:
+        raise Unfit("a head wrote most of the stream: taking it off again would lose digits")
 
 
 def _into_hidden(parts: BlockParts, weight: Tensor) -> Tensor | None:
@@ -82,7 +103,7 @@ def _into_hidden(parts: BlockParts, weight: Tensor) -> Tensor | None:
     return first(written) - first(torch.zeros_like(written[:1, :1]))
 
 
-def _rstd(norm: nn.Module, rows: Tensor) -> Tensor:
-    """The scale that a LayerNorm gives each row, (m, 1)."""
-    assert isinstance(norm, nn.LayerNorm)
-    return torch.native_layer_norm(rows, [rows.shape[-1]], None, None, norm.eps)[2]
+def _rstd(rows: Tensor, norm: nn.Module | None = None) -> Tensor:
+    """One over the standard deviation of each row, (m, 1), as a LayerNorm takes it."""
+    eps = norm.eps if isinstance(norm, nn.LayerNorm) else 1e-12
+    return torch.native_layer_norm(rows, [rows.shape[-1]], None, None, eps)[2]

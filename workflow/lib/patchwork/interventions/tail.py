@@ -18,6 +18,35 @@ Metric = Callable[[Any, Tensor], Tensor]
 Tail = Callable[[Tensor], Any]
 
 
+def score(metric: Metric, output: Any, rows: Tensor) -> Tensor:
+    """Metric of a model's output, float32 or float64; yes and no count as 1 and 0.
+
+    Raises:
+        ValueError: if the metric does not give a tensor with one number for each of `rows`.
+    """
+    return one_each(metric(output, rows), rows)
+
+
+def one_each(value: Any, rows: Tensor) -> Tensor:
+    """A metric's numbers, checked as for `score`."""
+    if not isinstance(value, Tensor) or value.shape != rows.shape:
+        is_tensor = isinstance(value, Tensor)
+        what = f"shape {tuple(value.shape)}" if is_tensor else f"type {type(value).__name__}"
+        raise ValueError(
+            f"metric gave {what} for {len(rows)} examples; "
+            f"allowed is a tensor of shape ({len(rows)},)"
+        )
+    return value if value.dtype in (torch.float32, torch.float64) else value.float()
+
+
+def main_outputs(output: Any) -> list[Tensor]:
+    """The tensors of a model's output that depend on its last block, caches left out."""
+    for name in ("logits", "last_hidden_state"):
+        if isinstance(getattr(output, name, None), Tensor):
+            return [getattr(output, name)]
+    return [x for x in tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()]
+
+
 @dataclass(frozen=True)
 class LogitDifference:
     """Logit of a right minus that of a wrong token at the last position.
@@ -25,29 +54,64 @@ class LogitDifference:
     Args:
         right: shape (n,), token of each example.
         wrong: shape (n,), likewise.
+
+    Raises:
+        ValueError: if the two are not whole numbers of one shape (n,).
     """
 
     right: Tensor
     wrong: Tensor
 
+    def __post_init__(self) -> None:
+        for name in ("right", "wrong"):
+            tokens = torch.as_tensor(getattr(self, name))
+            if tokens.ndim != 1 or tokens.is_floating_point() or len(tokens) != len(self.right):
+                raise ValueError(
+                    f"{name} is {tokens.dtype} of shape {tuple(tokens.shape)}; allowed is "
+                    f"one whole number for each example, shape ({len(self.right)},)"
+                )
+            object.__setattr__(self, name, tokens)
+
     def __call__(self, output: Any, rows: Tensor) -> Tensor:
         """The difference for the examples `rows`, from the model's whole output."""
-        logits = (output.logits if hasattr(output, "logits") else output)[:, -1]
-        return _pick(logits, self.right, rows) - _pick(logits, self.wrong, rows)
+        logits = output.logits if hasattr(output, "logits") else output
+        if not isinstance(logits, Tensor) or logits.ndim != 3:
+            raise ValueError(
+                f"metric LogitDifference got a {type(output).__name__}; "
+                "allowed is an output with logits of shape (m, t, vocabulary)"
+            )
+        right, wrong = self._tokens(rows, logits.shape[-1])
+        last = logits[:, -1]
+        return (last.gather(1, right[:, None]) - last.gather(1, wrong[:, None]))[:, 0]
 
     def from_hidden(self, model: nn.Module, hidden: Tensor, rows: Tensor) -> Tensor:
         """The same from normed final states (m, d): two rows of the unembedding, not all."""
-        unembedding = cast(Any, model).get_output_embeddings()
+        unembedding = unembedding_of(model)
+        assert unembedding is not None
         weight = unembedding.weight
-        right, wrong = (token.to(hidden.device)[rows] for token in (self.right, self.wrong))
+        right, wrong = self._tokens(rows, len(weight))
         difference = (hidden * (weight[right] - weight[wrong])).sum(-1)
         if unembedding.bias is not None:
             difference = difference + unembedding.bias[right] - unembedding.bias[wrong]
         return difference
 
+    def _tokens(self, rows: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
+        n = len(self.right)
+        if len(rows) and int(rows.max()) >= n:
+            raise ValueError(f"right and wrong have {n} tokens; allowed is one for each example")
+        both = torch.stack([self.right, self.wrong]).to(rows.device)[:, rows]
+        if both.numel() and not 0 <= int(both.min()) <= int(both.max()) < vocabulary:
+            raise ValueError(
+                f"right or wrong holds token {int(both.max())} or {int(both.min())}; "
+                f"allowed is 0 to {vocabulary - 1}"
+            )
+        return both[0], both[1]
 
-def _pick(logits: Tensor, tokens: Tensor, rows: Tensor) -> Tensor:
-    return logits.gather(1, tokens.to(logits.device)[rows][:, None])[:, 0]
+
+def unembedding_of(model: nn.Module) -> Any:
+    """The model's own unembedding with its weight; None where it names none."""
+    get = getattr(model, "get_output_embeddings", None)
+    return get() if callable(get) else None
 
 
 class _FirstBlockReached(Exception):  # noqa: N818 (ends a pass; no error)
@@ -121,6 +185,29 @@ class ModelTail:
         with _bypassed(self.anatomy, stream, self.as_tuple):
             return call(self.model, example)
 
+    def ignores_inputs(self, stream: Tensor) -> bool:
+        """Whether other inputs beside a final stream (1, t, d), doubled, give the same outputs."""
+        two = stream.repeat(2, 1, 1)
+        before, kept = main_outputs(self(two)), self.example
+        self.example = (
+            {k: _altered(v) for k, v in kept.items()} if isinstance(kept, dict) else _altered(kept)
+        )
+        try:
+            after = main_outputs(self(two))
+        finally:
+            self.example = kept
+        return all(len(x) == 2 for x in before) and agree(before, after)
+
+
+def _altered(inputs: Tensor) -> Tensor:
+    """Other inputs of the same kind: no number stays, no token leaves the vocabulary."""
+    if inputs.is_floating_point():
+        return inputs * 1.25 + 0.5
+    if inputs.dtype == torch.bool:
+        return ~inputs
+    other = inputs.max() - inputs
+    return other + 1 if torch.equal(other, inputs) else other
+
 
 class Readout:
     """Metric of final residual streams, from one row of them where that is all it depends on."""
@@ -129,7 +216,12 @@ class Readout:
         self, model: nn.Module, anatomy: Anatomy, metric: Metric, batch: Batch, tail: Tail | None
     ) -> None:
         self.model, self.anatomy, self.metric = model, anatomy, metric
-        self.two_rows = isinstance(metric, LogitDifference) and tail is None
+        self.two_rows = (
+            isinstance(metric, LogitDifference)
+            and tail is None
+            and unembedding_of(model) is not None
+            and hasattr(anatomy.trunk, "ln_f")
+        )
         self.tail = tail or ModelTail(model, anatomy, batch)
         self.row: int | None = None
 
@@ -138,37 +230,46 @@ class Readout:
         if self.two_rows:
             norm = cast(nn.Module, self.anatomy.trunk.ln_f)
             hidden = norm(stream[:, -1])
-            return cast(LogitDifference, self.metric).from_hidden(self.model, hidden, rows)
-        return self.metric(self.tail(stream), rows)
+            metric = cast(LogitDifference, self.metric)
+            return one_each(metric.from_hidden(self.model, hidden, rows), rows)
+        return score(self.metric, self.tail(stream), rows)
 
     def find_row(self, stream: Tensor, rows: Tensor) -> None:
         """Set `row` to the one token that the metric reads, if there is one; found by trying.
 
         CLS (or the last token) alone must give the metric and the outputs of the whole stream,
-        for this stream and for noise in its place.
+        for this stream and for noise in its place. A metric may read other tokens of other
+        examples, so each piece is tried.
         """
         candidate = stream.shape[1] - 1 if self.anatomy.causal else 0
-        one = slice(candidate, candidate + 1)
-        generator = torch.Generator(stream.device).manual_seed(0)
-        noise = torch.empty_like(stream).normal_(generator=generator)
+        self.row = None
         try:
-            same = all(
-                _agree(self._leaves(trial, rows), self._leaves(trial[:, one], rows))
-                for trial in (stream, noise)
-            )
+            self._try_row(candidate, stream, rows)
+            generator = torch.Generator(stream.device).manual_seed(0)
+            noise = torch.empty_like(stream).normal_(generator=generator)
+            self._try_row(candidate, noise, rows)
         except (RuntimeError, IndexError, ValueError):
-            same = False
-        self.row = candidate if same else None
+            return
+        self.row = candidate
+
+    def _try_row(self, row: int, stream: Tensor, rows: Tensor) -> None:
+        """Raise ValueError if one token gives something else than the whole stream."""
+        whole, alone = self._leaves(stream, rows), self._leaves(stream[:, [row]], rows)
+        per_token = any(a.shape != b.shape for a, b in zip(whole, alone, strict=True))
+        # A metric that counts may agree by chance, where no output beside it has to agree.
+        counts = bool((whole[0] == whole[0].round()).all())
+        if (per_token and counts) or not agree(whole, alone):
+            raise ValueError(f"token {row} may not be all that the metric reads")
 
     def _leaves(self, stream: Tensor, rows: Tensor) -> list[Tensor]:
         if self.two_rows:
             return [self(stream, rows)]
         output = self.tail(stream)
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        return [self.metric(output, rows), *(x for x in leaves if x.is_floating_point())]
+        return [score(self.metric, output, rows), *(x for x in leaves if x.is_floating_point())]
 
 
-def _agree(whole: list[Tensor], alone: list[Tensor]) -> bool:
+def agree(whole: list[Tensor], alone: list[Tensor]) -> bool:
     """Whether tensors agree up to kernel choice; outputs of another shape are per-token ones."""
     for a, b in zip(whole, alone, strict=True):
         if a is not whole[0] and a.shape != b.shape:

@@ -94,11 +94,21 @@ def gaussian_noise(scale: float, seed: int) -> Edit:
             key = np.frombuffer(str(site).encode(), dtype=np.uint8).astype(np.uint32)
             sequence = np.random.SeedSequence([seed, *key])
             streams[site] = np.random.Generator(np.random.Philox(sequence))
+        if tensor[:1].numel() < 2:
+            raise ValueError(
+                f"site {site} holds one number per example; allowed for noise is at least 2, "
+                "whose standard deviation it takes"
+            )
         draws = torch.from_numpy(streams[site].standard_normal(tuple(tensor.shape)))
         spread = tensor.flatten(1).std(1).reshape(-1, *[1] * (tensor.ndim - 1))
         return tensor + scale * spread * draws.to(tensor)
 
     return edit
+
+
+def _own(baseline: Edit) -> Edit:
+    """A user's function, given a copy, so that working in place does no harm."""
+    return lambda site, tensor, rows: baseline(site, tensor.clone(), rows)
 
 
 def ablate(
@@ -118,7 +128,8 @@ def ablate(
         baseline: `zero`; `mean` of a reference set, position by position; `resample`, the
             activation of another example of the reference set; `noise`, Gaussian, added;
             `knockout`, attention from queries to keys cut before the softmax; or a function of
-            (site, activation, row numbers).
+            (site, activation, row numbers) that gives the new activation. Row numbers go on
+            counting from call to call within the block.
         reference: examples for `mean` and `resample`. If it is the evaluated set itself, in its
             order, `resample` never gives an example its own activation.
         seed: for `resample` and `noise`.
@@ -138,7 +149,7 @@ def ablate(
             raise ValueError(f"baseline is {baseline!r}; allowed is {', '.join(BASELINES)}")
         edit = BASELINES[baseline](model, resolved, reference, seed)
     else:
-        edit = baseline
+        edit = baseline if baseline is cut_attention else _own(baseline)
     cut = edit is cut_attention
     return editing(model, resolved, edit, expect_change=expect_change, renormalise=cut)
 

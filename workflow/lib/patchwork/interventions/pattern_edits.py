@@ -1,0 +1,103 @@
+"""Edits of attention patterns: whatever is active on one attention is applied to one pattern."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from patchwork.interventions import kernels
+from patchwork.sites import Anatomy, BlockParts
+
+# Puts an edit into a pattern (n, heads, t, t) in place and says whether it changed anything;
+# beside it the head that it is for, None for all.
+PatternEdit = tuple[Callable[[Tensor], bool], int | None]
+
+
+class _Pattern:
+    """One attention whose pattern is recomputed, edited group by group and multiplied again.
+
+    The hook before the projection comes before all others there, so that an edit of a head's
+    output, in the same block or around it, acts on what the edited pattern gives.
+    """
+
+    def __init__(self, parts: BlockParts, causal: bool) -> None:
+        self.parts, self.causal = parts, causal
+        self.groups: list[tuple[Sequence[PatternEdit], bool]] = []
+        self.context: tuple[Tensor, Tensor | None] | None = None
+        self.handles = [
+            parts.attn.register_forward_pre_hook(self._remember, with_kwargs=True),
+            parts.proj.register_forward_pre_hook(self._before, prepend=True),
+        ]
+
+    def _remember(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        mask = kwargs.get("attention_mask", kwargs.get("attn_mask"))
+        if len(args) > 1 and isinstance(args[1], Tensor):
+            mask = args[1]
+        self.context = (first_argument(args, kwargs), mask)
+
+    def _before(self, module: nn.Module, args: tuple) -> tuple | None:
+        assert self.context is not None, "attention was not called before its projection"
+        normed, mask = self.context
+        full, values = kernels.pattern(self.parts, normed, self.causal, mask)
+        n_heads, changed = full.shape[1], set()
+        for edits, renormalise in self.groups:
+            heads = {head for edit, head in edits if edit(full)}
+            changed |= heads
+            if heads and renormalise:
+                full /= full.sum(-1, keepdim=True)
+                full.nan_to_num_(nan=0.0)
+        if not changed:
+            return None
+        chosen = (
+            list(range(n_heads)) if None in changed else sorted(h for h in changed if h is not None)
+        )
+        edited = args[0].unflatten(-1, (n_heads, -1)).clone()
+        edited[:, :, chosen] = (full[:, chosen] @ values[:, chosen]).transpose(1, 2)
+        return (edited.flatten(-2), *args[1:])
+
+
+_ACTIVE: WeakKeyDictionary[nn.Module, _Pattern] = WeakKeyDictionary()
+
+
+@contextmanager
+def pattern_edits(
+    anatomy: Anatomy, layer: int, edits: Sequence[PatternEdit], renormalise: bool
+) -> Iterator[None]:
+    """Keep a group of edits of one layer's pattern active, after those of enclosing blocks.
+
+    Args:
+        anatomy: of the model.
+        layer: whose attention.
+        edits: in the order in which they are applied.
+        renormalise: whether rows are brought back to sum 1 when all of the group are applied; a
+            row with no key left stays zero.
+    """
+    parts = anatomy.blocks[layer]
+    pattern = _ACTIVE.get(parts.attn)
+    if pattern is None:
+        pattern = _ACTIVE[parts.attn] = _Pattern(parts, anatomy.causal)
+    group = (edits, renormalise)
+    pattern.groups.append(group)
+    try:
+        yield
+    finally:
+        pattern.groups = [other for other in pattern.groups if other is not group]
+        if not pattern.groups:
+            _ACTIVE.pop(parts.attn, None)
+            for handle in pattern.handles:
+                handle.remove()
+
+
+_FIRST_ARGUMENTS = ("hidden_states", "x")
+
+
+def first_key(args: tuple, kwargs: dict) -> str | None:
+    """Name of the keyword that carries the hidden states; None where they come by position."""
+    return None if args else next(name for name in _FIRST_ARGUMENTS if name in kwargs)
+
+
+def first_argument(args: tuple, kwargs: dict) -> Tensor:
+    """The hidden states that a module is called with."""
+    key = first_key(args, kwargs)
+    return args[0] if key is None else kwargs[key]
