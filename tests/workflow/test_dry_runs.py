@@ -1,9 +1,12 @@
 """Every profile and scale can be planned; plain uses of Snakemake work."""
 
+import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from snakemake_executor_plugin_slurm.partitions import get_best_partition, read_partition_file
 
 SCALES = {"default": [], "tiny": ["config/scales/tiny.yaml"], "paper": ["config/scales/paper.yaml"]}
 
@@ -26,6 +29,16 @@ def test_the_default_profile_is_found_and_needs_no_gpu(project):
     assert "gpu=1" not in run.stdout
 
 
+@pytest.mark.parametrize(
+    "own", [("--set-resources", "fine_tune:mem_mb=9000"), ("--resources", "mem_mb=16000")]
+)
+def test_resources_of_your_own_ask_for_no_gpu(project, own):
+    target = "results/lines/angle/reared/described/predictions.parquet"
+    run = project.snakemake("-n", *own, "--", target)
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "gpu=1" not in run.stdout
+
+
 @pytest.mark.parametrize("profile", ["gpu", "slurm"])
 def test_the_other_profiles_give_jobs_their_gpu(project, profile):
     run = project.snakemake(
@@ -35,6 +48,25 @@ def test_the_other_profiles_give_jobs_their_gpu(project, profile):
     assert run.returncode == 0, run.stdout[-3000:]
     assert "gpu=1" in run.stdout
     assert "gpu=0" not in run.stdout
+
+
+def test_a_cluster_without_gpus_needs_none(project):
+    run = project.snakemake(
+        "-n", "--profile", "profiles/slurm",
+        "results/lines/angle/reared/described/predictions.parquet",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "gpu=0" in run.stdout
+    assert "gpu=1" not in run.stdout
+
+
+@pytest.mark.parametrize(("gpu", "partition"), [(0, "cpu"), (1, "gpu"), (4, "gpu")])
+def test_partitions_follow_what_a_rule_needs(project, gpu, partition):
+    profile = yaml.safe_load(project.read("profiles/slurm/config.yaml"))
+    listed = read_partition_file(project.folder / profile["slurm-partition-config"])
+    resources = {"gpu": gpu, "mem_mb": 4000, "runtime": 720}
+    job = SimpleNamespace(name="fine_tune", threads=1, resources=resources)
+    assert get_best_partition(listed, job, logging.getLogger()) == partition
 
 
 def test_one_figure_needs_only_its_own_runs(project):
