@@ -334,14 +334,15 @@ def test_a_layer_is_agnostic_if_all_its_heads_are():
     frame.loc[(frame["layer"] == 1) & (frame["head"] == 0), "linear_cka"] = 0.3
     found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")["estimate"]
     assert found["share_of_agnostic_heads"] == pytest.approx(0.75)
-    assert found["share_of_agnostic_layers"] == pytest.approx(0.5)
+    assert found["n_agnostic_layers"] == 1
 
 
 def test_intervals_of_similarities_end_where_similarities_do():
-    frame = pd.concat(compared("b", {("x", "y"): 0.1 + 0.8 * seed}, seed) for seed in range(2))
+    frame = pd.concat(compared("b", {("x", "y"): 0.05 + 0.9 * seed}, seed) for seed in range(2))
     frame["map_correlation"] = frame["seed"] - 0.5
     found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
-    assert found.loc["cross_task_head_similarity", ["ci_low", "ci_high"]].tolist() == [0, 1]
+    assert found.loc["cross_task_head_similarity", ["ci_low", "ci_high"]].tolist() == [-1, 1]
+    assert found.loc["n_agnostic_layers", ["ci_low", "ci_high"]].tolist() == [0, 2]
     assert found.loc["cross_task_map_correlation", ["ci_low", "ci_high"]].tolist() == [-1, 1]
     alone = head_tables.similarity_findings(frame[frame["seed"] == 0], RESAMPLING)
     assert alone["ci_low"].isna().all(), "one seed says nothing about the next"

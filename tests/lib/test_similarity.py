@@ -31,14 +31,47 @@ def test_one_changed_head_is_the_one_that_differs():
     assert np.allclose(table.map_correlation, 1)
 
 
+def unbiased_hsic(k, m):
+    """The unbiased estimator as Song et al. 2012 write it, term by term."""
+    n = len(k)
+    k, m = (x - torch.diag(torch.diag(x)) for x in (k, m))
+    one = torch.ones(n, dtype=k.dtype)
+    return (
+        torch.trace(k @ m)
+        + (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
+        - 2 / (n - 2) * (one @ k @ m @ one)
+    ) / (n * (n - 3))
+
+
 def test_linear_cka_against_its_kernel_form():
-    one, other = torch.randn(20, 5).double(), torch.randn(20, 3).double()
-    centre = torch.eye(20).double() - 1 / 20
-    k, m = (centre @ x @ x.T @ centre for x in (one, other))
-    want = (k * m).sum() / (k.norm() * m.norm())
+    one, other = torch.randn(20, 5).double() + 1, torch.randn(20, 3).double()
+    k, m = one @ one.T, other @ other.T
+    want = unbiased_hsic(k, m) / (unbiased_hsic(k, k) * unbiased_hsic(m, m)).sqrt()
     assert similarity.linear_cka(one, other) == pytest.approx(float(want))
     rotation = torch.linalg.qr(torch.randn(5, 5).double())[0]
     assert similarity.linear_cka(one, 3 * one @ rotation + 1) == pytest.approx(1)
+    assert np.isnan(similarity.linear_cka(one, torch.ones(20, 3)))
+
+
+@pytest.mark.parametrize("n", [8, 64])
+def test_unrelated_features_are_not_alike_however_many(n):
+    generator = torch.Generator().manual_seed(n)
+    values = [
+        similarity.linear_cka(*torch.randn(2, n, 64, generator=generator).double())
+        for _ in range(50)
+    ]
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(50)
+
+
+def test_a_planted_share_is_found_with_few_examples():
+    generator = torch.Generator().manual_seed(0)
+    values = []
+    for _ in range(50):
+        one, fresh = torch.randn(2, 24, 64, generator=generator).double()
+        values.append(similarity.linear_cka(one, (one + fresh) / 2**0.5))
+    many = torch.randn(2, 4000, 64, generator=generator).double()
+    want = similarity.linear_cka(many[0], (many[0] + many[1]) / 2**0.5)
+    assert np.mean(values) == pytest.approx(want, abs=0.05)
 
 
 def test_map_correlation_is_pearson():
@@ -48,11 +81,11 @@ def test_map_correlation_is_pearson():
 
 
 def test_bad_input():
-    model, batch = models.timm_vit(), models.images(3)
+    model, batch = models.timm_vit(), models.images(4)
     with pytest.raises(ValueError, match="layers, heads"):
         similarity.head_similarity(model, models.timm_vit(depth=2), batch)
-    with pytest.raises(ValueError, match="at least 3"):
-        similarity.head_similarity(model, model, batch[:2])
+    with pytest.raises(ValueError, match="at least 4"):
+        similarity.head_similarity(model, model, batch[:3])
     with pytest.raises(ValueError, match="one shape"):
         similarity.map_correlation(torch.rand(1, 2, 3), torch.rand(1, 2, 4))
     with pytest.raises(ValueError, match="equal numbers"):
@@ -64,5 +97,5 @@ def test_a_token_out_of_range_and_no_example_are_one_clear_line():
     for token in (99, 5, -1):
         with pytest.raises(ValueError, match=f"token is {token}; allowed is 0 to 4"):
             similarity.head_similarity(model, model, batch, token=token)
-    with pytest.raises(ValueError, match="inputs holds no example; allowed is at least 3"):
+    with pytest.raises(ValueError, match="inputs holds no example; allowed is at least 4"):
         similarity.head_similarity(model, model, batch[:0])

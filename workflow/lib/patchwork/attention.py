@@ -28,7 +28,8 @@ def patterns(model: nn.Module, batch: Any, layers: list[int] | None = None) -> I
         layers: which, counted from 0; None is all.
 
     Yields:
-        Patterns (n, heads, query, key), rows summing to 1.
+        Patterns (n, heads, query, key), rows summing to 1, without the edits of an enclosing
+        `ablate` or `patch`, which `interventions.read` sees.
 
     Raises:
         ValueError: for a model in training mode, or a layer out of range or named twice.

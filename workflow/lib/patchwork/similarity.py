@@ -32,28 +32,45 @@ def map_correlation(one: Tensor, other: Tensor) -> Tensor:
 
 
 def linear_cka(one: Tensor, other: Tensor) -> float:
-    """Linear centred kernel alignment of two sets of features of the same examples.
+    """Linear centred kernel alignment of two sets of features of the same examples, debiased.
+
+    The plain alignment of unrelated features is well above 0 where there are few examples for the
+    number of features (0.5 with 64 of both), so products of an example with itself are left out.
 
     Args:
-        one: shape (n, d).
+        one: shape (n, d), n >= 4.
         other: shape (n, e).
 
     Returns:
-        In [0, 1]; 1 for features equal up to rotation and one scale; nan if either is constant.
+        In [-1, 1]; 1 for features equal up to rotation and one scale, 0 on average for unrelated
+        ones; nan if either is constant.
 
     Raises:
-        ValueError: if the numbers of examples differ.
+        ValueError: if the numbers of examples differ or are below 4.
 
     Source:
-        Kornblith et al. 2019, Similarity of Neural Network Representations Revisited, section 3.
+        Kornblith et al. 2019, Similarity of Neural Network Representations Revisited, section 3;
+        kernels centred as by Szekely and Rizzo 2014, Partial Distance Correlation, section 2.
     """
-    if len(one) != len(other):
+    if len(one) != len(other) or len(one) < 4:
         raise ValueError(
-            f"one has {len(one)} rows and other {len(other)}; allowed is equal numbers"
+            f"one has {len(one)} rows and other {len(other)}; allowed is equal numbers, at least 4"
         )
-    a, b = (x.double() - x.double().mean(0) for x in (one, other))
-    cross, own, its = ((u.T @ v).norm() ** 2 for u, v in ((a, b), (a, a), (b, b)))
-    return float(cross / (own * its).sqrt()) if own > 0 and its > 0 else float("nan")
+    k, m = (_centred_kernel(x.double()) for x in (one, other))
+    norm = k.norm() * m.norm()
+    return float((k * m).sum() / norm) if norm > 0 else float("nan")
+
+
+def _centred_kernel(features: Tensor) -> Tensor:
+    """Products of different examples (n, n), centred without their own; zero on the diagonal."""
+    n = len(features)
+    centred = features - features.mean(0)  # changes nothing but rounding
+    kernel = (centred @ centred.T).fill_diagonal_(0)
+    rows = kernel.sum(0) / (n - 2)
+    kernel = kernel - rows - rows[:, None] + kernel.sum() / ((n - 1) * (n - 2))
+    if float(kernel.abs().max()) <= 1e-12 * float(features.square().sum(1).max()):
+        return torch.zeros_like(kernel)
+    return kernel.fill_diagonal_(0)
 
 
 def head_similarity(
@@ -64,17 +81,17 @@ def head_similarity(
     Args:
         one: a supported model in eval mode.
         other: another with the same number of layers, heads and tokens.
-        inputs: examples that both models take, at least 3; streamed.
+        inputs: examples that both models take, at least 4; streamed.
         token: whose attention row and head output are compared; 0 is CLS.
         chunk: examples at once.
 
     Returns:
-        Columns layer, head, map_correlation (mean over images, in [-1, 1]), linear_cka (in
-        [0, 1]) and n.
+        Columns layer, head, map_correlation (mean over images) and linear_cka, both in
+        [-1, 1], and n.
 
     Raises:
         ValueError: if the models differ in layers or heads, the token is out of range, or fewer
-            than 3 examples are given.
+            than 4 examples are given.
     """
     rewindable(inputs, "inputs")
     shapes = [(a.n_layers, a.n_heads) for a in (sites.find(one), sites.find(other))]
@@ -95,7 +112,7 @@ def head_similarity(
             for site, value in read(model, names, batch).items():
                 kept.setdefault(site, []).append(value[:, 0].cpu())
     if not outputs[0]:
-        raise ValueError("inputs holds no example; allowed is at least 3")
+        raise ValueError("inputs holds no example; allowed is at least 4")
     return _table(maps, outputs, names, shapes[0][1])
 
 
@@ -113,8 +130,8 @@ def _table(
     rows = []
     for site in names:
         correlation = torch.cat(maps[site.layer])
-        if len(correlation) < 3:
-            raise ValueError(f"inputs holds {len(correlation)} examples; allowed is at least 3")
+        if len(correlation) < 4:
+            raise ValueError(f"inputs holds {len(correlation)} examples; allowed is at least 4")
         features = [torch.cat(kept[site]).unflatten(-1, (n_heads, -1)) for kept in outputs]
         means = correlation.nanmean(0).numpy()
         rows += [

@@ -178,3 +178,24 @@ def resolve(
     for site in resolved:
         _check(site, anatomy)
     return list(dict.fromkeys(resolved))
+
+
+def refuse_overlap(chosen: Iterable[Site]) -> None:
+    """Refuse sites that share a place: what is there would depend on their order.
+
+    Raises:
+        ValueError: naming two that do.
+    """
+    several: dict[tuple[str, int], dict[int | None, list[Site]]] = {}
+    for site in chosen:
+        by_index = several.setdefault((site.kind, site.layer), {})
+        whole = by_index.get(None, [])
+        others = [x for some in by_index.values() for x in some] if site.index is None else whole
+        for other in {*others, *by_index.get(site.index, [])}:
+            if _meet(site.positions, other.positions) and _meet(site.keys, other.keys):
+                raise ValueError(f"sites {other} and {site} overlap; allowed is each place once")
+        by_index.setdefault(site.index, []).append(site)
+
+
+def _meet(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:
+    return one is None or other is None or not set(one).isdisjoint(other)

@@ -159,9 +159,8 @@ def similarity_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFram
         one = statistics.cluster_bootstrap(
             means.to_numpy(), means.index.to_numpy(), resampling=resampling
         )
-        # No correlation lies beyond one, no alignment below zero.
-        least = 0.0 if names["measure"] == "linear_cka" else -1.0
-        ends = {"ci_low": max(one.low, least), "ci_high": min(one.high, 1.0)}
+        # Neither lies beyond one.
+        ends = {"ci_low": max(one.low, -1.0), "ci_high": min(one.high, 1.0)}
         row = names | {"similarity": one.estimate, **ends}
         rows.append({**row, "n": int(part["n"].iloc[0]), "seeds": len(means)})
     return pd.DataFrame(rows)
@@ -193,7 +192,7 @@ def similarity_findings(
         ``cross_task_head_similarity`` (mean linear CKA of a head's outputs between two tasks),
         ``cross_task_map_correlation``, ``similarity_to_untouched`` (linear CKA),
         ``share_of_agnostic_heads``: heads whose CKA is at least 0.9 between all pairs of tasks,
-        ``share_of_agnostic_layers``: layers all of whose heads are, and for each untrained backbone
+        ``n_agnostic_layers``: layers all of whose heads are, and for each untrained backbone
         ``head_similarity_excess_over_<name>``: cross-task similarity minus that of the untrained
         backbone with the same seed, over the pairs of tasks that both were tuned on.
     """
@@ -207,19 +206,21 @@ def similarity_findings(
         .groupby(keys)["linear_cka"]
         .mean(),
         "share_of_agnostic_heads": lowest.groupby(keys).mean(),
-        "share_of_agnostic_layers": lowest.groupby([*keys, "layer"]).all().groupby(keys).mean(),
+        "n_agnostic_layers": lowest.groupby([*keys, "layer"]).all().groupby(keys).sum(),
         **{f"head_similarity_excess_over_{name}": _excess(between, name) for name in untrained},
     }
-    rows = []
+    rows, n_layers = [], frame["layer"].nunique()
     for quantity, values in per_seed.items():
         table = values.astype(float).rename("value").reset_index()
         for names, part in groups(table, ["backbone", "protocol"]):
             one = statistics.cluster_bootstrap(
                 part["value"].to_numpy(), part["seed"].to_numpy(), resampling=resampling
             ).row()
-            # No share and no alignment lies below zero, no correlation and no difference below -1.
-            least = -1.0 if "correlation" in quantity or "excess" in quantity else 0.0
-            one |= {"ci_low": max(one["ci_low"], least), "ci_high": min(one["ci_high"], 1.0)}
+            # No share and no count lies below zero, no similarity below -1 or, but counts, above 1.
+            counts, shares = quantity.startswith("n_"), quantity.startswith("share")
+            least = 0.0 if counts or shares else -1.0
+            most = float(n_layers) if counts else 1.0
+            one |= {"ci_low": max(one["ci_low"], least), "ci_high": min(one["ci_high"], most)}
             one |= {"n": int(frame["n"].iloc[0])}
             rows.append({"quantity": quantity, "dataset": "all", **names, **one})
     return pd.DataFrame(rows)

@@ -16,7 +16,7 @@ from patchwork.interventions.hooks import Edit, editing, mean_activations
 from patchwork.interventions.packing import packed
 from patchwork.interventions.plan import Plan, describe, pick_chunk
 from patchwork.interventions.removal import HeadRemoval
-from patchwork.interventions.streams import BlockRun, LastQuery, Streams, run_block
+from patchwork.interventions.streams import BlockRun, Streams, last_query, run_block
 from patchwork.interventions.tail import Metric, Readout, embed, score
 from patchwork.interventions.verbs import BASELINES, cut_attention
 from patchwork.sites import Anatomy, Site
@@ -94,7 +94,7 @@ class _FastSweep:
         self.model, self.anatomy = model, anatomy
         self.baselines, self.plan = baselines, plan
         self.follower = Follower(model, anatomy, metric, plan)
-        self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
+        self.last = last_query(anatomy)
         self.removals = [HeadRemoval(anatomy, layer) for layer in range(anatomy.n_layers)]
         self.means: list[Tensor] = []
 
@@ -278,6 +278,8 @@ def group_ablation_sweep(
     if not groups:
         raise ValueError("groups is empty; allowed is at least one group of sites")
     resolved = {name: sites.resolve(model, chosen) for name, chosen in groups.items()}
+    for group in resolved.values():
+        sites.refuse_overlap(group)
     rewindable(reference, "reference")
     reference = inputs if reference is None else reference
     with torch.no_grad():

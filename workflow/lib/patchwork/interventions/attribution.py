@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import GPT2LMHeadModel
 
 from patchwork import sites
 from patchwork.interventions.batches import Batch, batches, call, n_rows, parameter_of
@@ -19,7 +20,6 @@ from patchwork.interventions.tail import (
     Metric,
     one_each,
     score,
-    unembedding_of,
 )
 from patchwork.precision import autocast, resolve
 from patchwork.sites import Anatomy
@@ -62,6 +62,8 @@ def attribution_sweep(
     sites.require_eval(model)
     check_pair(clean, corrupted)
     n, grid, anatomy = n_rows(clean), grid or PatchGrid(), sites.find(model)
+    if n == 0:
+        raise ValueError("clean holds no example; allowed is at least one")
     if not 0 <= check <= n:
         raise ValueError(f"check is {check}; allowed is 0 to {n}, the number of pairs")
     base, source = (corrupted, clean) if grid.direction == DIRECTIONS[0] else (clean, corrupted)
@@ -159,7 +161,7 @@ def _taped(
     tape = _Tape(anatomy)
     with ExitStack() as stack:
         tape.attach(stack)
-        if isinstance(metric, LogitDifference) and _is_language_model(model, anatomy):
+        if isinstance(metric, LogitDifference) and _is_language_model(model):
             states = cast(Any, call(anatomy.trunk, _as_ids(batch)))
             value = metric.from_hidden(model, states.last_hidden_state[:, -1], rows)
             value = one_each(value, rows)
@@ -168,10 +170,15 @@ def _taped(
     return value, tape.kept
 
 
-def _is_language_model(model: nn.Module, anatomy: Anatomy) -> bool:
-    """Whether the model is the trunk and its unembedding and nothing more."""
+def _is_language_model(model: nn.Module) -> bool:
+    """Whether the model is GPT-2 as published, whose logits are final states times weights."""
     return (
-        unembedding_of(model) is not None and getattr(model, "transformer", None) is anatomy.trunk
+        type(model) is GPT2LMHeadModel
+        and type(model.lm_head) is nn.Linear
+        and not any(
+            module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+            for module in (model, model.transformer, model.lm_head)
+        )
     )
 
 
@@ -192,6 +199,8 @@ def _piece(
     keys = [(name, layer) for name in grid.components for layer in range(anatomy.n_layers)]
     with torch.enable_grad():
         before, mine = _taped(model, anatomy, metric, base, rows)
+        if not before.requires_grad:
+            raise ValueError("metric has no gradient; allowed is one that can be differentiated")
         slopes = torch.autograd.grad(before.sum(), [mine[key] for key in keys])
     effects: dict[str, list[Tensor]] = {name: [] for name in grid.components}
     # Summed in the model's own type, but not in one of 16 bits.

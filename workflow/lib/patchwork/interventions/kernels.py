@@ -1,5 +1,6 @@
-"""Two small computations on a block's parts: its attention pattern, and a projection's weight."""
+"""Small computations on a block's parts: its pattern, a projection's weight, what is linear."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -42,7 +43,43 @@ def output_weight(linear: nn.Module, d_in: int) -> Tensor:
 
     The module is asked instead of read, so that a wrapper's own arithmetic counts.
     """
-    weight = cast(Tensor, getattr(linear, "base_layer", linear).weight)
+    weight = weight_of(linear)
     with torch.no_grad():
         eye = torch.eye(d_in, dtype=weight.dtype, device=weight.device)
         return linear(eye) - linear(torch.zeros_like(eye[:1]))
+
+
+def weight_of(linear: nn.Module) -> Tensor:
+    """Weight of a linear module or of the one that a LoRA wraps, for its type and device."""
+    return cast(Tensor, getattr(linear, "base_layer", linear).weight)
+
+
+@torch.no_grad()
+def is_linear(function: Callable[[Tensor], Tensor], d_in: int, like: Tensor) -> bool:
+    """Whether a function of rows (m, d_in) is linear, but for a constant; found by trying."""
+    x, y = _probes(d_in, like)
+    joint = function(x + y)
+    parts = function(x) + function(y) - function(torch.zeros_like(x))
+    return _same(joint, parts)
+
+
+@torch.no_grad()
+def is_layer_norm(norm: nn.Module, like: Tensor) -> bool:
+    """Whether a module is the plain LayerNorm over the last axis; found by trying."""
+    if not isinstance(norm, nn.LayerNorm) or len(norm.normalized_shape) != 1:
+        return False
+    probes = _probes(norm.normalized_shape[0], like)
+    plain = (F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps) for x in probes)
+    return all(_same(norm(x), y) for x, y in zip(probes, plain, strict=True))
+
+
+def _probes(d: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Small and large rows, (64, d) each."""
+    generator = torch.Generator(like.device).manual_seed(0)
+    x = torch.empty(2, 64, d, dtype=like.dtype, device=like.device).normal_(generator=generator)
+    return x[0], 30 * x[1]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    allowed = 1e3 * torch.finfo(one.dtype).eps * float(one.abs().max())
+    return bool(((one - other).abs() <= allowed).all())

@@ -31,7 +31,15 @@ from patchwork.interventions.pairs import (
     shares,
 )
 from patchwork.interventions.plan import Plan, describe, pick_chunk, stream_budget
-from patchwork.interventions.streams import BlockRun, LastQuery, Streams, add_mlp, run_block
+from patchwork.interventions.removal import require_linear
+from patchwork.interventions.streams import (
+    BlockRun,
+    LastQuery,
+    Streams,
+    add_mlp,
+    last_query,
+    run_block,
+)
 from patchwork.interventions.tail import Metric, Readout, embed, score
 from patchwork.sites import Anatomy, Site
 
@@ -110,9 +118,11 @@ class _Sweep:
     def _prepare(self) -> None:
         """What the fast path computes from the weights once."""
         anatomy = self.anatomy
-        self.last = LastQuery(anatomy) if anatomy.blocks[-1].linear_qkv else None
+        self.last = last_query(anatomy)
         if "head_out" in self.grid.components:
             width = anatomy.n_heads * anatomy.d_head
+            for parts in anatomy.blocks:
+                require_linear(parts.proj, width)
             self.weights = [kernels.output_weight(parts.proj, width) for parts in anatomy.blocks]
 
     def run(self, base: Any, source: Any, *, fast: bool) -> PatchEffects:

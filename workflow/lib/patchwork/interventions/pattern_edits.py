@@ -38,7 +38,7 @@ class _Pattern:
 
     def _before(self, module: nn.Module, args: tuple) -> tuple | None:
         assert self.context is not None, "attention was not called before its projection"
-        normed, mask = self.context
+        (normed, mask), self.context = self.context, None
         full, values = kernels.pattern(self.parts, normed, self.causal, mask)
         n_heads, changed = full.shape[1], set()
         for edits, renormalise in self.groups:

@@ -1,5 +1,7 @@
 """A block's output with each of its heads taken away alone, from corrections of low rank."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,7 @@ class HeadRemoval:
     def __init__(self, anatomy: Anatomy, layer: int) -> None:
         self.parts = parts = anatomy.blocks[layer]
         width = anatomy.n_heads * anatomy.d_head
+        require_linear(parts.proj, width)
         weight = kernels.output_weight(parts.proj, width).unflatten(0, (anatomy.n_heads, -1))
         self.weight = parts.attn_scale(weight.clone())  # (heads, d_head, d)
         self.into_hidden = _into_hidden(parts, self.weight)
@@ -89,17 +92,32 @@ def _check_narrowing(ratios: Tensor) -> None:
         raise Unfit("a head wrote most of the stream: taking it off again would lose digits")
 
 
+def require_linear(proj: nn.Module, width: int) -> None:
+    """Leave for the plain path if a projection is no linear map of the heads.
+
+    Raises:
+        Unfit: if it is not.
+    """
+    if not kernels.is_linear(proj, width, kernels.weight_of(proj)):
+        raise Unfit("a projection of the heads that is not linear")
+
+
 def _into_hidden(parts: BlockParts, weight: Tensor) -> Tensor | None:
     """What the MLP's first layer makes of head outputs, (heads, d_head, hidden), if it is linear.
 
     The mean is taken off and the norm's gain multiplied in; the scale of each row is left out.
     """
     norm, first = parts.mlp_norm, parts.mlp_first
-    if first is None or not isinstance(norm, nn.LayerNorm) or len(norm.normalized_shape) != 1:
+    d = weight.shape[-1]
+    if (
+        first is None
+        or not kernels.is_layer_norm(norm, weight)
+        or not kernels.is_linear(first, d, weight)
+    ):
         return None
     written = weight - weight.mean(-1, keepdim=True)
     if norm.weight is not None:
-        written = written * norm.weight
+        written = written * cast(Tensor, norm.weight)
     return first(written) - first(torch.zeros_like(written[:1, :1]))
 
 

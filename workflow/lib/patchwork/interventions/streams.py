@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from patchwork.interventions.kernels import is_linear
 from patchwork.interventions.packing import packed
 from patchwork.sites import Anatomy, BlockParts
 
@@ -105,6 +106,18 @@ class LastQuery:
         heads = torch.einsum("jnhd,hde->jnhe", mixed, self.w_v) + self.v_bias
         mid = stream[:, :, row] + self.parts.attn_scale(self.parts.proj(heads.flatten(-2)))
         return add_mlp(self.parts, mid).unsqueeze(2)
+
+
+def last_query(anatomy: Anatomy) -> LastQuery | None:
+    """The one-query attention of the last block, where only linear maps make its queries."""
+    parts = anatomy.blocks[-1]
+
+    def qkv(rows: Tensor) -> Tensor:
+        return torch.cat([part[0].transpose(0, 1).flatten(1) for part in parts.qkv(rows[None])], 1)
+
+    like = next(parts.block.parameters())
+    linear = parts.linear_qkv and is_linear(qkv, anatomy.d_model, like)
+    return LastQuery(anatomy) if linear else None
 
 
 class Streams:

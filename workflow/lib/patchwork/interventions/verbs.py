@@ -139,11 +139,13 @@ def ablate(
         A context manager that yields the model.
 
     Raises:
-        ValueError: for an unknown baseline, sites that match nothing, a model in training mode,
-            a missing reference, or, on leaving, a hook that did not fire or change its tensor.
+        ValueError: for an unknown baseline, sites that match nothing or overlap, a model in
+            training mode, a missing reference, or, on leaving, a hook that did not fire or change
+            its tensor.
     """
     sites.require_eval(model)
     resolved = sites.resolve(model, chosen)
+    sites.refuse_overlap(resolved)
     if isinstance(baseline, str):
         if baseline not in BASELINES:
             raise ValueError(f"baseline is {baseline!r}; allowed is {', '.join(BASELINES)}")
@@ -175,11 +177,13 @@ def patch(
         A context manager that yields the model.
 
     Raises:
-        ValueError: for sites that match nothing, a model in training mode, source activations
-            of another shape, or, on leaving, a hook that did not fire or change its tensor.
+        ValueError: for sites that match nothing or overlap, a model in training mode, source
+            activations of another shape, or, on leaving, a hook that did not fire or change its
+            tensor.
     """
     sites.require_eval(model)
     resolved = sites.resolve(model, chosen)
+    sites.refuse_overlap(resolved)
     stored = as_sources(model, resolved, source)
 
     def edit(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
