@@ -1,9 +1,15 @@
+import copy
+from pathlib import Path
+
 import numpy as np
 import pytest
-from patchwork import store
+import yaml
+from patchwork import settings, store
 from patchwork.stimuli import chirps, spectrograms
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
+ROOT = Path(__file__).resolve().parents[2]
 RIDGE = {"image_px": 32, "signal": "ridge"}
 WAVEFORM = {
     "image_px": 32,
@@ -155,6 +161,53 @@ def test_a_chirp_is_brighter_than_its_ground():
     assert (np.array(inside) > np.array(outside) + 20).all()
 
 
+def _configured(scale):
+    """The studies of chirps with a scale's numbers."""
+    found = {}
+    files = [
+        *sorted((ROOT / "config/studies").glob("*.yaml")),
+        ROOT / f"config/scales/{scale}.yaml",
+    ]
+    for path in files:
+        _update(found, yaml.safe_load(path.read_text()).get("studies", {}))
+    return [one for one in found.values() if one.get("stimuli", {}).get("kind") == "chirps"]
+
+
+def _update(old, new):
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            _update(old[key], value)
+        else:
+            old[key] = copy.deepcopy(value)
+
+
+@pytest.mark.parametrize("scale", ["paper", "tiny", "benchmark", "natural"])
+def test_no_title_of_a_configured_dataset_tells_whether_there_is_a_chirp(scale):
+    studies = _configured(scale)
+    assert len(studies) == 2
+    for study in studies:
+        for dataset in study["stimuli"]["datasets"]:
+            for split in ("train", "validation", "test"):
+                given = settings.stimulus_settings(study["stimuli"], dataset, split)
+                chirps.parse_settings(given)
+
+
+def test_at_paper_scale_ink_where_a_title_would_be_is_at_chance():
+    stimuli = next(s for s in _configured("paper") if "waveform" in s["stimuli"]["datasets"])
+    given = settings.stimulus_settings(stimuli["stimuli"], "waveform", "test")
+    assert given["rendering"] == "decorated"
+    batch = _draw(given, n=60)
+    assert not (batch.extras["regions"] == chirps.REGIONS.index("title")).any()
+    ridge = settings.stimulus_settings(stimuli["stimuli"], "ridge", "test")
+    title = _draw(ridge, n=2).extras["regions"][..., 0] == chirps.REGIONS.index("title")
+    strip = batch.images[:, title.any(axis=0)].astype(float)
+    assert strip.shape[1] > 200
+    ink = (255 - strip).sum(axis=(1, 2))
+    assert 10 < batch.labels["present"].sum() < 50
+    assert roc_auc_score(batch.labels["present"], ink) == 0.5
+    assert (strip == strip[0]).all()
+
+
 def test_chirps_go_to_a_file_and_back(tmp_path):
     settings = KINDS["some absent"]
     batch = _draw(settings, n=5)
@@ -181,6 +234,10 @@ def test_chirps_go_to_a_file_and_back(tmp_path):
         ({"titled": 1}, "titled is 1"),
         ({"titled": True}, "titled is True with rendering 'plain'"),
         ({"presence_probability": 1.5}, "presence_probability is 1.5"),
+        (
+            {"rendering": "decorated", "titled": True, "presence_probability": 0.5},
+            "titled is True with presence_probability 0.5; allowed with: 1",
+        ),
         ({"snr_db": {"min": 0, "max": 1}}, "snr_db is given with signal 'ridge'"),
         ({"signal": "waveform"}, "snr_db is None"),
         ({"signal": "waveform", "snr_db": {"min": 2, "max": 1}}, "snr_db.min is 2"),

@@ -120,6 +120,26 @@ def test_few_seeds_decide_nothing_not_even_failure():
     assert decide([finding(40, 50, seeds=3)], seeds_min=3)["verdict"] == "fails"
 
 
+@pytest.mark.parametrize("control", [(172, 188), (265, 275)])
+def test_a_control_of_few_seeds_decides_nothing_either(control):
+    rows = [finding(175, 185, seeds=3), finding(*control, "shifted_origin", seeds=1)]
+    row = decide(rows, seeds_min=3)
+    assert row["verdict"] == "undetermined"
+    assert row["control_estimate"] == sum(control) / 2
+    assert re.search(
+        r"origin moved by 90 deg, \d+ .* rests on 1 of at least 3 seeds\.$", row["reason"]
+    )
+    assert decide(rows)["verdict"] != "undetermined"  # without a limit, one will do
+    # Where the estimate decides, the control does not matter.
+    assert decide([finding(40, 50), rows[1]], seeds_min=3)["verdict"] == "fails"
+
+
+@pytest.mark.parametrize("none", [0, np.nan])
+def test_a_control_that_nothing_was_trained_for_needs_no_seeds(none):
+    rows = [finding(175, 185, seeds=3), finding(265, 275, "shifted_origin", seeds=none)]
+    assert decide(rows, seeds_min=3)["verdict"] == "artefact"
+
+
 def test_open_bounds_and_no_control():
     row = decide([finding(5, 7)], claimed=[0, None], control=None, survives=None)
     assert row["verdict"] == "replicates"

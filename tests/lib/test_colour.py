@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from patchwork import claims
 from patchwork.analysis import colour, colour_tables
 from patchwork.analysis.errors import Angle
 from patchwork.analysis.observer import LineGeometry
@@ -9,6 +13,7 @@ from patchwork.stimuli.palettes import BASIC11, palette, signal_energy
 from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
+ROOT = Path(__file__).parents[2]
 NAMES = list(BASIC11)
 RESAMPLING = Resampling(200)
 GROUPS = (["blue", "purple"], ["yellow", "orange"])
@@ -72,6 +77,14 @@ def test_a_planted_mechanism_of_hue_survives_the_adjustment():
     assert table.loc["bluish_minus_yellowish_adjusted", "ci_low"] > 0
 
 
+def test_the_adjustment_takes_nothing_from_an_effect_of_hue():
+    shift = {name: 5 * ((name in GROUPS[0]) - (name in GROUPS[1])) for name in NAMES}
+    data = pd.DataFrame([(0, i, n, 20.0 + shift[n]) for i, n in enumerate(NAMES)],
+                        columns=["seed", "example", "colour", "error_deg"])  # fmt: skip
+    table = quantities(colour.associations(data, BASIC11, BY_ENERGY, GROUPS, RESAMPLING))
+    assert table.loc["bluish_minus_yellowish_adjusted", "estimate"] == pytest.approx(10)
+
+
 def test_the_rank_correlation_is_that_of_scipy():
     errors = np.random.default_rng(0).exponential(size=(5, 11))
     energy = signal_energy(np.array(list(BASIC11.values())))
@@ -99,6 +112,34 @@ def test_errors_that_follow_the_categories_cluster_as_they_do():
     assert row.loc["error", "p"] < 0.01
     assert row.loc["error", "ci_low"] <= row.loc["error", "ari"] <= row.loc["error", "ci_high"]
     assert row.loc["energy", "ari"] < 0.5
+    assert row.loc["error_above_chance", "ci_low"] > 0
+
+
+def test_agreement_within_the_null_is_not_above_chance():
+    # An arbitrary order of the colours that agrees with the categories as 15 % of all orders do.
+    rng = np.random.default_rng(8)
+    level = dict(zip(NAMES, rng.permutation(np.linspace(5, 45, 11) + rng.normal(0, 1, 11)),
+                     strict=True))  # fmt: skip
+    data = pd.concat(
+        frame(level, seeds=1, n=100).assign(
+            seed=seed,
+            error_deg=lambda d: np.abs(d["colour"].map(level) + rng.normal(0, 3, len(d))),
+        )
+        for seed in range(5)
+    )
+    table = colour.clusterings(data, BASIC11, CATEGORIES, n_permutations=500, resampling=RESAMPLING)
+    plain, above = table.set_index("source").loc[["error", "error_above_chance"]].iloc
+    for column in ("ari", "ci_low", "ci_high", "null_low", "null_high"):
+        assert above[column] == pytest.approx(plain[column] - plain["null_high"])
+    assert plain["p"] > 0.1
+    claim = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]["A3"]
+    found = table.assign(
+        study="lines", quantity="ari_" + table["source"], dataset="color", backbone="reared",
+        protocol="described", estimate=table["ari"],
+    )  # fmt: skip
+    outcome = claims.decide({"A3": claim}, found).iloc[0]
+    assert plain["ci_low"] > 0.2  # more than a bound on the index alone would ask
+    assert outcome["verdict"] != "replicates"
 
 
 def test_errors_without_structure_agree_with_the_categories_at_chance():
@@ -142,6 +183,14 @@ def test_hues_kept_from_training_are_set_against_the_others():
     )
     found = colour.hue_generalisation(data, [(60, 120)], RESAMPLING)
     assert found.estimate == pytest.approx(5, abs=1.5)
+
+
+def test_arcs_of_hue_are_those_of_the_palette():
+    data = pd.DataFrame({"seed": 0, "example": np.arange(360), "hue_deg": np.arange(360.0)})
+    for arc in ((330, 30), (60, 120)):
+        seen = palette("hue_circle", (arc,)).hue_deg
+        data["error_deg"] = np.where(np.isin(data["hue_deg"], seen), 4.0, 9.0)
+        assert colour.hue_generalisation(data, [arc], RESAMPLING).estimate == pytest.approx(5)
 
 
 @pytest.mark.parametrize(

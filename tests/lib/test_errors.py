@@ -1,13 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork import tables
-from patchwork.analysis import errors
+import yaml
+from patchwork import claims, tables
+from patchwork.analysis import errors, orientation
 from patchwork.analysis.errors import Angle
 from patchwork.analysis.observer import LineGeometry
 from patchwork.statistics import Resampling
 from patchwork.stimuli import LabelAttributes
 
+ROOT = Path(__file__).parents[2]
 RESAMPLING = Resampling(200)
 ANGLES = [Angle("angle_deg", 360), Angle("orientation_deg", 180)]
 ATTRIBUTES = {
@@ -95,10 +99,75 @@ def test_a_planted_minimum_is_found_where_it_was_planted():
     assert signed["signed_error_deg"].min() > -1
 
 
-def test_pooled_images_of_different_datasets_are_different_images():
-    frame = pd.concat([run("angle"), run("color")])
-    both = errors._with_pool(frame, ["angle", "color"]).query("dataset == 'all'")
-    assert both["index"].is_unique
+def test_an_index_is_one_unit_in_all_pooled_datasets():
+    hits, names = 0, ["angle", "length", "width", "color"]
+    for draw in range(40):
+        rng = np.random.Generator(np.random.Philox(draw))
+        angle = rng.uniform(0, 180, 300)
+        signed = 20 + rng.normal(0, 6, 300)  # of the image, in every dataset
+        columns = {"index": np.arange(300), "angle_deg": angle, "orientation_deg": angle}
+        frame = pd.concat(
+            pd.DataFrame(columns).assign(
+                predicted_orientation_deg=(angle + signed + rng.normal(0, 4, 300)) % 180,
+                dataset=name, backbone="reared", protocol="corrected", seed=0,
+            )
+            for name in names
+        )  # fmt: skip
+        pooled = errors._with_pool(frame, names).query("dataset == 'all'")
+        table = orientation.angle_contrasts(
+            errors.angle_errors(pooled, ANGLES[1]), period=180.0, resampling=RESAMPLING
+        )
+        row = table.set_index("quantity").loc["oblique_index"]
+        hits += row["ci_low"] <= 0 <= row["ci_high"]
+    assert hits >= 35
+
+
+def placed(dataset: str, place: float, protocol: str = "described") -> pd.DataFrame:
+    """Three seeds whose error is least at a place."""
+    frame = pd.concat([run(dataset, protocol, seed=s) for s in range(3)])
+    size = 20 - 10 * np.cos(np.deg2rad(frame["angle_deg"] - place))
+    size *= np.random.default_rng(len(dataset)).uniform(0.8, 1.2, len(size))
+    frame["predicted_angle_deg"] = (frame["angle_deg"] + size) % 360
+    return frame.drop(columns="predicted_orientation_deg")
+
+
+@pytest.mark.parametrize(("other", "outcome"), [(180, "replicates"), (0, "fails"), (120, "fails")])
+def test_every_condition_has_the_minimum_or_the_claim_falls(other, outcome):
+    places = {"angle": 180, "length": 180, "width": other, "color": other}
+    frame = pd.concat(
+        placed(name, place, protocol)
+        for name, place in places.items()
+        for protocol in ("described", "shifted_origin")
+    )
+    found = errors.orientation_tables(frame, ANGLES, 36, list(places), RESAMPLING).contrasts
+    claim = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]["A1"]
+    table = claims.decide({"A1": claim}, found.assign(study="lines"))
+    assert table["verdict"][0] == outcome
+    row = found.query("dataset == 'all' and protocol == 'described'").set_index("quantity")
+    far = row.loc["farthest_minimum_from_180"]
+    assert far["estimate"] == pytest.approx(180 - other, abs=8)
+    assert 0 <= far["ci_low"] <= far["estimate"] <= far["ci_high"] <= 180
+    assert far["seeds"] == 3
+    assert far["n"] == row.loc["place_of_minimum", "n"]
+
+
+def test_the_extremes_of_advantages_are_those_of_the_conditions():
+    frame = pd.concat(
+        run(name, seed=seed, error=lambda a, size=size: 9 - size * np.cos(2 * np.deg2rad(a)))
+        for name, size in {"angle": 3.0, "color": 1.0}.items()
+        for seed in range(3)
+    )
+    table = errors.orientation_tables(frame, ANGLES, 36, ["angle", "color"], RESAMPLING).contrasts
+    rows = table.set_index(["dataset", "quantity"])
+    least, greatest = (
+        rows.loc[("all", f"{which}_horizontal_advantage")] for which in ("least", "greatest")
+    )
+    plain = {name: rows.loc[(name, "horizontal_advantage")] for name in ("angle", "color")}
+    assert least["estimate"] == plain["color"]["estimate"]
+    assert least["ci_low"] == plain["color"]["ci_low"]
+    assert least["ci_high"] > plain["color"]["ci_high"]  # either condition could be below it
+    assert greatest["ci_high"] == plain["angle"]["ci_high"]
+    assert greatest["ci_low"] < plain["angle"]["ci_low"]
 
 
 def test_the_observer_puts_the_minimum_where_the_label_says():

@@ -68,7 +68,9 @@ def test_estimates_agree_with_plain_formulas():
     found = table(frame, unit="px")
     error = frame["predicted"] - frame["actual"]
     fit = stats.linregress(frame["actual"], frame["predicted"])
-    assert found.loc["pearson_r", "estimate"] == pytest.approx(fit.rvalue)
+    each = [stats.pearsonr(s["actual"], s["predicted"])[0] for _, s in frame.groupby("seed")]
+    mean = np.tanh(np.mean(np.arctanh(each)))
+    assert found.loc["pearson_r", "estimate"] == pytest.approx(mean)
     assert found.loc["slope", "estimate"] == pytest.approx(fit.slope)
     assert found.loc["mae", "estimate"] == pytest.approx(error.abs().mean())
     assert found.loc["bias", "estimate"] == pytest.approx(error.mean())
@@ -94,17 +96,44 @@ def test_interval_of_r_stays_on_its_scale(noise):
 
 def test_coverage_of_r_over_seeds():
     hits = 0
+    sds = np.exp(0.3 * stats.norm.ppf((np.arange(2000) + 0.5) / 2000))
+    truth = np.tanh(np.arctanh(1 / np.sqrt(1 + sds**2)).mean())  # of many networks
     for trial in range(150):
         rng, seeds = generator(trial), np.repeat(np.arange(4), 60)
         actual = rng.standard_normal(240)
-        # Each seed has a noise of its own, so pooled r varies between draws of seeds.
+        # Each seed has a noise of its own, and an offset, which is none of r's concern.
         sd = np.exp(0.3 * rng.standard_normal(4))[seeds]
-        frame = pd.DataFrame({"seed": seeds, "target": "x", "actual": actual,
-                              "predicted": actual + sd * rng.standard_normal(240)})  # fmt: skip
+        shift = 3 * rng.standard_normal(4)[seeds]
+        predicted = actual + shift + sd * rng.standard_normal(240)
+        frame = pd.DataFrame(
+            {"seed": seeds, "target": "x", "actual": actual, "predicted": predicted}
+        )
         found = table(frame).loc["pearson_r"]
-        truth = 1 / np.sqrt(1 + np.exp(2 * 0.3**2))
         hits += found["ci_low"] <= truth <= found["ci_high"]
     assert hits / 150 > 0.92
+
+
+def test_r_is_that_of_a_network_whatever_the_others_offsets():
+    frame, shift = predictions(seeds=3, noise=2.0), np.array([-50.0, 0.0, 50.0])
+    crossed = frame.assign(example=np.tile(np.arange(150), 3))
+    for one in (frame, crossed):
+        moved = one.assign(predicted=one["predicted"] + shift[one["seed"]])
+        both = [table(part).loc["pearson_r"] for part in (one, moved)]
+        for end in ("estimate", "ci_low", "ci_high"):
+            assert both[1][end] == pytest.approx(both[0][end], abs=1e-9)
+    pooled = stats.pearsonr(moved["actual"], moved["predicted"])[0]
+    assert both[1]["ci_low"] > pooled + 0.2
+
+
+def test_a_network_that_says_one_thing_only_has_r_zero():
+    frame = predictions(seeds=4, noise=2.0)
+    stuck = frame.assign(predicted=frame["predicted"].where(frame["seed"] > 0, 0.1))
+    each = [stats.pearsonr(s["actual"], s["predicted"])[0] for _, s in frame.groupby("seed")]
+    found = table(stuck).loc["pearson_r"]
+    assert found["estimate"] == pytest.approx(np.tanh(np.sum(np.arctanh(each[1:])) / 4))
+    assert found["ci_low"] < 0.2
+    apart = frame.assign(predicted=frame["seed"].astype(float))
+    assert np.isnan(table(apart).loc["pearson_r", "estimate"])
 
 
 def test_constant_stands_beside_every_metric_and_scores_like_itself():

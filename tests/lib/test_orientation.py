@@ -83,6 +83,17 @@ def test_planted_wave_is_found(order, phase):
         assert fit.loc[f"amplitude{other}", "ci_low"] >= 0
 
 
+def test_an_amplitude_of_noise_alone_is_rarely_above_zero():
+    tables = [
+        orientation.harmonic_fit(
+            planted(lambda a: 20 + 0 * a, seeds=1, n=200, draw=draw), resampling=Resampling(100)
+        ).set_index("term")
+        for draw in range(60)
+    ]
+    above = [t.loc[f"amplitude{order}", "ci_low"] > 0 for t in tables for order in (1, 2, 4)]
+    assert np.mean(above) < 0.12
+
+
 def test_harmonic_fit_agrees_with_least_squares():
     frame = planted(wave(4, 20), n=100)
     fit = orientation.harmonic_fit(frame, resampling=QUICK).set_index("term")["estimate"]

@@ -38,7 +38,7 @@ class Finding:
         ci_low: lower end of the interval.
         ci_high: upper end of the interval.
         n: examples.
-        seeds: seeds.
+        seeds: seeds; 0 for what no training made, for example an ideal observer.
     """
 
     estimate: float
@@ -67,7 +67,8 @@ class Rule:
     Attributes:
         claimed: region (low, high) in which the estimate lies if the claim is right.
         survives: region in which the control lies if the claim survives it; None: no control.
-        seeds_min: seeds below which nothing is decided.
+        seeds_min: seeds below which nothing is decided, of the estimate and of a control that
+            has seeds.
         unit: of the quantity, for the reason.
         control: what the control is, for the reason.
         control_unit: unit of the control's quantity.
@@ -144,6 +145,12 @@ def _controlled(rule: Rule, control: Finding | None, holds: str) -> tuple[str, s
         return "undetermined", f"{holds}, but {rule.control} is not yet computed."
     if not control.known:
         return "undetermined", f"{holds}, but {rule.control} has no interval."
+    if 0 < control.seeds < rule.seeds_min:
+        return (
+            "undetermined",
+            f"{holds}, but {rule.control}, {control.text(rule.control_unit)}, rests on "
+            f"{control.seeds} of at least {rule.seeds_min} seeds.",
+        )
     region = _region_text(rule.survives, rule.control_unit)
     numbers = f"{rule.control} gives {control.text(rule.control_unit)}"
     where = place(control, rule.survives)
@@ -251,7 +258,8 @@ def decide(claims: Mapping[str, Mapping[str, Any]], findings: pd.DataFrame) -> p
     - `control`: {`protocol`, `quantity`, `dataset`, `backbone`, `description`} and perhaps `unit`:
       which row of findings is the control, and what it is; and `survives`: [low, high]: where the
       control lies if the claim survives it. Both or neither (null or absent);
-    - `seeds_min` (optional, 1): fewer seeds decide nothing;
+    - `seeds_min` (optional, 1): fewer seeds decide nothing, neither the estimate's nor the
+      control's; a control with no seeds at all (0 or nan: nothing was trained) has too few never;
     - `unit` (optional): of the quantity.
 
     Interval of the estimate outside `claimed`: `fails`; across its border: `undetermined`; inside:

@@ -15,9 +15,10 @@ from sklearn.metrics import adjusted_rand_score
 
 from patchwork import statistics
 from patchwork.statistics import Resampling, Statistic
-from patchwork.stimuli.palettes import signal_energy
+from patchwork.stimuli.palettes import in_arcs, signal_energy
 
 RGB = tuple[int, int, int]
+CLUSTERINGS = ("source", "ari", "ci_low", "ci_high", "null_low", "null_high", "p")
 MERGES = ("merge", "left", "right", "distance", "size")
 _N_CLUSTER_RESAMPLES = 200
 
@@ -124,10 +125,16 @@ def _difference(contrast: np.ndarray) -> Statistic:
     return lambda errors: errors @ contrast
 
 
-def _residual(predictor: np.ndarray) -> np.ndarray:
-    """Matrix that takes from errors what a straight line in the predictor explains."""
-    design = np.stack([np.ones_like(predictor), predictor], axis=1)
-    return np.eye(len(predictor)) - design @ np.linalg.pinv(design)
+def _adjusted(
+    names: Sequence[str], groups: Sequence[Sequence[str]], ideal: np.ndarray
+) -> np.ndarray:
+    """Weights of the difference of two groups' levels, fitted along with a line in the predictor.
+
+    Jointly, so that the line takes nothing of what the groups have beyond it.
+    """
+    levels = [np.isin(names, group) for group in groups]
+    solved = np.linalg.pinv(np.stack([*levels, np.ones(len(names)), ideal], axis=1))
+    return solved[0] - solved[1]
 
 
 def _spearman(predictor: np.ndarray) -> Statistic:
@@ -161,8 +168,8 @@ def associations(
 
     Returns:
         quantity, unit, estimate, ci_low, ci_high, n, seeds: ``bluish_minus_yellowish`` (deg), the
-        same ``_adjusted`` for what a straight line in the ideal observer's error explains
-        (absent where all colours are equally visible), and Spearman's ``energy_rank_correlation``
+        same ``_adjusted`` for a straight line in the ideal observer's error, fitted jointly (absent
+        where all colours are equally visible), and Spearman's ``energy_rank_correlation``
         and ``ideal_rank_correlation`` over colours.
 
     Raises:
@@ -174,7 +181,7 @@ def associations(
     contrast = _contrast(names, *groups)
     found: dict[str, Statistic] = {"bluish_minus_yellowish": lambda errors: errors @ contrast}
     if np.ptp(ideal) > 0.02 * ideal.mean():
-        kept = _residual(ideal) @ contrast
+        kept = _adjusted(names, groups, ideal)
         found["bluish_minus_yellowish_adjusted"] = lambda errors: errors @ kept
         found["energy_rank_correlation"] = _spearman(energy)
         found["ideal_rank_correlation"] = _spearman(ideal)
@@ -242,14 +249,14 @@ def hue_generalisation(
 
     Args:
         frame: seed, example, hue_deg, error_deg.
-        held_out_hues_deg: arcs (low, high).
+        held_out_hues_deg: arcs [low, high], which may run through 360.
         resampling: replicates, confidence and seed.
 
     Returns:
         Degrees, with its interval over seeds and images.
     """
     hue = frame["hue_deg"].to_numpy(float)
-    new = np.any([(low <= hue) & (hue < high) for low, high in held_out_hues_deg], axis=0)
+    new = in_arcs(hue, held_out_hues_deg)
     error = frame["error_deg"].to_numpy(float)
     columns = np.stack([error * new, new, error * ~new, ~new], axis=1).astype(float)
 
@@ -319,6 +326,7 @@ def clusterings(
         source (``error``: distance of error distributions; ``rgb``: raw channels; ``energy``:
         signal energy alone), ari (adjusted Rand index, 1 is identity, 0 is chance), ci_low,
         ci_high (of ``error``, over seeds), null_low, null_high (95 % of the null), p, n, seeds.
+        Source ``error_above_chance`` is ``error`` with every index less the null's 97.5 % quantile.
 
     Raises:
         ValueError: if a colour has no category.
@@ -344,27 +352,24 @@ def clusterings(
         shuffled = (rng.permutation(truth) for _ in range(n_permutations))
         null = np.array([adjusted_rand_score(one, labels) for one in shuffled])
         low, high = np.quantile(null, [0.025, 0.975])
-        ends = {"ci_low": ari, "ci_high": ari}
-        if source == "error":
-            ends = _ari_interval(frame, names, truth, resampling)
-        rows.append(
-            {
-                "source": source,
-                "ari": ari,
-                **ends,
-                "null_low": low,
-                "null_high": high,
-                "p": float((1 + (null >= ari - 1e-12).sum()) / (1 + n_permutations)),
-                "n": len(frame),
-                "seeds": frame["seed"].nunique(),
-            }
-        )
-    return pd.DataFrame(rows)
+        error = source == "error"
+        ends = _ari_interval(frame, names, truth, ari, resampling) if error else (ari, ari)
+        values = (ari, *ends, low, high)
+        p = float((1 + (null >= ari - 1e-12).sum()) / (1 + n_permutations))
+        rows.append((source, *values, p))
+        if error:
+            rows.append(("error_above_chance", *(value - high for value in values), p))
+    table = pd.DataFrame(rows, columns=list(CLUSTERINGS))
+    return table.assign(n=len(frame), seeds=frame["seed"].nunique())
 
 
 def _ari_interval(
-    frame: pd.DataFrame, names: Sequence[str], truth: Sequence[str], resampling: Resampling
-) -> dict[str, float]:
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    truth: Sequence[str],
+    estimate: float,
+    resampling: Resampling,
+) -> tuple[float, float]:
     """Interval of the agreement: seeds are resampled, then the examples of each colour in them."""
     rng = resampling.generator()
     seeds = frame["seed"].unique()
@@ -384,7 +389,6 @@ def _ari_interval(
         if np.isfinite(grid).all():
             distance = np.abs(grid[:, None] - grid[None]).mean(-1)
             found.append(adjusted_rand_score(truth, _labels(distance, k)))
-    estimate = float(adjusted_rand_score(truth, _labels(error_distances(frame, names), k)))
     one = statistics.interval_of(
         estimate,
         np.array(found),
@@ -392,4 +396,4 @@ def _ari_interval(
         clusters=len(seeds),
         confidence=resampling.confidence,
     )
-    return {"ci_low": max(one.low, -1.0), "ci_high": min(one.high, 1.0)}
+    return max(one.low, -1.0), min(one.high, 1.0)

@@ -1,7 +1,7 @@
 """Tables of errors from predictions of many runs: metrics, histograms, curves along the angle."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from patchwork.analysis import metrics, observer, orientation
 from patchwork.analysis.metrics import TargetScale
 from patchwork.statistics import Resampling
 from patchwork.stimuli import LabelAttributes
-from patchwork.tables import conditions, join, labelled
+from patchwork.tables import CONDITION, conditions, groups, join, labelled
 
 _PREDICTED = "predicted_"
+_CLAIMED_PLACE_DEG = 180.0  # where arXiv 2504.09393 puts the least error
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ class OrientationTables:
         curves: condition, bin_deg, error_deg, ci_low, ci_high, n, seeds.
         bias: the same with signed_error_deg.
         harmonics: terms of the harmonic fit of the error.
-        contrasts: quantity, unit, estimate, ci_low, ci_high, n, seeds.
+        contrasts: quantity, unit, estimate, ci_low, ci_high, n, seeds; for dataset ``all`` also
+            the extremes over the pooled datasets, which decide claims about every one of them.
     """
 
     curves: pd.DataFrame
@@ -172,7 +174,8 @@ def orientation_tables(
     """
     curves: list[pd.DataFrame] = []
     bias: list[pd.DataFrame] = []
-    harmonics, contrasts = [], []
+    harmonics, contrasts, strict = [], [], []
+    sure = replace(resampling, confidence=1 - (1 - resampling.confidence) / max(1, len(pooled)))
     for names, part in conditions(_with_pool(predictions, pooled)):
         angle = angle_of(part, angles)
         if angle is None:
@@ -184,18 +187,63 @@ def orientation_tables(
             parts.append(labelled(curve.assign(condition="network"), names))
         harmonics.append(labelled(orientation.harmonic_fit(errors, **options), names))
         contrasts.append(labelled(_contrasts(errors, angle, resampling), names))
+        if names["dataset"] in pooled:
+            one = _contrasts(errors, angle, sure).assign(period=angle.period)
+            strict.append(labelled(one, names))
+    contrasts.append(_extremes(join(contrasts), join(strict)))
     return OrientationTables(join(curves), join(bias), join(harmonics), join(contrasts))
 
 
 def _with_pool(predictions: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame:
     """The frame with the rows of the pooled datasets once more, as dataset `all`.
 
-    Examples of different datasets are different images, so they are numbered apart.
+    Datasets share their stimuli's seed: examples of one index have the same angle and noise, and
+    their errors go together, so an index stays one unit of the resampling in all of them.
     """
     rows = predictions[predictions["dataset"].isin(pooled)]
-    number = rows["dataset"].map({name: i for i, name in enumerate(pooled)})
-    apart = rows["index"] + number * (predictions["index"].max() + 1)
-    return pd.concat([predictions, rows.assign(dataset="all", index=apart)], ignore_index=True)
+    return pd.concat([predictions, rows.assign(dataset="all")], ignore_index=True)
+
+
+def _extremes(plain: pd.DataFrame, strict: pd.DataFrame) -> pd.DataFrame:
+    """What the condition that speaks most against a claim gives, over the pooled datasets.
+
+    The end away from the other conditions is that of the plain intervals: the extreme lies beyond
+    it only if its own condition does. The end towards them could be passed by any condition, so it
+    is that of intervals corrected for their number (Bonferroni).
+
+    Args:
+        plain: contrasts of every condition.
+        strict: those of the pooled datasets with corrected intervals, and their period.
+    """
+    if strict.empty:
+        return pd.DataFrame()
+    both = plain.merge(strict, on=[*CONDITION, "quantity"], suffixes=("", "_strict"))
+    parts = []
+    for names, part in groups(both, ("backbone", "protocol")):
+        ends = part.set_index("quantity")[["estimate", "ci_high", "ci_high_strict"]]
+        places, advantages = (
+            ends.loc[[name]].to_numpy(float).T
+            for name in ("place_of_minimum", "horizontal_advantage")
+        )
+        half_turn = part["period"].iloc[0] / 2
+        off = np.abs(np.mod(places[0] - _CLAIMED_PLACE_DEG + half_turn, 2 * half_turn) - half_turn)
+        halves = places[1:] - places[0], advantages[1:] - advantages[0]
+        found = {
+            "farthest_minimum_from_180": np.clip(_greatest(off, *halves[0]), 0, half_turn),
+            "least_horizontal_advantage": -_greatest(-advantages[0], *halves[1])[[0, 2, 1]],
+            "greatest_horizontal_advantage": _greatest(advantages[0], *halves[1]),
+        }
+        table = pd.DataFrame.from_dict(found, "index", columns=["estimate", "ci_low", "ci_high"])
+        first = part.drop_duplicates("dataset")
+        counts = {"n": first["n"].sum(), "seeds": first["seeds"].min()}
+        table = table.rename_axis("quantity").reset_index().assign(unit="deg", **counts)
+        parts.append(labelled(table, {"dataset": "all", **names}))
+    return join(parts)
+
+
+def _greatest(estimate: np.ndarray, half: np.ndarray, strict: np.ndarray) -> np.ndarray:
+    """The greatest of estimates and its interval's ends, from plain and corrected half widths."""
+    return np.array([estimate.max(), (estimate - strict).max(), (estimate + half).max()])
 
 
 def _contrasts(errors: pd.DataFrame, angle: Angle, resampling: Resampling) -> pd.DataFrame:

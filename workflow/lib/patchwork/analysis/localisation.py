@@ -11,6 +11,7 @@ from patchwork.analysis import chirp_baselines, errors
 from patchwork.analysis.chirp_baselines import Plane
 from patchwork.statistics import Interval, Resampling
 from patchwork.stimuli import LabelAttributes
+from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ
 from patchwork.tables import CONDITION, RUN, groups
 
 PRESENT = "present"
@@ -29,6 +30,7 @@ _CLAUSES = {
     "start_hz": ("begins at", "Hz"),
     "end_hz": ("ends at", "Hz"),
 }
+_MOST = {"s": DURATION_S, "Hz": FREQUENCY_MAX_HZ}  # of the figure, which begins at zero
 
 
 def targets(frame: pd.DataFrame) -> list[str]:
@@ -198,8 +200,8 @@ def sentence(
 
     Returns:
         For example ``A chirp starts at 12.3 s (90 % interval 11.0 to 13.6 s) and ends at 40.0 Hz
-        (38.5 to 41.5 Hz).``; no interval begins below zero, where there is neither time nor
-        frequency.
+        (38.5 to 41.5 Hz).``; values and intervals keep to the figure, 0 to 60 s and 0 to 100 Hz,
+        and where the estimate does not, the sentence says so.
 
     Raises:
         ValueError: if nothing that the sentence could say is predicted.
@@ -209,18 +211,22 @@ def sentence(
     clauses: list[str] = []
     for label, (words, unit) in _CLAUSES.items():
         if label in prediction:
-            value, half = prediction[label], half_width[label]
             which = "" if clauses else f"{100 * coverage:.3g} % interval "
-            span = f"{max(value - half, 0):.1f} to {max(value + half, 0):.1f} {unit}"
-            if not np.isfinite(half):
-                span = "unknown"
-            clauses.append(f"{words} {value:.1f} {unit} ({which}{span})")
+            clauses.append(f"{words} {_span(prediction[label], half_width[label], unit, which)}")
     if not clauses:
         raise ValueError(
             f"prediction has {sorted(prediction)}; allowed is one or more of {', '.join(_CLAUSES)}"
         )
     *most, last = clauses
     return f"A chirp {', '.join(most)} and {last}." if most else f"A chirp {last}."
+
+
+def _span(value: float, half: float, unit: str, which: str) -> str:
+    """A value with its interval, both within the figure, and where the estimate lies outside."""
+    low, inside, high = np.clip([value - half, value, value + half], 0, _MOST[unit])
+    span = f"{low:.1f} to {high:.1f} {unit}" if np.isfinite(half) else "unknown"
+    out = "" if round(abs(value - inside), 1) == 0 else f"; the estimate, {value:.1f}, lies outside"
+    return f"{inside:.1f} {unit} ({which}{span}{out})"
 
 
 def timing_findings(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Intervals around predicted places of chirps: their coverage, and predictions in words."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,13 +63,22 @@ def _covered(one: pd.DataFrame, coverage: float) -> list[pd.DataFrame]:
     if level is not None:
         values = one[level].to_numpy(float)
         edges = np.quantile(values[calibrates], np.linspace(0, 1, _N_LEVELS + 1)[1:-1])
-        ends = [values.min(), *edges, values.max()]
-        names = [f"{level} {a:.3g} to {b:.3g}" for a, b in itertools.pairwise(ends)]
+        names = _group_names(level, [values.min(), *edges, values.max()])
         groups = np.array(names, dtype=object)[np.searchsorted(edges, values, "right")]
         found.append(
             conformal.split_conformal(residuals, calibrates, coverage=coverage, groups=groups)
         )
     return found
+
+
+def _group_names(level: str, ends: Sequence[float]) -> list[str]:
+    """Names of the groups between neighbouring ends, with as many digits as tell them apart."""
+    spans = list(itertools.pairwise(ends))
+    for digits in range(3, 18):  # 17 tell any two numbers apart
+        names = [f"{level} {a:.{digits}g} to {b:.{digits}g}" for a, b in spans]
+        if len(set(names)) == len(set(spans)):
+            break
+    return names
 
 
 def _pooled(part: pd.DataFrame) -> dict[str, Any]:

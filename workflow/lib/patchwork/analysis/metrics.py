@@ -96,11 +96,28 @@ def _covariance(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return xx - x * x, yy - y * y, xy - x * y
 
 
-def _fisher_z(means: np.ndarray) -> np.ndarray:
-    sxx, syy, sxy = _covariance(means)
+def _moments_by_seed(actual: np.ndarray, predicted: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Six columns for each seed, zero elsewhere: one, and the moments about the seed's means."""
+    blocks = []
+    for seed in np.unique(seeds):
+        own = seeds == seed
+        block = np.zeros((len(seeds), 6))
+        block[own, 0] = 1
+        block[own, 1:] = _moments(actual[own], predicted[own])
+        if not _varies(predicted[own]):  # a network that says one thing only has r = 0
+            block[own, 2], block[own, 4:] = 0, (1, 0)
+        blocks.append(block)
+    return np.concatenate(blocks, axis=1)
+
+
+def _mean_fisher_z(means: np.ndarray) -> np.ndarray:
+    """Fisher's z of each seed's correlation, averaged over the examples drawn of each."""
+    blocks = means.reshape(*means.shape[:-1], -1, 6)
+    share = blocks[..., 0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        r = sxy / np.sqrt(sxx * syy)
-    return np.arctanh(np.clip(r, -_R_MAX, _R_MAX))
+        sxx, syy, sxy = _covariance(blocks[..., 1:] / share[..., None])
+        z = np.arctanh(np.clip(sxy / np.sqrt(sxx * syy), -_R_MAX, _R_MAX))
+    return np.where(share > 0, share * z, 0).sum(-1) / share.sum(-1)
 
 
 def _slope(means: np.ndarray) -> np.ndarray:
@@ -130,7 +147,7 @@ class TargetScale:
 
 
 def _quantities(
-    actual: np.ndarray, predicted: np.ndarray, period: float | None
+    actual: np.ndarray, predicted: np.ndarray, seeds: np.ndarray, period: float | None
 ) -> dict[str, tuple[np.ndarray, Statistic, None]]:
     """Metric to the columns and the statistic that it is made of."""
     error, mean = predicted - actual, statistics.arithmetic_mean
@@ -144,8 +161,8 @@ def _quantities(
         found["circular_bias"] = (turn, mean, None)
     if _varies(actual):
         found["slope"] = (_moments(actual, predicted), _slope, None)
-        if _varies(predicted):
-            found["pearson_r"] = (_moments(actual, predicted), _fisher_z, None)
+        if any(_varies(predicted[seeds == seed]) for seed in np.unique(seeds)):
+            found["pearson_r"] = (_moments_by_seed(actual, predicted, seeds), _mean_fisher_z, None)
     return found
 
 
@@ -172,7 +189,7 @@ def _target_rows(part: pd.DataFrame, scale: TargetScale, resampling: Resampling)
     actual, predicted = (part[name].to_numpy(float) for name in ("actual", "predicted"))
     seeds = part["seed"].to_numpy()
     intervals = statistics.joint_bootstrap(
-        _quantities(actual, predicted, scale.period),
+        _quantities(actual, predicted, seeds, scale.period),
         seeds,
         resampling=resampling,
         units=part["example"].to_numpy() if "example" in part.columns else None,
@@ -198,7 +215,9 @@ def metric_table(
 
     For all targets Pearson's r, slope (of predicted on actual), mae and bias (mean of predicted
     minus actual) as plain numbers, as published; for angles also circular_error and circular_bias,
-    the short way round.
+    the short way round. Published correlations are those of one network, so r is the mean over
+    seeds of each network's own (by Fisher's z, weighted by examples), not that of pooled
+    predictions, which networks with different offsets would lower; slope, mae and bias are pooled.
 
     Args:
         frame: seed, target, actual, predicted (physical units), one row per example; with a column
@@ -208,7 +227,8 @@ def metric_table(
 
     Returns:
         Columns `COLUMNS`; constant is what a constant prediction scores (0 for r and slope, which
-        a constant leaves without covariance). r is nan where predictions do not vary.
+        a constant leaves without covariance). r is nan where no seed's predictions vary, and a
+        seed whose predictions do not counts as 0.
 
     Raises:
         ValueError: if a column is missing or numbers are not finite.

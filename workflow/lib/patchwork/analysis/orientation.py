@@ -5,7 +5,7 @@ seeds and examples inside them; with a column `example` the images that all seed
 resampled together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -140,6 +140,17 @@ def _harmonic_statistics(orders: Sequence[int]) -> dict[str, tuple[Statistic, fl
     return terms
 
 
+def _lower_amplitude(row: Mapping[str, float], replicates: np.ndarray) -> float:
+    """Lower end of an amplitude's interval, 0 or more.
+
+    Noise alone has an amplitude above zero, and so have its replicates: the end lies below the
+    amplitude freed of noise, whose square the replicates exceed the estimate's by.
+    """
+    squared = row["estimate"] ** 2
+    freed = np.sqrt(max(0.0, 2 * squared - np.nanmean(replicates**2)))
+    return float(np.maximum(0.0, freed - (row["ci_high"] - row["estimate"])))
+
+
 def harmonic_fit(
     frame: pd.DataFrame,
     *,
@@ -174,9 +185,10 @@ def harmonic_fit(
     means = statistics.bootstrap_means(columns, frame["seed"].to_numpy(), resampling, _units(frame))
     rows = []
     for term, (statistic, circle) in terms.items():
+        replicates = statistic(means)
         row = statistics.interval_of(
             float(statistic(columns.mean(0))),
-            statistic(means),
+            replicates,
             n=len(frame),
             clusters=frame["seed"].nunique(),
             confidence=resampling.confidence,
@@ -184,7 +196,7 @@ def harmonic_fit(
             units=frame["example"].nunique() if "example" in frame.columns else None,
         ).row()
         if term.startswith("amplitude"):
-            row["ci_low"] = max(0.0, row["ci_low"])
+            row["ci_low"] = _lower_amplitude(row, replicates)
         order = int(term.lstrip("abcdefghijklmnopqrstuvwxyz") or 0)
         rows.append({"term": term, "order": order, **row})
     return pd.DataFrame(rows)

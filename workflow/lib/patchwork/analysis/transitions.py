@@ -4,6 +4,10 @@ A loss curve is taken on the log scale and set against its best smooth decay, on
 slows down. Two detectors look at what is left: PELT finds drops of level, and a hinge test finds
 places where the slope turns down. Each is calibrated on surrogates: the same smooth decay with
 resampled blocks of the same noise.
+
+The search does not reach the ends of a training: a bend is judged by the eight bins on either side,
+so that of 80 bins after the warm-up the middle four fifths are searched (:func:`searched`), and
+less of shorter logs. A count of 0 says nothing about the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +35,7 @@ _EDGE = 5
 _SMOOTH = 9
 # Bins on either side of a place whose slopes are compared.
 _REACH = 8
+_ENDS = ("searched_from", "searched_to")
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,11 @@ def detect(curve: Curve, search: Search) -> dict[str, list[tuple[float, float]]]
     }
 
 
+def searched(curve: Curve) -> tuple[float, float]:
+    """First and last step at which all detectors can find a transition."""
+    return float(curve.step[_REACH]), float(curve.step[-1 - _REACH])
+
+
 def smooth_twin(curve: Curve, seed: int) -> Curve:
     """A curve with the same smooth decay and the same noise, and no transition."""
     smooth = smooth_decay(curve)
@@ -226,22 +236,29 @@ def smooth_twin(curve: Curve, seed: int) -> Curve:
 def confirmed(
     found: Sequence[Mapping[str, list[tuple[float, float]]]], reach: float
 ) -> list[float]:
-    """Places that every detector finds on every metric.
+    """Places that every detector finds on every metric, each detection standing for one only.
+
+    A gradual drop has several edges but one bend: at most as many transitions are confirmed as
+    the detector with the fewest detections has.
 
     Args:
-        found: for each metric the result of :func:`detect`.
+        found: for each metric the result of :func:`detect`; their order does not matter.
         reach: steps by which detections of one transition may differ.
 
     Returns:
         Mean step of each transition, in order.
     """
-    lists = [[step for step, _ in places] for one in found for places in one.values()]
+    lists = [sorted(step for step, _ in places) for one in found for places in one.values()]
     kept = []
-    for step in lists[0]:
-        nearest = [min(places, key=lambda s: abs(s - step), default=np.inf) for places in lists]
-        if all(abs(one - step) <= reach for one in nearest):
-            kept.append(float(np.mean(nearest)))
-    return sorted(set(kept))
+    while all(lists):
+        heads = [places[0] for places in lists]
+        if max(heads) - min(heads) <= reach:
+            kept.append(float(np.mean(heads)))
+            lists = [places[1:] for places in lists]
+        else:
+            # Nothing that is left elsewhere is near enough to the earliest: it stands alone.
+            lists[int(np.argmin(heads))].pop(0)
+    return kept
 
 
 def of_run(
@@ -256,12 +273,13 @@ def of_run(
 
     Returns:
         Detections (target, metric, detector, step, p), and counts per target of what all
-        detectors confirm on all metrics (target, n_transitions, n_null, first_step; nan if none),
-        where n_null is the count on a smooth twin of the curve, for the target `TOTAL` only.
+        detectors confirm on all metrics (target, n_transitions, n_null, first_step; nan if none;
+        searched_from, searched_to, last_step), where n_null is the count on a smooth twin of the
+        curve, for the target `TOTAL` only.
     """
     rows, counts = [], []
     for target, part in log.groupby("target", sort=False):
-        found, null, span = [], [], 1.0
+        found, null, span, ends = [], [], 1.0, (np.nan, np.nan)
         for metric in metrics:
             curve = binned(
                 part["step"].to_numpy(float),
@@ -269,7 +287,7 @@ def of_run(
                 part["learning_rate"].to_numpy(float),
                 search.warmup_steps,
             )
-            span = float(np.ptp(curve.step))
+            span, ends = float(np.ptp(curve.step)), searched(curve)
             found.append(detect(curve, search))
             if target == TOTAL:
                 null.append(detect(smooth_twin(curve, search.seed), search))
@@ -285,6 +303,8 @@ def of_run(
                 "n_transitions": len(places),
                 "n_null": len(confirmed(null, search.tolerance * span)) if null else np.nan,
                 "first_step": places[0] if places else np.nan,
+                **dict(zip(_ENDS, ends, strict=True)),
+                "last_step": part["step"].max(),
             }
         )
     detections = pd.DataFrame(rows, columns=["target", "metric", "detector", "step", "p"])
@@ -303,26 +323,27 @@ def count_interval(
 def delay(
     counts: pd.DataFrame, first: str, later: str, resampling: Resampling = statistics.DEFAULT
 ) -> statistics.Interval:
-    """How many steps later the first transition comes on one dataset than on another.
+    """How much later the first transition comes on one dataset than on another.
 
     Args:
-        counts: dataset, seed, first_step.
+        counts: dataset, seed, first_step, last_step.
         first: dataset that is expected to be earlier.
         later: the other one.
         resampling: replicates, confidence and seed.
 
     Returns:
-        Steps, over seeds in which both have a transition; nan if there is none.
+        Percent of the longer training, over seeds in which both have a transition; nan if none.
     """
-    table = counts.pivot_table(index="seed", columns="dataset", values="first_step", dropna=False)
-    if first not in table or later not in table:
-        return statistics.Interval(np.nan, np.nan, np.nan, 0, len(table))
-    apart = (table[later] - table[first]).dropna()
+    pair = counts[counts["dataset"].isin([first, later])]
+    step = pair.pivot(index="seed", columns="dataset", values="first_step")
+    step = step.reindex(columns=[first, later])
+    # One length for both: training that stops early must not move a transition.
+    share = 100 / pair.groupby("seed")["last_step"].max()
+    apart = (share * (step[later] - step[first])).dropna()
     if apart.empty:
-        return statistics.Interval(np.nan, np.nan, np.nan, 0, len(table))
-    return statistics.cluster_bootstrap(
-        apart.to_numpy(), apart.index.to_numpy(), resampling=resampling
-    )
+        return statistics.Interval(np.nan, np.nan, np.nan, 0, len(step))
+    seeds = apart.index.to_numpy()
+    return statistics.cluster_bootstrap(apart.to_numpy(), seeds, resampling=resampling)
 
 
 def with_total(log: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
@@ -349,26 +370,31 @@ def findings(
     """Numbers and delays of transitions under every condition.
 
     Args:
-        counts: dataset, backbone, protocol, seed, n_transitions, n_null, first_step; one row a run.
+        counts: dataset, backbone, protocol, seed and what :func:`of_run` counts; one row a run.
         pooled: datasets that are also taken together, as dataset ``all``.
         order: a dataset, and those whose first transition is compared with its first.
         resampling: of the intervals.
 
     Returns:
         quantity, dataset, backbone, protocol, estimate, ci_low, ci_high, n, seeds; quantities
-        ``n_transitions``, ``n_transitions_null`` and ``transition_delay_<dataset>`` (steps).
+        ``n_transitions`` and ``n_transitions_null``, ``transitions_searched_from_percent`` and
+        ``..._to_percent`` (between which part of the training they were looked for), and
+        ``transition_delay_<dataset>_percent`` (of the training).
     """
+    ends = {f"transitions_{end}_percent": 100 * counts[end] / counts["last_step"] for end in _ENDS}
+    counts = counts.assign(n_transitions_null=counts["n_null"], **ends)
     both = pd.concat([counts, counts[counts["dataset"].isin(pooled)].assign(dataset="all")])
     rows = []
     for names, part in conditions(both):
-        for column, quantity in (("n_transitions", None), ("n_null", "n_transitions_null")):
-            one = count_interval(part, column, resampling)
-            rows.append({"quantity": quantity or column, **names, **one.row()})
+        for quantity in ("n_transitions", "n_transitions_null", *ends):
+            one = count_interval(part, quantity, resampling)
+            rows.append({"quantity": quantity, **names, **one.row()})
     first, later = order
     for (backbone, protocol), part in counts.groupby(["backbone", "protocol"], sort=False):
         for dataset in later:
             if {first, dataset} <= set(part["dataset"]):
                 one = delay(part, first, dataset, resampling)
                 names = dict(zip(CONDITION, (dataset, str(backbone), str(protocol)), strict=True))
-                rows.append({"quantity": f"transition_delay_{dataset}", **names, **one.row()})
+                quantity = f"transition_delay_{dataset}_percent"
+                rows.append({"quantity": quantity, **names, **one.row()})
     return pd.DataFrame(rows)

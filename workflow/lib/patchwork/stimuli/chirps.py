@@ -53,7 +53,8 @@ class ChirpSettings:
         signal: "ridge" for a drawn ridge in Gaussian noise, "waveform" for the short-time Fourier
             transform of a chirp in 1/f noise.
         rendering: "plain" for the bare data area, "decorated" for the published figure.
-        titled: whether figures carry their title, which tells the sweep; False for "plain".
+        titled: whether figures carry their title, which tells the sweep; False for "plain", and
+            where some images have no chirp, which a title would tell.
         presence_probability: share of images with a chirp, 0 to 1.
         snr_db: for "waveform", and required there: least and greatest power of the chirp over that
             of the noise from 0 to 100 Hz, -60 to 60 dB, each equally likely.
@@ -120,6 +121,9 @@ def _titled(given: Mapping[str, object]) -> bool:
         raise ValueError(f"titled is {titled!r}; allowed is true or false")
     if titled and given["rendering"] == "plain":
         raise ValueError("titled is True with rendering 'plain'; allowed with: decorated")
+    share = number("presence_probability", given["presence_probability"], 0, 1)
+    if titled and share < 1:
+        raise ValueError(f"titled is True with presence_probability {share:g}; allowed with: 1")
     return titled
 
 
@@ -222,12 +226,11 @@ def _plain(array: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, 
 
 
 def _decorated(
-    settings: ChirpSettings, array: np.ndarray, mask: np.ndarray, caption: Caption
+    size: int, array: np.ndarray, mask: np.ndarray, caption: Caption | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Picture and regions of a figure."""
-    drawn = frames(settings.image_px, settings.image_px)
-    shown = caption if settings.titled else None
-    return drawn.picture(array, shown), drawn.regions(array, mask, shown)
+    drawn = frames(size, size)
+    return drawn.picture(array, caption), drawn.regions(array, mask, caption)
 
 
 def _labels(settings: ChirpSettings, drawn: _Drawn) -> dict[str, np.ndarray]:
@@ -268,14 +271,13 @@ def generate(settings: Mapping[str, object], *, seed: int, indices: range | np.n
     regions = np.empty((len(numbers), size, size, 1), dtype=np.uint8)
     for i, index in enumerate(numbers):
         array = _array(parsed, drawn, i, seed, int(index))
-        chirp = drawn.chirp(i)
-        mask = _chirp_mask(parsed, chirp)
+        mask = _chirp_mask(parsed, drawn.chirp(i))
         if parsed.rendering == "plain":
             images[i], regions[i, ..., 0] = _plain(array, mask, size)
         else:
-            # ASSUME: the published figures all have a chirp; without one, the title says so.
-            caption = Caption(f"{chirp.sweep if chirp else 'no'} chirp", int(index))
-            images[i], regions[i, ..., 0] = _decorated(parsed, array, mask, caption)
+            words = f"{SWEEPS[drawn.sweep[i]]} chirp"
+            caption = Caption(words, int(index)) if parsed.titled else None
+            images[i], regions[i, ..., 0] = _decorated(size, array, mask, caption)
     return Batch(images=images, labels=_labels(parsed, drawn), extras={"regions": regions})
 
 

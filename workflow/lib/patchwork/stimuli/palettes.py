@@ -1,5 +1,6 @@
 """The colours that stimuli are drawn in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -100,8 +101,8 @@ def hue_circle() -> np.ndarray:
     return levels
 
 
-def _in_arcs(hue_deg: np.ndarray, arcs: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """Whether each hue lies in one of the arcs [lo, hi], which may run through 360."""
+def in_arcs(hue_deg: np.ndarray, arcs: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Whether each hue, shape (n,), lies in one of the arcs [lo, hi], which may run through 360."""
     inside = np.zeros(len(hue_deg), dtype=bool)
     for low, high in arcs:
         inside |= (hue_deg - low) % 360 <= (high - low) % 360
@@ -119,7 +120,7 @@ def _named(colours: dict[str, tuple[int, int, int]]) -> Palette:
 
 def _hues(held_out: tuple[tuple[float, float], ...]) -> Palette:
     hue = np.arange(N_HUES) * _HUE_STEP_DEG
-    kept = ~_in_arcs(hue, held_out)
+    kept = ~in_arcs(hue, held_out)
     if not kept.any():
         raise ValueError(
             f"held_out_hues_deg is {[list(arc) for arc in held_out]}; allowed are arcs that leave "
