@@ -10,6 +10,7 @@ from patchwork.interventions import (
     PatchGrid,
     Plan,
     ablate,
+    attribution,
     attribution_sweep,
     group_ablation_sweep,
     head_ablation_sweep,
@@ -112,6 +113,11 @@ def test_attribution_asks_the_model_for_its_logits(name):
     for component, values in whole.values.items():
         assert np.abs(values).max() > 1e-3
         assert np.abs(short.values[component] - values).max() <= 1e-12
+
+
+def test_attribution_spares_the_published_model_its_vocabulary():
+    assert attribution._is_language_model(models.gpt2())
+    assert not any(attribution._is_language_model(model) for model in language_models().values())
 
 
 class OwnMask(nn.Module):

@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import GPT2LMHeadModel
 
 from patchwork import sites
 from patchwork.interventions.batches import Batch, batches, call, n_rows, parameter_of
@@ -172,12 +171,14 @@ def _taped(
 
 def _is_language_model(model: nn.Module) -> bool:
     """Whether the model is GPT-2 as published, whose logits are final states times weights."""
+    # By name, since importing the class takes longer than many jobs.
+    own = f"{type(model).__module__}.{type(model).__name__}"
     return (
-        type(model) is GPT2LMHeadModel
-        and type(model.lm_head) is nn.Linear
+        own == "transformers.models.gpt2.modeling_gpt2.GPT2LMHeadModel"
+        and type(model.get_submodule("lm_head")) is nn.Linear
         and not any(
             module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-            for module in (model, model.transformer, model.lm_head)
+            for module in map(model.get_submodule, ("", "transformer", "lm_head"))
         )
     )
 
