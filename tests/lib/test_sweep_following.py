@@ -12,6 +12,7 @@ from patchwork.interventions import (
     ablate,
     attribution,
     attribution_sweep,
+    following,
     group_ablation_sweep,
     head_ablation_sweep,
     patch,
@@ -165,6 +166,25 @@ def test_every_image_is_compared():
     for some in (images, images.flip(0)):
         assert path_of(MaskedPatches(), some, first) == "plain"
     assert path_of(MaskedPatches(), IMAGES, first) == "fast"
+
+
+def test_only_published_classes_are_checked_by_one_example():
+    model = models.timm_vit()
+    assert following.treats_examples_alike(model)
+    assert following.treats_examples_alike(models.hf_vit())
+    assert not following.treats_examples_alike(Features())
+    assert not following.treats_examples_alike(OwnMask(models.gpt2()))
+    handle = model.norm.register_forward_hook(lambda module, args, output: output)
+    assert not following.treats_examples_alike(model)
+    handle.remove()
+
+    # Hooks that tell images apart, behind the blocks.
+    bright = []
+    model.register_forward_pre_hook(
+        lambda module, args: bright.append(1 + args[0].mean((1, 2, 3), keepdim=True)[:, :, 0, 0])
+    )
+    model.head.register_forward_hook(lambda module, args, output: output * bright[-1])
+    assert path_of(model, IMAGES, first) == "plain"
 
 
 def test_onlookers_of_transformers_do_no_harm():
