@@ -127,6 +127,22 @@ class Wrapper(nn.Module):
         return {"a": self.heads["a"](self.encoder.blocks(self.encoder.norm_pre(x))[:, 0])}
 
 
+class Inner(nn.Module):
+    """A model of the user's own around a supported one."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
+        self.eval()
+
+
+class OwnMask(Inner):
+    """Hides zeros from attention, without being told."""
+
+    def forward(self, ids):
+        return self.inner(ids, attention_mask=(ids != 0).long())
+
+
 def wrapped(seed=0, dtype=torch.float64):
     return _randomise(Wrapper(timm_vit(seed, dtype)), seed, dtype)
 

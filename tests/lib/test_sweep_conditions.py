@@ -16,7 +16,6 @@ from patchwork.interventions import (
     patch,
     patch_sweep,
 )
-from torch import nn
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 PLAIN = Plan(path="plain")
@@ -43,33 +42,17 @@ def compared(model, inputs, metric, **options):
     return own.metadata
 
 
-class Inner(nn.Module):
-    """A model of the user's own around a supported one."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.inner = model
-        self.eval()
-
-
-class Aged(Inner):
+class Aged(models.Inner):
     def forward(self, images, age):
         return self.inner(images) * age[:, None]
 
 
-class Brightened(Inner):
+class Brightened(models.Inner):
     def forward(self, images):
         return self.inner(images) * (1 + images.mean((1, 2, 3)))[:, None]
 
 
-class Masked(Inner):
-    """Hides zeros from attention, without being told."""
-
-    def forward(self, ids):
-        return self.inner(ids, attention_mask=(ids != 0).long())
-
-
-class Logits(Inner):
+class Logits(models.Inner):
     def forward(self, ids):
         return self.inner(ids).logits
 
@@ -85,12 +68,12 @@ def test_a_model_that_reads_its_inputs_again_is_not_taken_for_its_blocks():
 def test_a_mask_of_the_models_own_shows_in_later_examples():
     ids = IDS.clamp(min=1)
     ids[4, :3] = 0
-    assert compared(Masked(models.gpt2()), ids, last)["path"] == "plain"
-    assert compared(Masked(models.gpt2()), IDS.clamp(min=1), last)["path"] == "fast"
+    assert compared(models.OwnMask(models.gpt2()), ids, last)["path"] == "plain"
+    assert compared(models.OwnMask(models.gpt2()), IDS.clamp(min=1), last)["path"] == "fast"
     grid = PatchGrid(components=("mlp_out",))
     base, source = IDS.clamp(min=1), ids
     own, plain = (
-        patch_sweep(Masked(models.gpt2()), source, base, last, grid=grid, plan=plan)
+        patch_sweep(models.OwnMask(models.gpt2()), source, base, last, grid=grid, plan=plan)
         for plan in (None, PLAIN)
     )
     assert np.abs(own.values["mlp_out"] - plain.values["mlp_out"]).max() <= 1e-10

@@ -121,20 +121,10 @@ def test_attribution_spares_the_published_model_its_vocabulary():
     assert not any(attribution._is_language_model(model) for model in language_models().values())
 
 
-class OwnMask(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.inner = model
-        self.eval()
-
-    def forward(self, tokens):
-        return self.inner(tokens, attention_mask=(tokens != 0).long())
-
-
 def test_a_mask_of_the_models_own_shows_whatever_the_metric():
     tokens = ids()
     tokens[1:, :3] = 0
-    model = OwnMask(models.gpt2())
+    model = models.OwnMask(models.gpt2())
     with torch.no_grad():
         answer = model(tokens).logits[:, -1].argmax(-1)
     right = head_ablation_sweep(model, tokens, lambda o, r: o.logits[:, -1].argmax(-1) == answer[r])
@@ -142,16 +132,11 @@ def test_a_mask_of_the_models_own_shows_whatever_the_metric():
     assert path_of(model, tokens, lambda o, r: o.logits[:, -1].softmax(-1)[:, 7] * 1e-9) == "plain"
 
 
-class MaskedPatches(nn.Module):
+class MaskedPatches(models.Inner):
     """Hides empty patches, image by image."""
 
-    def __init__(self):
-        super().__init__()
-        self.vit = models.timm_vit()
-        self.eval()
-
     def forward(self, images):
-        vit, patches = self.vit, images.unfold(2, 16, 16).unfold(3, 16, 16)
+        vit, patches = self.inner, images.unfold(2, 16, 16).unfold(3, 16, 16)
         seen = (patches.abs().amax((1, 4, 5)) > 0).flatten(1)
         seen = torch.cat([torch.ones(len(images), 1, dtype=torch.bool), seen], 1)[:, None, None]
         x = vit._pos_embed(vit.patch_embed(images))
@@ -164,16 +149,16 @@ def test_every_image_is_compared():
     images = models.images(6)
     images[2:, :, :16, :16] = 0
     for some in (images, images.flip(0)):
-        assert path_of(MaskedPatches(), some, first) == "plain"
-    assert path_of(MaskedPatches(), IMAGES, first) == "fast"
+        assert path_of(MaskedPatches(models.timm_vit()), some, first) == "plain"
+    assert path_of(MaskedPatches(models.timm_vit()), IMAGES, first) == "fast"
 
 
 def test_only_published_classes_are_checked_by_one_example():
     model = models.timm_vit()
     assert following.treats_examples_alike(model)
     assert following.treats_examples_alike(models.hf_vit())
-    assert not following.treats_examples_alike(Features())
-    assert not following.treats_examples_alike(OwnMask(models.gpt2()))
+    assert not following.treats_examples_alike(Features(models.timm_vit()))
+    assert not following.treats_examples_alike(models.OwnMask(models.gpt2()))
     handle = model.norm.register_forward_hook(lambda module, args, output: output)
     assert not following.treats_examples_alike(model)
     handle.remove()
@@ -194,18 +179,13 @@ def test_onlookers_of_transformers_do_no_harm():
     assert path_of(model, IMAGES, first) == "fast"
 
 
-class Features(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.vit = models.timm_vit()
-        self.eval()
-
+class Features(models.Inner):
     def forward(self, images):
-        return self.vit.forward_features(images)
+        return self.inner.forward_features(images)
 
 
 def test_a_maximum_over_tokens_is_not_taken_for_one_of_them():
-    path_of(Features(), IMAGES, lambda o, r: o[:, :2, 0].amax(1), Plan(chunk=1))
+    path_of(Features(models.timm_vit()), IMAGES, lambda o, r: o[:, :2, 0].amax(1), Plan(chunk=1))
     path_of(models.gpt2(), ids(6), lambda o, r: o.logits[:, -2:, 3].amax(1), Plan(chunk=1))
 
 

@@ -1,6 +1,5 @@
 """Attribution patching: a first-order estimate of every patch from one backward pass."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -9,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import sites
-from patchwork.interventions.batches import Batch, batches, call, n_rows, parameter_of
+from patchwork.interventions.batches import (
+    Batch,
+    batches,
+    call,
+    first_rows,
+    n_rows,
+    parameter_of,
+)
 from patchwork.interventions.effects import PatchEffects
 from patchwork.interventions.pairs import DIRECTIONS, PatchGrid, check_pair
 from patchwork.interventions.patching import patch_sweep
@@ -88,7 +94,7 @@ def attribution_sweep(
         "attribution", "correlation with the exact sweep not measured", 8, precision=precision
     )
     if check:
-        few_clean, few_corrupted = (_head(inputs, check) for inputs in (clean, corrupted))
+        few_clean, few_corrupted = (first_rows(inputs, check) for inputs in (clean, corrupted))
         exact = patch_sweep(model, few_clean, few_corrupted, metric, grid=grid)
         metadata["pearson_r"] = {
             name: correlation(values[name][..., :check], exact.values[name]) for name in values
@@ -103,12 +109,6 @@ def correlation(estimate: np.ndarray, exact: np.ndarray) -> float:
     a, b = a - a.mean(), b - b.mean()
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / norm if norm > 0 else float("nan")
-
-
-def _head(inputs: Any, n: int) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: value[:n] for name, value in inputs.items()}
-    return inputs[:n]
 
 
 class _Tape:

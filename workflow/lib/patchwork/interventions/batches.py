@@ -85,6 +85,13 @@ def n_rows(inputs: Any) -> int:
     return next(iter(lengths.values()))
 
 
+def first_rows(inputs: Any, n: int) -> Any:
+    """The first n examples of a batch or of sliceable inputs."""
+    if isinstance(inputs, Mapping):
+        return {name: value[:n] for name, value in inputs.items()}
+    return inputs[:n]
+
+
 def to_model(piece: Any, like: Tensor) -> Batch:
     """Move one batch to the device of `like`; floating numbers take its type, integers stay."""
     if isinstance(piece, Mapping):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from patchwork.interventions.batches import Batch, call, parameter_of
+from patchwork.interventions.batches import Batch, call, first_rows, parameter_of
 from patchwork.interventions.plan import Plan
 from patchwork.interventions.tail import (
     Metric,
@@ -124,14 +124,14 @@ class Follower:
         if self.alike and not is_new:
             return
         if self.alike:
-            batch = {k: v[:1] for k, v in batch.items()} if isinstance(batch, dict) else batch[:1]
-            rows, final = rows[:1], final[:1]
+            batch, rows, final = first_rows(batch, 1), rows[:1], final[:1]
         output, own_final = self._run(batch)
         own = score(self.metric, output, rows)
         try:
             _compare_streams(own_final, final)
             if is_new:
-                self.readout, self.n_tokens = self._new(batch), final.shape[1]
+                tail, self.n_tokens = self.plan.tail, final.shape[1]
+                self.readout = Readout(self.model, self.anatomy, self.metric, batch, tail)
             assert self.readout is not None
             outputs_agree = self._compare_outputs(self.readout, main_outputs(output), final)
             self._compare(own, self.readout(final, rows), outputs_agree or self.readout.two_rows)
@@ -139,9 +139,6 @@ class Follower:
             raise Unfit(
                 f"what follows the blocks cannot be run alone ({type(error).__name__})"
             ) from error
-
-    def _new(self, batch: Batch) -> Readout:
-        return Readout(self.model, self.anatomy, self.metric, batch, self.plan.tail)
 
     def _run(self, batch: Batch) -> tuple[Any, Tensor]:
         """The model's output and the final stream."""

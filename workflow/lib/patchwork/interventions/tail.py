@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from patchwork.interventions.batches import Batch, call
+from patchwork.interventions.batches import Batch, call, first_rows
 from patchwork.sites import Anatomy
 
 # (output of the model, row numbers of the examples, int64 (m,)) -> one number each, (m,).
@@ -168,7 +168,7 @@ class ModelTail:
 
     def __init__(self, model: nn.Module, anatomy: Anatomy, batch: Batch) -> None:
         self.model, self.anatomy = model, anatomy
-        one = {k: v[:1] for k, v in batch.items()} if isinstance(batch, dict) else batch[:1]
+        one = first_rows(batch, 1)
         # Older Hugging Face blocks return a tuple and their callers expect one.
         block = anatomy.blocks[0].block
         self.example, self.as_tuple = one, isinstance(block(embed(model, anatomy, one)), tuple)
