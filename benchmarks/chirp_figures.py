@@ -13,7 +13,8 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from paired import Contender, alternate, report
-from patchwork.stimuli import chirps, figure_frames, figure_sheet
+from patchwork.stimuli import chirps
+from patchwork.stimuli.chirp_figure import frames, sheet
 from PIL import Image
 
 RIDGE: dict[str, object] = {"image_px": 64, "signal": "ridge"}
@@ -47,11 +48,13 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def contenders(size: tuple[int, int], n: int) -> list[Contender]:
     arrays = chirps.arrays(RIDGE, seed=1, indices=range(n))
-    captions = [figure_frames.Caption("linear chirp", 1000 + i) for i in range(n)]
-    frames, sheet = figure_frames.frames(*size), figure_sheet.Sheet()
+    captions = [frames.Caption("linear chirp", 1000 + i) for i in range(n)]
+    composed, reference = frames.frames(*size), sheet.Sheet()
     ours = Contender(
         "composed from parts",
-        lambda: np.stack([frames.picture(*given) for given in zip(arrays, captions, strict=True)]),
+        lambda: np.stack(
+            [composed.picture(*given) for given in zip(arrays, captions, strict=True)]
+        ),
     )
     peer = Contender(
         "one matplotlib figure each",
@@ -66,7 +69,7 @@ def contenders(size: tuple[int, int], n: int) -> list[Contender]:
         "one matplotlib figure reused",
         lambda: np.stack(
             [
-                resized(sheet.draw(array, caption.text), size)
+                resized(reference.draw(array, caption.text), size)
                 for array, caption in zip(arrays, captions, strict=True)
             ]
         ),

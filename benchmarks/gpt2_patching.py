@@ -11,7 +11,7 @@ import torch
 from paired import Contender, alternate, operations, report
 from patchwork import interventions
 from patchwork.interventions import LogitDifference
-from patchwork.precision import resolve
+from patchwork.training.precision import resolve
 from transformers import GPT2Config, GPT2LMHeadModel
 
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out")

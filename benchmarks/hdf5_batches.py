@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from patchwork import stimuli, store
+from patchwork import stimuli
+from patchwork.data import store
 from PIL import Image
 
 BATCH = 64

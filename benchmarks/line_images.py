@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from patchwork import stimuli, store
-from patchwork.stimuli import palettes
+from patchwork import stimuli
+from patchwork.data import store
+from patchwork.stimuli.common import palettes
 from PIL import Image, ImageDraw
 
 SETTINGS: dict[str, object] = {

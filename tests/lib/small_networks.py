@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from patchwork import backbones, models, tasks
+from patchwork.models import backbones, fine_tuned, tasks
 
 ARCHITECTURE = {
     "name": "vit_tiny_patch16_224",
@@ -62,8 +62,8 @@ def network(
     seed: int = 0,
     image_px: int = 16,
     architecture: dict = ARCHITECTURE,
-) -> models.Network:
+) -> fine_tuned.Network:
     backbone = backbones.prepare(RANDOM | {"architecture": architecture}, image_px, seed=seed)
     targets = {name: tasks.read_target(block, image_px) for name, block in TARGETS.items()}
     settings = {"readout": readout, "head_hidden": [8], "adapter": adapter}
-    return models.build(backbone, targets, settings, seed=seed)
+    return fine_tuned.build(backbone, targets, settings, seed=seed)

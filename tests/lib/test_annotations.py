@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import planted
 import pytest
-from patchwork import annotations, localising, recordings
+from patchwork.recordings import annotations, detection, readers
 
 CROPPED_S = 20.5
 ONSETS = {"Cz": [40.0, 200.0], "Pz": [111.25]}
-SEARCH = localising.Search(overlap_s=30, edge_s=5, threshold=0.5, merge_s=2)
-CLOCK = recordings.Clock(planted.MEAS_DATE, 20.5)
+SEARCH = detection.Search(overlap_s=30, edge_s=5, threshold=0.5, merge_s=2)
+CLOCK = readers.Clock(planted.MEAS_DATE, 20.5)
 EVENTS = pd.DataFrame(
     {
         "channel": ["Cz", "Fp1-A2", "Cz"],
@@ -55,8 +55,8 @@ def test_a_planted_chirp_is_found_at_its_own_moment(whole, tmp_path, source, kin
     if source == "undated_raw.fif":
         raw.set_meas_date(None)
     kept = keep(raw, tmp_path / source)
-    recording = recordings.open_recording(tmp_path / source)
-    events = localising.localise(recording, planted.observe, SEARCH).events
+    recording = readers.open_recording(tmp_path / source)
+    events = detection.localise(recording, planted.observe, SEARCH).events
     kept.set_annotations(written(events, recording.clock, tmp_path, kind))
     assert len(kept.annotations) == 3
     # MNE counts a FIF file's annotations from the first sample there ever was, and an EDF file's
@@ -75,7 +75,7 @@ def test_a_planted_chirp_is_found_at_its_own_moment(whole, tmp_path, source, kin
 @pytest.mark.parametrize("meas_date", [None, planted.MEAS_DATE])
 @pytest.mark.parametrize("kind", ["fif", "csv", "edf"])
 def test_every_format_gives_back_the_same_annotations(tmp_path, kind, meas_date):
-    clock = recordings.Clock(meas_date, 20.5)
+    clock = readers.Clock(meas_date, 20.5)
     info = mne.create_info(["Cz", "Fp1-A2"], 256, "eeg")
     raw = mne.io.RawArray(
         np.zeros((2, 256 * 1100)), info, first_samp=round(20.5 * 256), verbose="error"
@@ -104,17 +104,17 @@ def test_the_edf_file_starts_with_the_first_sample_of_the_recording(tmp_path):
 def test_events_without_duration_are_moments(tmp_path):
     bare = EVENTS.drop(columns="duration_s")
     for kind in ("fif", "csv", "edf"):
-        assert not written(bare, recordings.Clock(), tmp_path, kind).duration.any()
+        assert not written(bare, readers.Clock(), tmp_path, kind).duration.any()
 
 
 def test_no_event_is_no_annotation(tmp_path):
     for kind in ("fif", "csv", "edf"):
-        assert len(written(EVENTS[:0], recordings.Clock(), tmp_path, kind)) == 0
+        assert len(written(EVENTS[:0], readers.Clock(), tmp_path, kind)) == 0
         assert len(written(EVENTS[:0], CLOCK, tmp_path, kind)) == 0
 
 
 def test_a_date_before_edf_is_refused(tmp_path):
-    clock = recordings.Clock(datetime(1970, 1, 1, tzinfo=UTC))
+    clock = readers.Clock(datetime(1970, 1, 1, tzinfo=UTC))
     with pytest.raises(ValueError, match=r"a.edf: recording is of 1970; allowed in EDF is 1985"):
         annotations.save(EVENTS, clock, tmp_path / "a.edf")
 
@@ -122,7 +122,7 @@ def test_a_date_before_edf_is_refused(tmp_path):
 def test_a_chirp_that_is_off_by_the_lost_samples_would_show(whole):
     """The check above fails for onsets that forget the cut."""
     raw = whole.copy().crop(CROPPED_S, 290.5, include_tmax=False)
-    clock = recordings.Clock(raw.info["meas_date"], 0.0)
+    clock = readers.Clock(raw.info["meas_date"], 0.0)
     wrong = annotations.annotate(EVENTS[:1], clock)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

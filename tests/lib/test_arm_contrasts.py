@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork.analysis import arm_adaptation as adaptation
-from patchwork.analysis import arm_contrasts as ac
-from patchwork.analysis import arm_tables as at
-from patchwork.analysis.orientation_measures import four_cycle, ridge_readout_errors
+from patchwork.analysis.rearing import adaptation
+from patchwork.analysis.rearing import condition_contrasts as ac
+from patchwork.analysis.rearing import summaries as at
+from patchwork.analysis.rearing.orientation_measures import four_cycle, ridge_readout_errors
 from patchwork.tables import FINDINGS
 from scipy import stats
 

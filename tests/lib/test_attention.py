@@ -2,9 +2,8 @@ import intervention_models as models
 import numpy as np
 import pytest
 import torch
-from patchwork import attention
-from patchwork.interventions import read
-from patchwork.sites import Site
+from patchwork.interventions import attention, read
+from patchwork.models.sites import Site
 from transformers import BatchEncoding
 
 

@@ -7,8 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
-from patchwork import backbones, tensors
-from patchwork.provenance import file_sha256, from_metadata
+from patchwork.data import tensors
+from patchwork.jobs.provenance import file_sha256, from_metadata
+from patchwork.models import backbones
 from safetensors.torch import save_file
 from small_networks import ARCHITECTURE, RANDOM
 

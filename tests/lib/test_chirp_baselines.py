@@ -4,12 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from patchwork.analysis import chirp_baselines
+from patchwork.analysis.chirps import baselines
 from scipy import ndimage
 
 FIND = {
-    "ridge_tracker": chirp_baselines.ridge_tracker,
-    "matched_filter": chirp_baselines.matched_filter,
+    "ridge_tracker": baselines.ridge_tracker,
+    "matched_filter": baselines.matched_filter,
 }
 COLUMN_S, ROW_HZ = 60 / 128, 100 / 128
 ENDS = ("start_s", "duration_s", "start_hz", "end_hz")
@@ -92,7 +92,7 @@ def test_a_shorter_template_loses_to_that_of_the_planted_length():
 def test_the_response_of_the_truth_is_reached():
     chirps = drawn(30, seed=6)
     arrays = planted(chirps, noise_sd=0.25, seed=6)
-    z = chirp_baselines.whitened(arrays)
+    z = baselines.whitened(arrays)
     found = FIND["matched_filter"](arrays)
     for i, chirp in enumerate(chirps):
         ends = [found.loc[i, key] for key in ENDS]
@@ -137,7 +137,7 @@ def test_time_reversal_swaps_the_ends(name):
 def test_the_best_path_is_that_of_a_naive_search():
     rng = np.random.Generator(np.random.Philox(9))
     z = rng.standard_normal((3, 9, 8)).astype(np.float32) + 1.5
-    path, inside, score = chirp_baselines._best_path(z)
+    path, inside, score = baselines._best_path(z)
     for i in range(3):
         gains = naive_gains(z[i])
         assert score[i] == pytest.approx(gains.max(), rel=1e-5)
@@ -169,7 +169,7 @@ def test_blank_images_and_none_at_all_are_no_accident(name):
     assert np.isfinite(blank.to_numpy()).all()
     assert (blank["score"].abs() < 1e-3).all()
     empty = FIND[name](np.empty((0, 128, 128), np.float32))
-    assert list(empty.columns) == list(chirp_baselines.COLUMNS)
+    assert list(empty.columns) == list(baselines.COLUMNS)
     assert len(empty) == 0
 
 
@@ -177,7 +177,7 @@ def test_blank_images_and_none_at_all_are_no_accident(name):
 def test_other_grids_and_ranges_are_scaled(name):
     chirps = drawn(20, seed=11)
     arrays = planted(chirps, noise_sd=0.1, seed=11)
-    wide = chirp_baselines.Plane(duration_s=120.0, frequency_max_hz=50.0)
+    wide = baselines.Plane(duration_s=120.0, frequency_max_hz=50.0)
     plain, scaled = FIND[name](arrays), FIND[name](arrays, wide)
     assert scaled["start_s"].to_numpy() == pytest.approx(2 * plain["start_s"].to_numpy())
     assert scaled["end_hz"].to_numpy() == pytest.approx(plain["end_hz"].to_numpy() / 2)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from patchwork import claims
-from patchwork.analysis import transitions
+from patchwork.analysis.biases import transitions
 
 CLAIMS = Path(__file__).resolve().parents[2] / "config/claims.yaml"
 STATED = yaml.safe_load(CLAIMS.read_text())["claims"]

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import yaml
 from patchwork import claims
-from patchwork.analysis import colour, colour_tables
-from patchwork.analysis.errors import Angle
-from patchwork.analysis.observer import LineGeometry
+from patchwork.analysis.biases import colour, colour_tables
+from patchwork.analysis.biases.errors import Angle
+from patchwork.analysis.biases.observer import LineGeometry
 from patchwork.statistics import Resampling
-from patchwork.stimuli.palettes import BASIC11, palette, signal_energy
+from patchwork.stimuli.common.palettes import BASIC11, palette, signal_energy
 from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 

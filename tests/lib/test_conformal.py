@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patchwork.analysis import conformal
+from patchwork.statistics import conformal
 from scipy import stats
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patchwork import datacard, stimuli, store
-from patchwork.stimuli.about import about
+from patchwork import stimuli
+from patchwork.data import datacard, store
+from patchwork.data.about import about
 
 RIDGE = {"image_px": 32, "signal": "ridge"}
 WAVEFORM = {

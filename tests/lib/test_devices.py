@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from patchwork import devices
+from patchwork.jobs import devices
 
 HOLDER = """
 import sys, time

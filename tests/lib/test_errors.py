@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import yaml
 from patchwork import claims, tables
-from patchwork.analysis import errors, orientation
-from patchwork.analysis.errors import Angle
-from patchwork.analysis.observer import LineGeometry
+from patchwork.analysis.biases import errors, orientation
+from patchwork.analysis.biases.errors import Angle
+from patchwork.analysis.biases.observer import LineGeometry
 from patchwork.statistics import Resampling
 from patchwork.stimuli import LabelAttributes
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from patchwork import backbones, evaluation, models, tasks
+from patchwork.models import backbones, fine_tuned, tasks
+from patchwork.training import evaluation
 from small_networks import RANDOM, Pictures
 
 
@@ -36,7 +37,7 @@ def judged():
     data = Labelled(60, 1)
     targets = {name: tasks.read_target(block, 16) for name, block in BLOCKS.items()}
     settings = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "full"}}
-    one = models.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0).eval()
+    one = fine_tuned.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0).eval()
     with torch.no_grad():
         outputs = {name: value.double().numpy() for name, value in one(data.images).items()}
     return one, data, outputs

@@ -4,9 +4,10 @@ import pytest
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from patchwork.stimuli import chirps, figure_frames
-from patchwork.stimuli.figure_frames import Caption, frames
-from patchwork.stimuli.figure_regions import REGION, REGIONS
+from patchwork.stimuli import chirps
+from patchwork.stimuli.chirp_figure import frames as figure_frames
+from patchwork.stimuli.chirp_figure.frames import Caption, frames
+from patchwork.stimuli.chirp_figure.regions import REGION, REGIONS
 from PIL import Image
 
 KINDS = {
@@ -148,10 +149,8 @@ def test_a_matplotlib_that_changed_draws_each_figure_itself(monkeypatch, moved):
     elif moved == "gone":
         monkeypatch.delattr(figure_frames.Parts, "grounds")
     else:
-        values = figure_frames.figure_sheet.tick_values
-        monkeypatch.setattr(
-            figure_frames.figure_sheet, "tick_values", lambda *ends: values(*ends)[::2]
-        )
+        values = figure_frames.sheet.tick_values
+        monkeypatch.setattr(figure_frames.sheet, "tick_values", lambda *ends: values(*ends)[::2])
     with pytest.warns(RuntimeWarning, match="each figure is drawn by matplotlib"):
         drawn = frames(224, 224)
     assert not drawn.composed

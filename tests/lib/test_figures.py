@@ -14,16 +14,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
 from pages import check_text, laid_out
 from patchwork import figures
-from patchwork.figures import (
-    claims,
-    colour,
-    heads,
-    lines,
-    orientation,
-    panels,
-    theme,
-    training,
-)
+from patchwork.figures import claims, panels, theme
+from patchwork.figures.biases import colour, orientation, stimuli, training
+from patchwork.figures.heads import head_effects
 
 HERE = Path(figures.__file__).parent
 SOURCES = sorted(HERE.glob("*.py"))
@@ -40,7 +33,7 @@ def with_transitions(**kwargs):
 
 
 DRAW = {
-    "samples": lambda: lines.samples(images(), {"angle": ["270 deg, 50 px, teal"] * 5}),
+    "samples": lambda: stimuli.samples(images(), {"angle": ["270 deg, 50 px, teal"] * 5}),
     "loss": with_transitions,
     "loss_seven": lambda: with_transitions(protocols=("described",), targets=7, seeds=1),
     "correlation": lambda: training.correlation_over_epochs(frames.correlations()),
@@ -55,13 +48,13 @@ DRAW = {
     "dendrogram": lambda: colour.colour_dendrogram(
         frames.linkages(), frames.RGB, frames.CATEGORIES
     ),
-    "heads": lambda: heads.head_effects(frames.head_effects(), unit="deg"),
-    "heads_many": lambda: heads.head_effects(
+    "heads": lambda: head_effects.head_effects(frames.head_effects(), unit="deg"),
+    "heads_many": lambda: head_effects.head_effects(
         frames.head_effects(frames.PROTOCOLS[:3], ("mean",), (12, 12)), unit="deg"
     ),
-    "patch_tokens": lambda: heads.patch_effects(frames.patch_effects()),
-    "patch_map": lambda: heads.patch_effects(frames.patch_effects(), (8, 8)),
-    "similarity": lambda: heads.head_similarity(frames.similarities()),
+    "patch_tokens": lambda: head_effects.patch_effects(frames.patch_effects()),
+    "patch_map": lambda: head_effects.patch_effects(frames.patch_effects(), (8, 8)),
+    "similarity": lambda: head_effects.head_similarity(frames.similarities()),
     "claims": lambda: claims.claims_table(frames.claims()),
 }
 COUNTED = set(DRAW) - {"samples", "patch_tokens", "patch_map"}  # frames with n and seeds
@@ -240,7 +233,7 @@ def test_datasets_of_one_protocol_share_their_scale():
 def test_samples_show_the_given_pixels_and_leave_gaps_empty():
     given = images()
     given["color"] = given["color"][:2]
-    figure = lines.samples(given)
+    figure = stimuli.samples(given)
     shown = [a for a in figure.axes if a.get_visible()]
     assert len(shown) == 5 + 5 + 5 + 2
     assert np.array_equal(shown[6].images[0].get_array(), given["length"][1])
@@ -254,7 +247,7 @@ def test_samples_show_the_given_pixels_and_leave_gaps_empty():
 )
 def test_samples_refuse_what_is_no_image(given):
     with pytest.raises(ValueError, match=r"^samples: .*(allowed|needed)"):
-        lines.samples(given)
+        stimuli.samples(given)
 
 
 @pytest.mark.parametrize(
@@ -265,8 +258,8 @@ def test_samples_refuse_what_is_no_image(given):
         colour.colour_error_vs_energy,
         training.correlation_over_epochs,
         training.error_histograms,
-        heads.patch_effects,
-        heads.head_similarity,
+        head_effects.patch_effects,
+        head_effects.head_similarity,
         claims.claims_table,
     ],
 )

@@ -10,7 +10,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
-from patchwork.figures import colour, heads, theme, training
+from patchwork.figures import theme
+from patchwork.figures.biases import colour, training
+from patchwork.figures.heads import head_effects
 
 
 def test_losses_are_drawn_raw_and_smoothed_and_transitions_lie_on_the_curve():
@@ -126,7 +128,7 @@ def test_dendrogram_refuses_merges_that_do_not_fit_and_names_without_category():
 
 def test_head_map_holds_every_effect_centred_at_zero_with_layers_from_one():
     frame = frames.head_effects(protocols=("described",), baselines=("mean",), size=(3, 2))
-    figure = heads.head_effects(frame.sample(frac=1, random_state=1), unit="deg")
+    figure = head_effects.head_effects(frame.sample(frac=1, random_state=1), unit="deg")
     axes = figure.axes[0]
     (image,) = [a for a in axes.get_children() if isinstance(a, AxesImage)]
     assert np.array_equal(image.get_array(), frame["effect"].to_numpy().reshape(3, 2))
@@ -145,18 +147,18 @@ def test_head_map_holds_every_effect_centred_at_zero_with_layers_from_one():
 
 def test_head_map_leaves_unmeasured_heads_empty_and_refuses_doubles_and_mixed_metrics():
     frame = frames.head_effects(protocols=("described",), baselines=("mean",), size=(3, 2))
-    image = heads.head_effects(frame.drop(index=3), unit="deg").axes[0].images[0]
+    image = head_effects.head_effects(frame.drop(index=3), unit="deg").axes[0].images[0]
     assert np.isnan(np.ma.filled(image.get_array(), np.nan)[1, 1])
     with pytest.raises(ValueError, match="two rows for cell"):
-        heads.head_effects(pd.concat([frame, frame]), unit="deg")
+        head_effects.head_effects(pd.concat([frame, frame]), unit="deg")
     mixed = frame.assign(metric=["mae", "r"] * 3)
     with pytest.raises(ValueError, match="one metric per figure"):
-        heads.head_effects(mixed, unit="deg")
+        head_effects.head_effects(mixed, unit="deg")
 
 
 def test_patch_map_puts_position_zero_at_the_top_left():
     frame = frames.patch_effects(layers=2, positions=6, components=("resid_pre",))
-    figure = heads.patch_effects(frame, (2, 3))
+    figure = head_effects.patch_effects(frame, (2, 3))
     first, second = figure.axes[:2]
     assert first.get_title(loc="left") == "layer 1"
     top_first = first.images[0].get_array()[::-1]
@@ -165,13 +167,13 @@ def test_patch_map_puts_position_zero_at_the_top_left():
     assert np.array_equal(second.images[0].get_array()[::-1], values[1])
     assert [t.get_text() for t in first.get_yticklabels()] == ["2", "1"]
     with pytest.raises(ValueError, match=r"position 4; allowed is 0 to 3"):
-        heads.patch_effects(frame, (2, 2))
+        head_effects.patch_effects(frame, (2, 2))
 
 
 def test_patch_tokens_make_layers_by_positions_and_heads_their_own_panels():
     frame = frames.patch_effects(layers=3, positions=4, components=("resid_pre",))
     by_head = [frame.assign(component="head_out", head=h) for h in (0, 1)]
-    figure = heads.patch_effects(pd.concat([frame, *by_head]))
+    figure = head_effects.patch_effects(pd.concat([frame, *by_head]))
     panes = [axes for axes in figure.axes if axes.images]
     names = [axes.get_ylabel().splitlines()[0] for axes in panes]
     assert names == ["resid pre", "head out 1", "head out 2"]
@@ -181,7 +183,7 @@ def test_patch_tokens_make_layers_by_positions_and_heads_their_own_panels():
 def test_similarity_draws_each_head_once_with_its_interval():
     frame = frames.similarities(protocols=("described",), layers=2, heads=3)
     frame = frame[frame["measure"] == "linear_cka"]
-    (axes,) = heads.head_similarity(frame).axes
+    (axes,) = head_effects.head_similarity(frame).axes
     for line, (_, part) in zip(axes.lines, frame.groupby("backbone", sort=False), strict=True):
         assert np.array_equal(line.get_ydata(), part["similarity"])
         assert np.array_equal(np.round(line.get_xdata()), part["layer"] + 1)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from patchwork.figures import recordings, theme
+from patchwork.figures import theme
+from patchwork.figures.chirps import recordings
 
 SEARCHED = recordings.Searched("sub_01.edf", 1000.0, 100.0, 0.5, 0.9)
 EVENTS = pd.DataFrame(

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from pages import check_text, laid_out
-from patchwork.figures import ablation_report, regions, theme
+from patchwork.figures import theme
+from patchwork.figures.heads import ablation_report, regions
 
 DEPTH, HEADS = 4, 3
 RUN = {"dataset": "decorated", "backbone": "random", "protocol": "described"}

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from patchwork import interventions, models
-from patchwork.analysis import group_effects, group_tables, head_tables
-from patchwork.analysis.group_effects import Grouping
+from patchwork import interventions
+from patchwork.analysis.heads import group_effects, group_tables, head_tables
+from patchwork.analysis.heads.group_effects import Grouping
+from patchwork.models import fine_tuned
 from patchwork.statistics import Resampling
 from scipy import stats
 from small_networks import Pictures, network
@@ -22,16 +23,16 @@ def pictures() -> Pictures:
 
 
 @pytest.fixture(scope="module")
-def tuned() -> models.Network:
+def tuned() -> fine_tuned.Network:
     one = network(image_px=32)
     with torch.no_grad():
         for name, value in one.named_parameters():
             if "lora_B" in name:  # as if it had been trained
                 value.normal_(0, 0.05, generator=torch.Generator().manual_seed(0))
-    return models.merge(one)
+    return fine_tuned.merge(one)
 
 
-def loss(one: models.Network, pictures: Pictures) -> np.ndarray:
+def loss(one: fine_tuned.Network, pictures: Pictures) -> np.ndarray:
     with torch.no_grad():
         out = one(pictures.images)
     bright = torch.tensor(pictures.labels["brightness"]) / 255

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork.analysis import head_tables
+from patchwork.analysis.heads import head_tables
 from patchwork.statistics import Resampling
 
 RESAMPLING = Resampling(200)

@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from patchwork import interventions, models
-from patchwork.analysis import head_tables, heads
+from patchwork import interventions
+from patchwork.analysis.heads import head_effects, head_tables
 from patchwork.interventions import Plan
-from patchwork.interventions.pairs import COMPONENTS
-from patchwork.interventions.verbs import BASELINES
+from patchwork.interventions.contexts import BASELINES
+from patchwork.interventions.sweeps.pairs import COMPONENTS
+from patchwork.models import fine_tuned
+from patchwork.models.tasks import Category, DoubleAngle, Scaled, Target
 from patchwork.statistics import Resampling
 from patchwork.stimuli import lines
-from patchwork.tasks import Category, DoubleAngle, Scaled, Target
 from small_networks import ARCHITECTURE, LORA, Pictures, network
 from timm.models.vision_transformer import VisionTransformer
 
@@ -37,17 +38,17 @@ def tuned(
     adapter: dict = LORA,
     image_px: int = 32,
     architecture: dict = ARCHITECTURE,
-) -> models.Network:
+) -> fine_tuned.Network:
     one = network(adapter, readout, image_px=image_px, architecture=architecture)
     with torch.no_grad():
         for name, value in one.named_parameters():
             if "lora_B" in name:  # as if it had been trained
                 value.normal_(0, 0.05, generator=torch.Generator().manual_seed(0))
-    return models.merge(one)
+    return fine_tuned.merge(one)
 
 
 @torch.no_grad()
-def naive_effects(one: models.Network, images: torch.Tensor, labels: dict) -> pd.DataFrame:
+def naive_effects(one: fine_tuned.Network, images: torch.Tensor, labels: dict) -> pd.DataFrame:
     """Zero ablation with one forward pass per head and hooks of torch alone; squared error."""
     truth = torch.tensor(labels["brightness"]) / 255
 
@@ -73,18 +74,20 @@ def naive_effects(one: models.Network, images: torch.Tensor, labels: dict) -> pd
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("readout", models.READOUTS)
+@pytest.mark.parametrize("readout", fine_tuned.READOUTS)
 def test_ablation_of_a_network_with_lora_equals_a_naive_loop(readout):
     pictures = Pictures(7, 0, image_px=64)
     one = tuned(readout, image_px=64, architecture=VIT_64)
     assert isinstance(one.encoder, VisionTransformer), "merged"
     naive = naive_effects(one, pictures.images, pictures.labels)
-    table = heads.ablation(one, pictures.images.numpy(), pictures.labels, ["brightness"], ["zero"])
+    table = head_effects.ablation(
+        one, pictures.images.numpy(), pictures.labels, ["brightness"], ["zero"]
+    )
     both = table.merge(naive, on=["layer", "head", "example"], validate="one_to_one")
     assert len(both) == len(naive) == 4 * 3 * 7
     assert np.abs(both["effect"] - both["naive"]).max() < 1e-5
     assert naive.groupby(["layer", "head"])["naive"].apply(lambda x: x.abs().max()).min() > 1e-3
-    metric = heads.TargetLoss(one, "brightness", pictures.labels)
+    metric = head_effects.TargetLoss(one, "brightness", pictures.labels)
     sweep = interventions.head_ablation_sweep(one, pictures.images, metric)
     plain = interventions.head_ablation_sweep(one, pictures.images, metric, plan=Plan(path="plain"))
     assert sweep.metadata["path"] == "fast"
@@ -96,7 +99,7 @@ def test_the_metric_is_the_loss_of_the_target():
     one = tuned()
     rows = torch.tensor([3, 1])
     output = one(pictures.images[rows])
-    found = heads.TargetLoss(one, "brightness", pictures.labels)(output, rows)
+    found = head_effects.TargetLoss(one, "brightness", pictures.labels)(output, rows)
     truth = torch.tensor(pictures.labels["brightness"])[rows] / 255
     assert torch.allclose(found.double(), (output["brightness"][:, 0] - truth) ** 2, atol=1e-6)
 
@@ -114,20 +117,20 @@ def test_errors_are_in_the_unit_of_the_labels_and_go_the_short_way_round():
     far = {"orientation_deg": np.array([175.0, 60.0]), "x_px": [14.0, 20.0], "y_px": [30.0, 6.0]}
     output = {name: torch.from_numpy(t.encode(far)) for name, t in one.targets.items()}
     rows = torch.tensor([0, 1])
-    turned = heads.TargetError(one, "orientation", labels)(output, rows)
+    turned = head_effects.TargetError(one, "orientation", labels)(output, rows)
     assert turned.tolist() == pytest.approx([10, 30], abs=1e-3)
     assert turned.dtype == torch.float32
-    moved = heads.TargetError(one, "place", labels)(output, rows)
+    moved = head_effects.TargetError(one, "place", labels)(output, rows)
     assert moved.tolist() == pytest.approx([2, 3], abs=1e-3)
     swapped = {name: value[[1]] for name, value in output.items()}
-    again = heads.TargetError(one, "orientation", labels)(swapped, rows[1:])
+    again = head_effects.TargetError(one, "orientation", labels)(swapped, rows[1:])
     assert again.tolist() == pytest.approx([30], abs=1e-3)
 
 
 def test_effects_on_the_error_equal_single_ablations():
     pictures = Pictures(5, 0, image_px=32)
     one = tuned()
-    table = heads.ablation(
+    table = head_effects.ablation(
         one, pictures.images.numpy(), pictures.labels, ["brightness"], ["zero"], "error"
     )
     assert set(table["metric"]) == {"brightness error"}
@@ -149,17 +152,17 @@ def test_measures_that_do_not_exist_are_refused():
     one, pictures = tuned(), Pictures(2, 0, image_px=32)
     images = pictures.images.numpy()
     with pytest.raises(ValueError, match="measure is 'speed'; allowed is loss, error"):
-        heads.ablation(one, images, pictures.labels, ["side"], ["zero"], "speed")
+        head_effects.ablation(one, images, pictures.labels, ["side"], ["zero"], "speed")
     one.targets = {"shape": Target(("shape",), Category(3), loss="cross_entropy")}
     with pytest.raises(ValueError, match="target shape has no unit; allowed is loss"):
-        heads.ablation(one, images, {"shape": np.zeros(2)}, ["shape"], ["zero"], "error")
+        head_effects.ablation(one, images, {"shape": np.zeros(2)}, ["shape"], ["zero"], "error")
 
 
 def test_the_schema_names_what_the_library_knows():
     path = Path(__file__).resolve().parents[2] / "workflow/schemas/interventions.schema.yaml"
     parts = yaml.safe_load(path.read_text())["properties"]
     ablated, patched = (parts[name]["properties"] for name in ("ablation", "patching"))
-    assert ablated["measure"]["enum"] == list(heads.MEASURES)
+    assert ablated["measure"]["enum"] == list(head_effects.MEASURES)
     assert set(ablated["baselines"]["items"]["enum"]) == set(BASELINES) - {"knockout"}
     assert patched["components"]["items"]["enum"] == list(COMPONENTS)
     changed = patched["changed"]["additionalProperties"]["properties"]
@@ -167,19 +170,19 @@ def test_the_schema_names_what_the_library_knows():
 
 
 def test_the_first_target_that_is_predicted_is_scored():
-    assert heads.chosen_target(tuned(), ["angle", "side"]) == "side"
+    assert head_effects.chosen_target(tuned(), ["angle", "side"]) == "side"
     with pytest.raises(ValueError, match="allowed is one of brightness, side"):
-        heads.chosen_target(tuned(), ["angle"])
+        head_effects.chosen_target(tuned(), ["angle"])
 
 
 def test_patching_everything_before_the_first_block_carries_everything():
     dark, light = Pictures(4, 0, image_px=32), Pictures(4, 1, image_px=32)
     one = tuned()
-    table = heads.patching(
+    table = head_effects.patching(
         one, (dark.images.numpy(), light.images.numpy()), dark.labels, ["brightness"], ["resid_pre"]
     )
-    assert set(table["direction"]) == set(heads.DIRECTIONS)
-    metric = heads.TargetLoss(one, "brightness", dark.labels)
+    assert set(table["direction"]) == set(head_effects.DIRECTIONS)
+    metric = head_effects.TargetLoss(one, "brightness", dark.labels)
     rows = torch.arange(4)
     clean, corrupted = (metric(one(p.images), rows).detach().numpy() for p in (dark, light))
     first = table.drop_duplicates(["direction", "example"]).set_index(["direction", "example"])
@@ -191,10 +194,14 @@ def test_the_same_network_is_alike_and_untrained_tasks_are_the_backbone():
     pictures = Pictures(8, 0, image_px=32).images.numpy()
     frozen = {"kind": "none"}
     networks = {"one": tuned(adapter=frozen), "other": tuned(adapter=frozen)}
-    table = heads.similarities(networks, network(adapter=frozen, image_px=32).encoder, pictures)
-    assert set(table["other"]) == {"other", heads.UNTOUCHED}
+    table = head_effects.similarities(
+        networks, network(adapter=frozen, image_px=32).encoder, pictures
+    )
+    assert set(table["other"]) == {"other", head_effects.UNTOUCHED}
     assert table["linear_cka"].to_numpy() == pytest.approx(1)
-    changed = heads.similarities({"tuned": tuned(), **networks}, networks["one"].encoder, pictures)
+    changed = head_effects.similarities(
+        {"tuned": tuned(), **networks}, networks["one"].encoder, pictures
+    )
     assert changed.query("one == 'tuned'")["linear_cka"].min() < 0.9999
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from coloraide import Color
-from patchwork.analysis import image_statistics as st
+from patchwork.analysis.rearing import image_statistics as st
 from patchwork.stimuli import probes, views
 
 

@@ -3,8 +3,8 @@ import re
 import warnings
 
 import pytest
-from patchwork import joblog
-from patchwork.joblog import LOGGER, Progress, job_log
+from patchwork.jobs import log
+from patchwork.jobs.log import LOGGER, Progress, job_log
 
 
 def run(path, error=None, text=None):
@@ -41,7 +41,7 @@ def test_messages_and_warnings_go_to_both_places(tmp_path, capsys):
         LOGGER.info("half done")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = joblog._log_warning
+            warnings.showwarning = log._log_warning
             warnings.warn("odd shape", UserWarning, stacklevel=1)
     shown, kept = capsys.readouterr().err, (tmp_path / "job.log").read_text()
     for text in (shown, kept):
@@ -63,7 +63,7 @@ def test_nothing_stays_behind(tmp_path, capsys):
 def clock(monkeypatch):
     """A clock that a test turns."""
     now = [100.0]
-    monkeypatch.setattr(joblog.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(log.time, "monotonic", lambda: now[0])
     return now
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from patchwork import stimuli
-from patchwork.stimuli import lines, palettes, rng
+from patchwork.stimuli import lines
+from patchwork.stimuli.common import palettes, rng
 from PIL import Image, ImageDraw
 from scipy import stats
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patchwork.analysis import conformal, localisation, localisation_intervals, localisation_tables
-from patchwork.analysis.chirp_baselines import PLANE
-from patchwork.statistics import Resampling
+from patchwork.analysis.chirps import localisation, localisation_intervals, localisation_tables
+from patchwork.analysis.chirps.baselines import PLANE
+from patchwork.statistics import Resampling, conformal
 from patchwork.tables import FINDINGS
 from scipy import stats
 from sklearn.metrics import roc_auc_score

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from pages import check_text, laid_out
-from patchwork.analysis import localisation, localisation_tables
-from patchwork.figures import localisation as figures
+from patchwork.analysis.chirps import localisation, localisation_tables
 from patchwork.figures import theme
+from patchwork.figures.chirps import localisation as figures
 from patchwork.statistics import Resampling
 
 TABLE = {

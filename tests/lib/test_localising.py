@@ -15,14 +15,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patchwork import backbones, localising, models, recordings, tasks
-from patchwork.analysis import conformal
-from patchwork.stimuli import chirps, rng, spectrograms
+from patchwork.models import backbones, fine_tuned, tasks
+from patchwork.recordings import detection, readers
+from patchwork.statistics import conformal
+from patchwork.stimuli import chirps, spectrograms
+from patchwork.stimuli.common import rng
 from patchwork.stimuli.spectrograms import COLUMN_S, GRID
 from scipy import signal
 from small_networks import RANDOM
 
-SEARCH = localising.Search(overlap_s=30, edge_s=5, threshold=0.5, merge_s=2)
+SEARCH = detection.Search(overlap_s=30, edge_s=5, threshold=0.5, merge_s=2)
 LEAD = 192  # samples of the generator's signals before time 0
 TARGETS = {
     "start": {"labels": ["start_s"], "encoding": "scaled", "scale": 60},
@@ -50,11 +52,11 @@ def test_a_recording_looks_like_the_training_data_at_every_rate(rate):
     at_rate = signal.resample(np.r_[samples, samples[::-1]], 2 * n)[:n]
     margin = round(LEAD / spectrograms.SAMPLE_RATE_HZ * rate)
     # Volts and an electrode's offset change no picture but its lowest row.
-    array = localising.spectrogram(at_rate * 1e-6 + 0.01, rate, margin)
+    array = detection.spectrogram(at_rate * 1e-6 + 0.01, rate, margin)
     assert array.shape == (GRID, GRID)
     off = array[3:110] - 20 * np.log10(1e-6) - expected[3:110]
     assert np.percentile(np.abs(off), 99) < 1
-    got, wanted = (localising.render(a, 64).astype(float) for a in (array, expected))
+    got, wanted = (detection.render(a, 64).astype(float) for a in (array, expected))
     assert np.corrcoef(got.ravel(), wanted.ravel())[0, 1] > 0.99
 
 
@@ -62,19 +64,19 @@ def test_pictures_are_those_of_the_generator():
     drawn = {"image_px": 48, "signal": "waveform", "snr_db": {"min": 0, "max": 10}}
     images = chirps.generate(drawn, seed=2, indices=range(4)).images
     for image, array in zip(images, chirps.arrays(drawn, seed=2, indices=range(4)), strict=True):
-        assert (localising.render(array, 48) == image).all()
+        assert (detection.render(array, 48) == image).all()
 
 
 def test_windows_without_data_have_no_picture():
     rate = 256
     samples = planted.eeg(rate, 62, {"Cz": []})[0]
-    assert localising.spectrogram(samples, rate, rate) is not None
+    assert detection.spectrogram(samples, rate, rate) is not None
     for wrong in (np.nan, np.inf):
-        assert localising.spectrogram(np.where(np.arange(len(samples)) == 99, wrong, samples),
+        assert detection.spectrogram(np.where(np.arange(len(samples)) == 99, wrong, samples),
                                       rate, rate) is None  # fmt: skip
     gap = samples.copy()
     gap[3000:3600] = 1e-6
-    assert localising.spectrogram(gap, rate, rate) is None
+    assert detection.spectrogram(gap, rate, rate) is None
 
 
 @settings(deadline=None)
@@ -82,7 +84,7 @@ def test_windows_without_data_have_no_picture():
     st.floats(60, 4000), st.floats(0, 59.5), st.sampled_from([1 / 256, 1 / 1000, COLUMN_S, 1 / 3])
 )
 def test_windows_cover_the_recording(duration_s, overlap_s, step_s):
-    starts = localising.window_starts(duration_s, overlap_s, step_s)
+    starts = detection.window_starts(duration_s, overlap_s, step_s)
     assert starts[0] == 0
     assert duration_s - step_s - 1e-6 < starts[-1] + 60 <= duration_s + 1e-5
     assert (np.diff(starts) > 0).all()
@@ -93,13 +95,13 @@ def test_windows_cover_the_recording(duration_s, overlap_s, step_s):
 @settings(deadline=None)
 @given(st.floats(60, 600), st.floats(1, 50), st.floats(0, 1))
 def test_one_window_answers_for_each_moment_and_sees_it_whole(duration_s, overlap_s, share):
-    search = localising.Search(overlap_s, share * overlap_s, 0.5, 0)
-    starts = localising.window_starts(duration_s, overlap_s, 1 / 256)
+    search = detection.Search(overlap_s, share * overlap_s, 0.5, 0)
+    starts = detection.window_starts(duration_s, overlap_s, 1 / 256)
     onsets = np.linspace(0, starts[-1] + 60, 300, endpoint=False)
     counted = np.zeros((len(starts), len(onsets)), bool)
     for i, start_s in enumerate(starts):
         answers = pd.DataFrame({"start_s": onsets - start_s, "score": 1.0, "window_s": start_s})
-        counted[i, localising._counted(answers, starts, i, search).index] = True
+        counted[i, detection._counted(answers, starts, i, search).index] = True
     assert (counted.sum(axis=0) == 1).all()
     answering = starts[counted.argmax(axis=0)]
     assert (answering <= onsets + 1e-9).all()
@@ -107,18 +109,18 @@ def test_one_window_answers_for_each_moment_and_sees_it_whole(duration_s, overla
     assert (np.minimum(onsets + whole_s, starts[-1] + 60) <= answering + 60 + 1e-2).all()
 
 
-def network(targets: dict = TARGETS) -> models.Network:
+def network(targets: dict = TARGETS) -> fine_tuned.Network:
     built = {name: tasks.read_target(block, 16) for name, block in targets.items()}
     how = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "none"}}
-    return models.build(backbones.prepare(RANDOM, 16, seed=0), built, how, seed=1).eval()
+    return fine_tuned.build(backbones.prepare(RANDOM, 16, seed=0), built, how, seed=1).eval()
 
 
 def test_a_network_answers_in_seconds_and_hertz():
     arrays = np.random.Generator(np.random.Philox(1)).random((3, GRID, GRID), np.float32)
     one = network()
-    columns = localising.answers(one)(arrays)
-    images = np.stack([localising.render(array, 16) for array in arrays])
-    outputs = models.predict(one, torch.from_numpy(images))
+    columns = detection.answers(one)(arrays)
+    images = np.stack([detection.render(array, 16) for array in arrays])
+    outputs = fine_tuned.predict(one, torch.from_numpy(images))
     assert set(columns) == {"score", "start_s", "start_hz", "end_hz"}
     np.testing.assert_allclose(columns["end_hz"], outputs["frequency"][:, 1] * 100, rtol=1e-5)
     odds = np.exp(outputs["present"][:, 1] - outputs["present"][:, 0])
@@ -128,14 +130,14 @@ def test_a_network_answers_in_seconds_and_hertz():
 def test_a_number_between_0_and_1_is_a_score_too():
     block = {"labels": ["present"], "encoding": "scaled", "scale": 1, "activation": "sigmoid"}
     arrays = np.ones((2, GRID, GRID), np.float32)
-    score = localising.answers(network({**TARGETS, "present": block}))(arrays)["score"]
+    score = detection.answers(network({**TARGETS, "present": block}))(arrays)["score"]
     assert ((score > 0) & (score < 1)).all()
 
 
 def test_a_network_that_never_says_none_is_refused():
     targets = {name: block for name, block in TARGETS.items() if name != "present"}
     with pytest.raises(ValueError, match=r"network: predicts start_s, .*: present is missing"):
-        localising.answers(network(targets))
+        detection.answers(network(targets))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_a_network_that_never_says_none_is_refused():
 )  # fmt: skip
 def test_impossible_searches_are_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
-        localising.Search(**{**vars(SEARCH), **wrong})
+        detection.Search(**{**vars(SEARCH), **wrong})
 
 
 def events(*rows: tuple) -> pd.DataFrame:
@@ -155,7 +157,7 @@ def events(*rows: tuple) -> pd.DataFrame:
 
 
 def test_the_best_of_what_overlapping_windows_found_stays():
-    found = localising.merge(
+    found = detection.merge(
         events(
             ("Cz", 50.0, 8.0, 0.7, 0.0),
             ("Cz", 50.5, 8.0, 0.9, 45.0),  # the same chirp
@@ -168,7 +170,7 @@ def test_the_best_of_what_overlapping_windows_found_stays():
     assert found[["channel", "onset_s", "score", "n_windows"]].to_numpy().tolist() == [
         ["Cz", 50.5, 0.9, 2], ["Pz", 50.5, 0.8, 1], ["Cz", 70.0, 0.9, 2]
     ]  # fmt: skip
-    bare = localising.merge(found.drop(columns=["duration_s", "n_windows"]), merge_s=1)
+    bare = detection.merge(found.drop(columns=["duration_s", "n_windows"]), merge_s=1)
     assert bare["n_windows"].tolist() == [1, 1, 1]
 
 
@@ -199,27 +201,27 @@ ROWS = st.lists(
 @settings(deadline=None)
 @given(ROWS, st.integers(0, 5))
 def test_merging_does_what_its_rule_says(rows, merge_s):
-    found = localising.merge(events(*rows), merge_s)
+    found = detection.merge(events(*rows), merge_s)
     assert set(found.drop(columns="n_windows").itertuples(index=False, name=None)) == naive(
         rows, merge_s
     )
     assert found["n_windows"].sum() == len(rows)
-    again = localising.merge(found.drop(columns="n_windows"), merge_s)
+    again = detection.merge(found.drop(columns="n_windows"), merge_s)
     assert again["onset_s"].tolist() == found["onset_s"].tolist()
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory) -> recordings.Signals:
+def recording(tmp_path_factory) -> readers.Signals:
     onsets = {"Cz": [2.0, 112.0, 231.0], "Pz": []}
     path = tmp_path_factory.mktemp("fif") / "a_raw.fif"
     planted.raw(256, 250, onsets).crop(1).save(path, verbose="error")
-    return recordings.open_recording(path)
+    return readers.open_recording(path)
 
 
 def test_chirps_are_found_once_and_whole_wherever_windows_begin(recording):
     for overlap_s in (15, 30, 45):
-        search = localising.Search(overlap_s=overlap_s, edge_s=2, threshold=0.5, merge_s=2)
-        found = localising.localise(recording, planted.observe, search)
+        search = detection.Search(overlap_s=overlap_s, edge_s=2, threshold=0.5, merge_s=2)
+        found = detection.localise(recording, planted.observe, search)
         assert found.events["channel"].tolist() == ["Cz"] * 3
         np.testing.assert_allclose(found.events["onset_s"], [1, 111, 230], atol=0.6)
         np.testing.assert_allclose(found.events["duration_s"], planted.LENGTH_S, atol=1)
@@ -231,7 +233,7 @@ def test_chirps_are_found_once_and_whole_wherever_windows_begin(recording):
 
 def test_intervals_end_where_the_possible_ends(recording):
     widths = {"start_s": 3.0, "duration_s": 1.0, "start_hz": 5.0, "end_hz": np.inf}
-    found = localising.localise(recording, planted.observe, SEARCH, widths).events
+    found = detection.localise(recording, planted.observe, SEARCH, widths).events
     assert found["onset_low_s"].tolist() == pytest.approx([0, 108, 227], abs=0.6)
     assert (found["onset_high_s"] - found["onset_s"]).tolist() == pytest.approx([3, 3, 3])
     assert (found["start_high_hz"] - found["start_low_hz"]).tolist() == pytest.approx([10] * 3)
@@ -256,10 +258,10 @@ class Oracle:
 
 @pytest.mark.parametrize(("edge_s", "onsets"), [(0, [40, 40, 45, 45]), (5, [40, 40])])
 def test_the_rest_of_a_chirp_is_left_to_the_window_before(recording, edge_s, onsets):
-    search = localising.Search(overlap_s=15, edge_s=edge_s, threshold=0.5, merge_s=0)
-    starts = localising.window_starts(recording.duration_s, 15, 1 / 256)
+    search = detection.Search(overlap_s=15, edge_s=edge_s, threshold=0.5, merge_s=0)
+    starts = detection.window_starts(recording.duration_s, 15, 1 / 256)
     assert starts[1] == 45
-    found = localising.localise(recording, Oracle(starts), search).events
+    found = detection.localise(recording, Oracle(starts), search).events
     assert found["onset_s"].tolist() == onsets
 
 
@@ -269,14 +271,14 @@ def doubtful(arrays: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_a_higher_threshold_leaves_less(recording):
-    strict = localising.Search(**{**vars(SEARCH), "threshold": 1})
-    none = localising.localise(recording, doubtful, strict).events
+    strict = detection.Search(**{**vars(SEARCH), "threshold": 1})
+    none = detection.localise(recording, doubtful, strict).events
     assert none.empty
     assert {"channel", "onset_s", "start_hz", "end_hz", "score", "n_windows"} <= set(none.columns)
 
 
 def test_overview_shows_the_chirp_at_its_place(recording):
-    levels = localising.localise(recording, planted.observe, SEARCH).overview.levels["Cz"]
+    levels = detection.localise(recording, planted.observe, SEARCH).overview.levels["Cz"]
     assert levels.shape == (GRID, int(recording.duration_s / COLUMN_S))
     rows = slice(int(35 / 100 * GRID), int(45 / 100 * GRID))
     bright = levels[rows].max(axis=0)
@@ -291,9 +293,9 @@ def test_stretches_without_data_are_left_out(tmp_path, caplog):
     values[0, 20 * 256 : 30 * 256] = 0
     path = tmp_path / "a_raw.fif"
     mne.io.RawArray(values, raw.info, verbose="error").save(path, fmt="double", verbose="error")
-    search = localising.Search(overlap_s=0, edge_s=0, threshold=0.5, merge_s=2)
+    search = detection.Search(overlap_s=0, edge_s=0, threshold=0.5, merge_s=2)
     with caplog.at_level(logging.INFO, logger="patchwork"):
-        found = localising.localise(recordings.open_recording(path), planted.observe, search)
+        found = detection.localise(readers.open_recording(path), planted.observe, search)
     assert (found.n_pictures, found.n_empty) == (7, 1)
     assert "1 of 8 windows lack data" in caplog.text
     assert "windows: 4/4 (100 %)" in caplog.text
@@ -304,7 +306,7 @@ def test_a_folder_of_arrays_is_searched_like_a_recording(tmp_path):
     array = np.zeros((GRID, 400)) + np.random.Generator(np.random.Philox(1)).random((GRID, 400))
     array[40:44, 200:221] = 40
     np.save(tmp_path / "Cz.npy", array)
-    found = localising.localise(recordings.open_recording(tmp_path), planted.observe, SEARCH)
+    found = detection.localise(readers.open_recording(tmp_path), planted.observe, SEARCH)
     assert found.events["onset_s"].tolist() == [200 * COLUMN_S]
     assert found.events["onset_utc"].tolist() == [""]
 
@@ -318,10 +320,10 @@ def test_half_widths_come_from_examples_with_a_chirp():
     )
     off = (table["predicted_start_s"] - truth).dropna()
     other = pd.concat([table, table.assign(seed=4, predicted_start_s=99)])
-    assert localising.half_widths(other, 3, 0.9) == {"start_s": conformal.half_width(off, 0.9)}
-    assert localising.half_widths(table[:6], 3, 0.9) == {"start_s": np.inf}
+    assert detection.half_widths(other, 3, 0.9) == {"start_s": conformal.half_width(off, 0.9)}
+    assert detection.half_widths(table[:6], 3, 0.9) == {"start_s": np.inf}
     with pytest.raises(ValueError, match="seed is 5, which predicted nothing; allowed is 3, 4"):
-        localising.half_widths(other, 5, 0.9)
+        detection.half_widths(other, 5, 0.9)
 
 
 MEMORY = """

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patchwork.analysis import metrics
-from patchwork.analysis.metrics import TargetScale
-from patchwork.statistics import Resampling
+from patchwork.statistics import Resampling, metrics
+from patchwork.statistics.metrics import TargetScale
 from scipy import stats
 
 QUICK = Resampling(n_resamples=300)

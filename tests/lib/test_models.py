@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from patchwork import backbones, models, tasks
-from patchwork.provenance import as_metadata
-from patchwork.sources import Features
+from patchwork.data.sources import Features
+from patchwork.jobs.provenance import as_metadata
+from patchwork.models import backbones, fine_tuned, tasks
 from safetensors.torch import save_file
 from small_networks import ARCHITECTURE, LORA, RANDOM, TARGETS, Pictures, network
 
@@ -14,7 +14,7 @@ IMAGES = Pictures(6, 1).images
 def trained(one, by=0.05):
     """A network whose trainable parameters have moved."""
     generator = torch.Generator().manual_seed(1)
-    for value in models.trainable(one).values():
+    for value in fine_tuned.trainable(one).values():
         value.add_(by * torch.randn(value.shape, generator=generator))
     return one.eval()
 
@@ -25,13 +25,13 @@ def saved(folder, adapter=LORA, readout="cls"):
     backbones.save(backbone, folder / "backbone.safetensors")
     targets = {name: tasks.read_target(block, 16) for name, block in TARGETS.items()}
     settings = {"readout": readout, "head_hidden": [8], "adapter": adapter}
-    one = trained(models.build(backbone, targets, settings, seed=4))
+    one = trained(fine_tuned.build(backbone, targets, settings, seed=4))
     record = {
         "settings": settings, "targets": TARGETS, "image_px": 16, "seed": 4,
         "backbone": backbone.provenance,
     }  # fmt: skip
-    models.save(one, record, folder / "model.safetensors")
-    return one, models.predict(one, IMAGES)
+    fine_tuned.save(one, record, folder / "model.safetensors")
+    return one, fine_tuned.predict(one, IMAGES)
 
 
 def test_lora_alone_trains_in_the_encoder_and_starts_without_effect():
@@ -49,14 +49,14 @@ def test_lora_alone_trains_in_the_encoder_and_starts_without_effect():
 def test_an_adapter_that_learnt_nothing_is_noticed():
     one = network(LORA)
     with pytest.raises(AssertionError, match=r"lora_B.* is zero after training"):
-        models.check_adapted(one, "lora")
-    models.check_adapted(trained(one), "lora")
+        fine_tuned.check_adapted(one, "lora")
+    fine_tuned.check_adapted(trained(one), "lora")
     with pytest.raises(AssertionError, match="no parameter of the encoder trainable"):
-        models.check_adapted(network(FROZEN), "lora")
+        fine_tuned.check_adapted(network(FROZEN), "lora")
     with pytest.raises(AssertionError, match="frozen encoder is trainable"):
-        models.check_adapted(one, "none")
+        fine_tuned.check_adapted(one, "none")
     with pytest.raises(AssertionError, match="beside the adapter"):
-        models.check_adapted(network(FULL), "lora")
+        fine_tuned.check_adapted(network(FULL), "lora")
 
 
 def test_none_trains_no_encoder_parameter_and_full_trains_all():
@@ -68,7 +68,7 @@ def test_none_trains_no_encoder_parameter_and_full_trains_all():
     assert all(p.grad is not None for p in full.parameters())
 
 
-@pytest.mark.parametrize("readout", models.READOUTS)
+@pytest.mark.parametrize("readout", fine_tuned.READOUTS)
 def test_full_training_reaches_every_parameter_that_trains(readout):
     # A parameter without a gradient stops a training that several processes share.
     one = network(FULL, readout).train()
@@ -77,13 +77,13 @@ def test_full_training_reaches_every_parameter_that_trains(readout):
 
 
 @pytest.mark.parametrize("adapter", [LORA, FROZEN, FULL], ids=["lora", "none", "full"])
-@pytest.mark.parametrize("readout", models.READOUTS)
+@pytest.mark.parametrize("readout", fine_tuned.READOUTS)
 def test_what_was_saved_predicts_the_same(tmp_path, adapter, readout):
     _, before = saved(tmp_path, adapter, readout)
-    again = models.load(tmp_path / "model.safetensors", tmp_path / "backbone.safetensors")
+    again = fine_tuned.load(tmp_path / "model.safetensors", tmp_path / "backbone.safetensors")
     assert not again.training
     assert not any("lora" in name for name, _ in again.named_parameters())
-    after = models.predict(again, IMAGES)
+    after = fine_tuned.predict(again, IMAGES)
     for name in before:
         # Only the merge rounds: without an adapter not a bit may change.
         same = np.array_equal if adapter["kind"] != "lora" else np.allclose
@@ -93,14 +93,14 @@ def test_what_was_saved_predicts_the_same(tmp_path, adapter, readout):
 def test_the_adapter_changes_what_is_predicted_after_loading(tmp_path):
     _, before = saved(tmp_path)
     backbone = backbones.load(tmp_path / "backbone.safetensors")
-    again = models.load(tmp_path / "model.safetensors", tmp_path / "backbone.safetensors")
+    again = fine_tuned.load(tmp_path / "model.safetensors", tmp_path / "backbone.safetensors")
     again.encoder.load_state_dict(backbone.encoder.state_dict())
-    assert not np.allclose(models.predict(again, IMAGES)["side"], before["side"], atol=1e-4)
+    assert not np.allclose(fine_tuned.predict(again, IMAGES)["side"], before["side"], atol=1e-4)
 
 
 def refused(path, backbone):
     with pytest.raises(ValueError, match=r"safetensors") as error:
-        models.load(path, backbone)
+        fine_tuned.load(path, backbone)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -134,7 +134,7 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
 def test_readouts_are_the_tokens_they_name():
     seen = {}
     features = {}
-    for readout in models.READOUTS:
+    for readout in fine_tuned.READOUTS:
         one = network(FROZEN, readout).eval()
         one.encoder.norm.register_forward_hook(
             lambda _m, given, out: seen.update(before=given[0], after=out)
@@ -149,7 +149,7 @@ def test_readouts_are_the_tokens_they_name():
 
 
 @pytest.mark.parametrize("adapter", [LORA | {"dropout": 0.0}, FULL], ids=["lora", "full"])
-@pytest.mark.parametrize("readout", models.READOUTS)
+@pytest.mark.parametrize("readout", fine_tuned.READOUTS)
 def test_training_skips_work_but_changes_neither_outputs_nor_gradients(readout, adapter):
     short, long = (trained(network(adapter, readout)) for _ in range(2))
     short.train()
@@ -167,7 +167,7 @@ def test_heads_on_patches_give_one_row_per_patch():
     block = {"labels": ["picture"], "encoding": "patches", "patch_px": 8}
     targets = {"picture": tasks.read_target(block, 16)}
     settings = {"readout": "cls", "head_hidden": [8], "adapter": FULL}
-    one = models.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0)
+    one = fine_tuned.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0)
     assert one.train()(IMAGES)["picture"].shape == (6, 4, 192)
     with pytest.raises(ValueError, match="target picture reads patches"):
         Features(Pictures(6, 1), one)
@@ -185,7 +185,7 @@ def test_initial_values_follow_the_seed_and_leave_the_global_state_alone():
     before = torch.random.get_rng_state()
     one, same, other = network(seed=1), network(seed=1), network(seed=2)
     assert torch.equal(before, torch.random.get_rng_state())
-    a, b, c = (models.trainable(n) for n in (one, same, other))
+    a, b, c = (fine_tuned.trainable(n) for n in (one, same, other))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not all(torch.equal(a[k], c[k]) for k in a)
 
@@ -202,5 +202,5 @@ def test_impossible_settings_are_named(change, words):
     targets = {name: tasks.read_target(block, 16) for name, block in TARGETS.items()}
     settings = {"readout": "cls", "head_hidden": [8], "adapter": LORA, **change}
     with pytest.raises(ValueError, match=words) as error:
-        models.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0)
+        fine_tuned.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0)
     assert "\n" not in str(error.value)

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from patchwork.figures import network_report, networks, theme
+from patchwork.figures import theme
+from patchwork.figures.networks import graphs, report
 from patchwork.networks import cycles, data, tables
 
 ACTUATOR = data.actuator().weights
@@ -50,9 +51,9 @@ def _tables():
     return {name: table.assign(dataset="actuator") for name, table in made.items()}
 
 
-@pytest.mark.parametrize("name", list(network_report.FIGURES))
+@pytest.mark.parametrize("name", list(report.FIGURES))
 def test_every_figure_is_drawn_with_title_caption_and_rows(name, tmp_path):
-    figure, shown = network_report.draw(name, _tables(), "actuator")
+    figure, shown = report.draw(name, _tables(), "actuator")
     assert len(shown)
     assert theme.text_of(figure, "title")
     assert theme.text_of(figure, "caption").endswith(".")
@@ -74,16 +75,16 @@ def _check_apart(figure: Figure):
 
 
 def test_captions_read_their_numbers_from_the_tables():
-    figure, _ = network_report.draw("spectrum", _tables(), "actuator")
+    figure, _ = report.draw("spectrum", _tables(), "actuator")
     right = np.linalg.eigvals(ACTUATOR).real.max()
     assert f"{right:.3g}" in theme.text_of(figure, "caption")
-    figure, _ = network_report.draw("attention_instability", _tables(), "actuator")
+    figure, _ = report.draw("attention_instability", _tables(), "actuator")
     assert "Networks: 40." in theme.text_of(figure, "caption")
 
 
 def test_bars_are_the_costs():
     costs = cycles.motif_costs(ACTUATOR)
-    figure = networks.plot_motif_costs(costs, caption="c.")
+    figure = graphs.plot_motif_costs(costs, caption="c.")
     first = figure.axes[0]
     drawn = sorted(bar.get_height() for bar in first.patches)
     np.testing.assert_allclose(drawn, sorted(costs[costs["length"] == "3"]["cost"]))
@@ -92,7 +93,7 @@ def test_bars_are_the_costs():
 def test_negative_edges_are_dashed():
     edges = tables.edges(ACTUATOR)
     nodes = pd.DataFrame({"score": "s", "node": range(8), "value": np.arange(8.0)})
-    figure = networks.plot_network(edges, nodes, caption="c.")
+    figure = graphs.plot_network(edges, nodes, caption="c.")
     arrows = [p for p in figure.axes[0].patches if hasattr(p, "get_arrowstyle")]
     off = ACTUATOR - np.diag(np.diag(ACTUATOR))
     assert len(arrows) == np.count_nonzero(off)
@@ -101,6 +102,6 @@ def test_negative_edges_are_dashed():
 
 def test_bad_frames_and_names_are_refused():
     with pytest.raises(ValueError, match="plot_scores"):
-        networks.plot_scores(pd.DataFrame({"score": []}), caption="c.")
+        graphs.plot_scores(pd.DataFrame({"score": []}), caption="c.")
     with pytest.raises(ValueError, match="figure: 'other'"):
-        network_report.draw("other", _tables(), "actuator")
+        report.draw("other", _tables(), "actuator")

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-from patchwork.analysis import metrics, observer
-from patchwork.analysis.observer import LineGeometry
-from patchwork.stimuli import lines, palettes
+from patchwork.analysis.biases import observer
+from patchwork.analysis.biases.observer import LineGeometry
+from patchwork.statistics import metrics
+from patchwork.stimuli import lines
+from patchwork.stimuli.common import palettes
 from scipy import integrate, stats
 
 PAPER = LineGeometry(image_px=224, length_px=(50, 50))

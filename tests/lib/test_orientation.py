@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork.analysis import orientation
+from patchwork.analysis.biases import orientation
 from patchwork.statistics import Resampling
 
 QUICK = Resampling(n_resamples=300)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from patchwork import backbones, models
-from patchwork.analysis import orientation_measures as om
-from patchwork.analysis import orientation_probes as op
-from patchwork.stimuli import palettes, probes, views
+from patchwork.analysis.rearing import orientation_measures as om
+from patchwork.analysis.rearing import orientation_probes as op
+from patchwork.models import backbones, fine_tuned
+from patchwork.stimuli import probes, views
+from patchwork.stimuli.common import palettes
 from small_networks import RANDOM
 
 PX = 32
@@ -280,7 +281,7 @@ def test_a_network_is_read_after_its_norm_and_all_networks_see_the_same(images):
     )
     with pytest.raises(ValueError, match="readout is 'first'"):
         op.features(backbone, pictures, "first")
-    adapted = models.build(
+    adapted = fine_tuned.build(
         backbone, {}, {"readout": "cls", "head_hidden": [], "adapter": {"kind": "none"}}, seed=1
     ).eval()
     assert np.allclose(op.features(adapted, pictures), both["cls"], atol=1e-5)

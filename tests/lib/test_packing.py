@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 from patchwork import interventions
-from patchwork.interventions import LogitDifference, packing
+from patchwork.interventions import LogitDifference
+from patchwork.interventions.fast_path import packing
 from torch import nn
 
 needs_operators = pytest.mark.skipif(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from coloraide import Color
-from patchwork.stimuli import palettes
+from patchwork.stimuli.common import palettes
 
 
 def test_signal_energy_counts_full_channels():

@@ -6,8 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patchwork import interventions, sites
-from patchwork.interventions import LogitDifference, PatchGrid, Plan, plan, streams
+from patchwork import interventions
+from patchwork.interventions import LogitDifference, PatchGrid, Plan
+from patchwork.interventions.fast_path import streams
+from patchwork.interventions.sweeps import plan
+from patchwork.models import sites
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 PLAIN = Plan(path="plain")

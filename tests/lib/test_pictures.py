@@ -5,7 +5,8 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torchvision
-from patchwork import pictures, stimuli
+from patchwork import stimuli
+from patchwork.data import pictures
 from PIL import Image
 from torchvision.datasets import VisionDataset
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from patchwork import interventions, statistics
-from patchwork.analysis import head_tables
+from patchwork.analysis.heads import head_tables
 from scipy import stats
 
 CARRIER, DEAD = (1, 2), (0, 1)

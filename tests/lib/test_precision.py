@@ -1,6 +1,6 @@
 import pytest
 import torch
-from patchwork import precision, training
+from patchwork.training import precision, trainer
 from small_networks import LORA, TRAINING, Pictures, network
 
 CPU = torch.device("cpu")
@@ -42,21 +42,21 @@ def test_training_in_bf16_is_near_fp32_but_not_the_same(tmp_path):
     seen, logs = [], {}
     for word in ("no", "bf16"):
         # One process has one precision, so accelerate's own memory of it is cleared in between.
-        training.Accelerator().state._reset_state(reset_partial_state=True)
+        trainer.Accelerator().state._reset_state(reset_partial_state=True)
         one = network(LORA | {"dropout": 0.0})
         one.encoder.blocks[0].attn.register_forward_hook(
             lambda module, _given, out: seen.append((module.fused_attn, out.dtype))
         )
         settings = {**TRAINING, "mixed_precision": word, "checkpoint_every_s": 60}
         folder = tmp_path / word
-        logs[word] = training.fit(
+        logs[word] = trainer.fit(
             one, Pictures(96, 1), Pictures(32, 2), settings, seed=5, folder=folder
         )
         assert logs[word].precision == word
         used = {"no": (True, torch.float32), "bf16": (False, torch.bfloat16)}
         assert used[word] in seen
         seen.clear()
-    training.Accelerator().state._reset_state(reset_partial_state=True)
+    trainer.Accelerator().state._reset_state(reset_partial_state=True)
     exact, rough = (logs[word].steps["loss"].to_numpy() for word in ("no", "bf16"))
     assert (exact != rough).any()
     assert abs(exact - rough).max() < 0.05 * exact.max()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patchwork import provenance, stimuli
+from patchwork import stimuli
+from patchwork.jobs import provenance
 
 ROOT = Path(__file__).resolve().parents[2]
 

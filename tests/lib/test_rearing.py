@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from patchwork import backbones, evaluation, models, rearing, stimuli, store, tasks, training
-from patchwork.provenance import file_sha256
+from patchwork import stimuli
+from patchwork.data import store
+from patchwork.jobs.provenance import file_sha256
+from patchwork.models import backbones, fine_tuned, tasks
+from patchwork.training import evaluation, pretraining, trainer
 from small_networks import RANDOM, TRAINING, Pictures
 
 
@@ -35,7 +38,7 @@ def reared(tmp_path, monkeypatch):
     monkeypatch.setitem(stimuli.GENERATORS, "grey", draw)
     backbone = backbones.prepare({**RANDOM, "source": "reared"}, 16, seed=1)
     before = {name: value.clone() for name, value in backbone.encoder.state_dict().items()}
-    return before, *rearing.rear(backbone, SETTINGS, seed=1, folder=tmp_path / "state")
+    return before, *pretraining.rear(backbone, SETTINGS, seed=1, folder=tmp_path / "state")
 
 
 def test_a_backbone_is_reared_and_says_how(reared, tmp_path):
@@ -68,7 +71,7 @@ def test_training_and_validation_see_different_pictures(monkeypatch, tmp_path):
     for seed in (1, 2):
         backbone = backbones.prepare(RANDOM, 16, seed=seed)
         folder = tmp_path / str(seed)
-        rearing.rear(backbone, {**SETTINGS, "training": training}, seed=seed, folder=folder)
+        pretraining.rear(backbone, {**SETTINGS, "training": training}, seed=seed, folder=folder)
     assert len(seeds) == 4
 
 
@@ -84,7 +87,7 @@ def test_pictures_are_scored_but_stand_in_no_table():
         {name: SETTINGS["targets"][name] for name in ("brightness", "copy")}, data.labels, 16
     )
     settings = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "full"}}
-    one = models.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0).eval()
+    one = fine_tuned.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0).eval()
     table = evaluation.predictions(one, data)
     assert "copy" not in table.columns
     out = one(data.images)["copy"].detach().numpy()
@@ -139,7 +142,7 @@ def pictures(tmp_path_factory):
 def grown(pictures, folder, n_train=256, **changes):
     settings = {**VIEWS, "n_train": n_train, "views": {**VIEWS["views"], **changes}}
     backbone = backbones.prepare({**RANDOM, "source": "reared"}, 16, seed=1)
-    return rearing.rear(backbone, settings, seed=1, folder=folder, pictures=pictures)
+    return pretraining.rear(backbone, settings, seed=1, folder=folder, pictures=pictures)
 
 
 def test_a_backbone_grows_up_with_views_and_says_of_what(pictures, tmp_path):
@@ -149,7 +152,7 @@ def test_a_backbone_grows_up_with_views_and_says_of_what(pictures, tmp_path):
     assert backbone.provenance["rearing"] == VIEWS
     assert set(log.steps["target"]) == {"class"}
     assert len(log.steps) == 2 * 256 / 16
-    backbones.join_snapshots(tmp_path / training.SNAPSHOTS, tmp_path / "snapshots.safetensors")
+    backbones.join_snapshots(tmp_path / trainer.SNAPSHOTS, tmp_path / "snapshots.safetensors")
     again = backbones.prepare({**RANDOM, "source": "reared"}, 16, seed=1)
     course = [
         (record["images"], record["scores"]["class"])
@@ -162,7 +165,7 @@ def test_a_backbone_grows_up_with_views_and_says_of_what(pictures, tmp_path):
 def test_arms_of_a_seed_differ_in_their_views_alone(pictures, tmp_path, monkeypatch):
     """The first loss of an arm is that of the same initial network on the same pictures."""
     seen = {}
-    fit = training.fit
+    fit = trainer.fit
 
     def listening(network, data, validation, settings, **rest):
         arm = rest["folder"].name
@@ -170,7 +173,7 @@ def test_arms_of_a_seed_differ_in_their_views_alone(pictures, tmp_path, monkeypa
         seen[arm] = state, data, validation
         return fit(network, data, validation, settings, **rest)
 
-    monkeypatch.setattr(training, "fit", listening)
+    monkeypatch.setattr(trainer, "fit", listening)
     arms = {"upright": {}, "turned": {"rotation_deg": 45}, "blue_poor": {"colour": "blue_poor"}}
     firsts = {}
     for arm, changes in arms.items():

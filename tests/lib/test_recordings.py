@@ -8,7 +8,7 @@ import mne
 import numpy as np
 import planted
 import pytest
-from patchwork import recordings
+from patchwork.recordings import readers
 from patchwork.stimuli.spectrograms import COLUMN_S, GRID
 
 LSB = 400e-6 / 2**15
@@ -29,8 +29,8 @@ def cropped(tmp_path_factory) -> tuple[Path, np.ndarray]:
 
 def test_a_cropped_fif_keeps_its_clock_and_its_samples(cropped):
     path, expected = cropped
-    found = recordings.open_recording(path)
-    assert found.clock == recordings.Clock(planted.MEAS_DATE, 20.5)
+    found = readers.open_recording(path)
+    assert found.clock == readers.Clock(planted.MEAS_DATE, 20.5)
     assert found.clock.moment(1.5).timestamp() == planted.MEAS_DATE.timestamp() + 22
     assert found.duration_s == pytest.approx(69.5, abs=0.01)
     piece = one(found, 10.25, 12.5, "Pz")
@@ -40,9 +40,9 @@ def test_a_cropped_fif_keeps_its_clock_and_its_samples(cropped):
 
 
 def test_reading_some_channels_at_a_time_changes_nothing(cropped, monkeypatch):
-    found = recordings.open_recording(cropped[0])
+    found = readers.open_recording(cropped[0])
     whole = dict(found.read(0, 60))
-    monkeypatch.setattr(recordings, "SAMPLES_AT_ONCE", 60 * 256)
+    monkeypatch.setattr(readers, "SAMPLES_AT_ONCE", 60 * 256)
     parts = dict(found.read(0, 60))
     assert list(parts) == ["Cz", "Pz"]
     assert all((parts[name] == whole[name]).all() for name in whole)
@@ -51,7 +51,7 @@ def test_reading_some_channels_at_a_time_changes_nothing(cropped, monkeypatch):
 def test_nothing_is_preloaded(cropped, tmp_path):
     samples = {"Cz": (256, planted.eeg(256, 60, {"Cz": []})[0])}
     for path in (cropped[0], planted.write_edf(tmp_path / "a.edf", samples)):
-        assert not any(raw.preload for raw in recordings.open_recording(path)._raws)
+        assert not any(raw.preload for raw in readers.open_recording(path)._raws)
 
 
 @pytest.mark.parametrize("ending", [".edf", ".bdf", ".EDF"])
@@ -63,7 +63,7 @@ def test_channels_keep_their_own_rates_and_volts(tmp_path, ending):
     }
     path = planted.write_edf(tmp_path / f"a{ending.lower()}", samples)
     path = path.rename(tmp_path / f"b{ending}")
-    found = recordings.open_recording(path, picks=["Cz", "Oz", "Fp1"])
+    found = readers.open_recording(path, picks=["Cz", "Oz", "Fp1"])
     assert found.channels == ("Fp1", "Cz", "Oz")
     assert found.rates_hz == {"Fp1": 256, "Cz": 512, "Oz": 256}
     assert found.clock.meas_date == planted.MEAS_DATE.replace(microsecond=0)
@@ -80,8 +80,8 @@ def test_units_are_used_where_the_header_has_none(tmp_path):
     )
     path = tmp_path / "a.edf"
     edfio.Edf([signal]).write(path)
-    bare = recordings.open_recording(path)
-    told = recordings.open_recording(path, units="uV")
+    bare = readers.open_recording(path)
+    told = readers.open_recording(path, units="uV")
     np.testing.assert_allclose(one(told, 0, 1, "Cz"), one(bare, 0, 1, "Cz") * 1e-6)
     assert told.clock.meas_date is None or told.clock.meas_date.year == 1985
 
@@ -92,7 +92,7 @@ def test_a_recording_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path):
     path = planted.write_edf(tmp_path / "a.edf", samples)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 8 // 10])
-    found = recordings.open_recording(path)
+    found = readers.open_recording(path)
     assert found.duration_s == 79
     assert len(one(found, 60, 100, "Cz")) == 19 * 256
     path.write_bytes(data[: len(data) // 2])
@@ -107,7 +107,7 @@ def test_channels_of_one_name_are_told_apart(tmp_path):
         for i in range(3)
     ]  # fmt: skip
     edfio.Edf(signals).write(tmp_path / "a.edf")
-    second = recordings.open_recording(tmp_path / "a.edf", picks=["EEG-1"])
+    second = readers.open_recording(tmp_path / "a.edf", picks=["EEG-1"])
     np.testing.assert_allclose(one(second, 0, 1, "EEG-1"), signals[1].data[:256] * 1e-6)
 
 
@@ -116,16 +116,16 @@ def test_bad_and_stimulus_channels_are_no_data(tmp_path):
     raw.set_channel_types({"STI": "stim"}, verbose="error")
     raw.info["bads"] = ["Pz"]
     raw.save(tmp_path / "a_raw.fif", verbose="error")
-    assert recordings.open_recording(tmp_path / "a_raw.fif").channels == ("Cz",)
-    named = recordings.open_recording(tmp_path / "a_raw.fif", picks=["Pz"])
+    assert readers.open_recording(tmp_path / "a_raw.fif").channels == ("Cz",)
+    named = readers.open_recording(tmp_path / "a_raw.fif", picks=["Pz"])
     assert named.channels == ("Pz",)
     with pytest.raises(ValueError, match=r"a_raw.fif: picks is 'meg', .* allowed is data, eeg, or"):
-        recordings.open_recording(tmp_path / "a_raw.fif", picks="meg")
+        readers.open_recording(tmp_path / "a_raw.fif", picks="meg")
 
 
 def refused(path: Path, *words: str, **options) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        recordings.check_alive(recordings.open_recording(path, **options), 60)
+        readers.check_alive(readers.open_recording(path, **options), 60)
     text = str(caught.value)
     assert "\n" not in text
     for word in (str(path), "allowed", *words):
@@ -140,7 +140,7 @@ def test_a_channel_too_slow_for_the_band_is_refused(tmp_path):
         }
         path = planted.write_edf(tmp_path / f"{rate}.edf", samples)
         if rate == 200:
-            assert recordings.open_recording(path).channels == ("Cz", "Pz")
+            assert readers.open_recording(path).channels == ("Cz", "Pz")
         else:
             refused(path, "Pz", "199 Hz", "200 Hz")
 
@@ -189,7 +189,7 @@ def test_channels_without_data_are_all_named(tmp_path):
     path = tmp_path / "a_raw.fif"
     mne.io.RawArray(values, raw.info, verbose="error").save(path, fmt="double", verbose="error")
     refused(path, "flat (flat at 3e-06), nan (not a number throughout);")
-    recordings.check_alive(recordings.open_recording(path, picks=["Cz", "late"]), 60)
+    readers.check_alive(readers.open_recording(path, picks=["Cz", "late"]), 60)
 
 
 def test_a_folder_is_mapped_by_channel(tmp_path):
@@ -197,13 +197,13 @@ def test_a_folder_is_mapped_by_channel(tmp_path):
     arrays = {name: rng.random((GRID, 300), dtype=np.float32) for name in ("b", "a")}
     for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)
-    found = recordings.open_recording(tmp_path)
+    found = readers.open_recording(tmp_path)
     assert found.channels == ("a", "b")
     assert found.duration_s == 300 * COLUMN_S
     assert found.clock.moment(3) is None
     read = dict(found.read(10 * COLUMN_S, 138 * COLUMN_S))
     assert (read["b"] == arrays["b"][:, 10:138]).all()
-    assert recordings.open_recording(tmp_path, picks=["b"]).channels == ("b",)
+    assert readers.open_recording(tmp_path, picks=["b"]).channels == ("b",)
     refused(tmp_path, "'c'", "a, b", picks=["c"])
     np.save(tmp_path / "a.npy", np.ones((GRID, 300)))
     refused(tmp_path, "a (flat at 1)")
@@ -214,13 +214,13 @@ def test_arrays_of_another_shape_or_kind_are_refused(tmp_path):
     for wrong in (np.ones((64, 300)), np.ones((GRID, 300), complex), np.ones(GRID), np.float64(1)):
         np.save(path, wrong)
         with pytest.raises(ValueError, match=r"a.npy: .* allowed"):
-            recordings.open_recording(tmp_path)
+            readers.open_recording(tmp_path)
     np.save(path, np.ones((GRID, 300)))
     np.save(tmp_path / "b.npy", np.ones((GRID, 200)))
     refused(tmp_path, "200 to 300")
     path.write_bytes(b"not an array")
     with pytest.raises(ValueError, match=r"a.npy: is no array of numbers"):
-        recordings.open_recording(tmp_path)
+        readers.open_recording(tmp_path)
 
 
 class Tripwire:
@@ -236,8 +236,8 @@ class Tripwire:
 def test_nothing_is_unpickled(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[Tripwire(tmp_path / "sprung")]]), allow_pickle=True)
     with pytest.raises(ValueError, match=r"a.npy: is no array of numbers"):
-        recordings.open_recording(tmp_path)
+        readers.open_recording(tmp_path)
     (tmp_path / "a.npy").write_bytes(pickle.dumps(Tripwire(tmp_path / "sprung")))
     with pytest.raises(ValueError, match=r"a.npy: is no array of numbers"):
-        recordings.open_recording(tmp_path)
+        readers.open_recording(tmp_path)
     assert not (tmp_path / "sprung").exists()

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 import wired_attention as wired
-from patchwork import attention
-from patchwork.analysis import region_attention, region_scores, region_tables
+from patchwork.analysis.selectivity import region_attention, region_scores, region_tables
+from patchwork.interventions import attention
 from patchwork.statistics import Resampling
 from scipy import stats
 from sklearn.metrics import roc_auc_score

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork.analysis import region_effects, region_tables
+from patchwork.analysis.selectivity import region_effects, region_tables
 from patchwork.statistics import Resampling
 from scipy import stats
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from patchwork import interventions, models, tasks
-from patchwork.analysis import released_ablation
-from patchwork.interventions.row_zeroing import RowZeroing, row_zeroing_sweep
+from patchwork import interventions
+from patchwork.analysis.heads import released_ablation
+from patchwork.analysis.heads.row_zeroing import RowZeroing, row_zeroing_sweep
+from patchwork.models import fine_tuned, tasks
 from patchwork.statistics import Resampling
 from small_networks import LORA, Pictures, network
 
@@ -24,7 +25,7 @@ def pictures() -> Pictures:
 
 
 @pytest.fixture(scope="module")
-def tuned() -> models.Network:
+def tuned() -> fine_tuned.Network:
     one = network(image_px=32)
     with torch.no_grad():
         for name, value in one.named_parameters():
@@ -33,7 +34,7 @@ def tuned() -> models.Network:
         for block in one.encoder.base_model.model.blocks:  # damage to tiny weights hides in noise
             block.attn.qkv.base_layer.weight.mul_(8)
             block.attn.proj.weight.mul_(8)
-    return models.merge(one)
+    return fine_tuned.merge(one)
 
 
 def sweep(tuned, pictures, order=FORWARD, **switches) -> pd.DataFrame:

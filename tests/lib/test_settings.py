@@ -3,9 +3,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from patchwork import backbones, models, settings, stimuli, tasks, training
+from patchwork import stimuli
 from patchwork.figures import registry
-from patchwork.stimuli import chirps, lines, objects, palettes, views
+from patchwork.jobs import configuration
+from patchwork.models import backbones, fine_tuned, tasks
+from patchwork.stimuli import chirps, lines, objects, views
+from patchwork.stimuli.common import palettes
+from patchwork.training import trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMAS = {
@@ -16,7 +20,7 @@ STUDY = SCHEMAS["study.schema.yaml"]["$defs"]
 REARING = SCHEMAS["rearing.schema.yaml"]["$defs"]
 
 
-def configuration() -> dict:
+def whole_configuration() -> dict:
     whole = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     whole |= yaml.safe_load((ROOT / "config/claims.yaml").read_text())
     whole["studies"] = {}
@@ -26,10 +30,10 @@ def configuration() -> dict:
 
 
 def complaint(change) -> str:
-    whole = configuration()
+    whole = whole_configuration()
     change(whole)
     with pytest.raises(ValueError, match=r".+") as caught:
-        settings.check(whole, SCHEMAS, "config.schema.yaml")
+        configuration.check(whole, SCHEMAS, "config.schema.yaml")
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -38,7 +42,7 @@ def complaint(change) -> str:
 def test_every_schema_is_valid_and_the_configuration_passes():
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)
-    settings.check(configuration(), SCHEMAS, "config.schema.yaml")
+    configuration.check(whole_configuration(), SCHEMAS, "config.schema.yaml")
 
 
 def closed(node):
@@ -91,21 +95,21 @@ def test_a_source_needs_its_own_keys():
 
 
 def test_names_that_are_not_defined_are_refused():
-    study = configuration()["studies"]["lines"]
+    study = whole_configuration()["studies"]["lines"]
     study["runs"][0]["protocols"].append("imagined")
     with pytest.raises(ValueError, match=r"runs\[0\].protocols has .imagined.; allowed"):
-        settings.check_study("lines", study)
+        configuration.check_study("lines", study)
 
 
 def test_patches_must_fill_the_image():
-    study = configuration()["studies"]["lines"]
+    study = whole_configuration()["studies"]["lines"]
     study["stimuli"]["common"]["image_px"] = 60
     with pytest.raises(ValueError, match="image_px is 60; allowed is a multiple of 8"):
-        settings.check_study("lines", study)
+        configuration.check_study("lines", study)
 
 
 def test_splits_are_disjoint():
-    for name, study in configuration()["studies"].items():
+    for name, study in whole_configuration()["studies"].items():
         if "stimuli" in study:
             ranges = sorted(
                 (s["first_index"], s["first_index"] + s["n"])
@@ -118,16 +122,16 @@ def test_splits_are_disjoint():
 
 def test_runs_are_crossed_once():
     row = {"datasets": ["a", "b"], "backbones": ["c"], "protocols": ["d"]}
-    runs = settings.cross([row, row], [0, 1])
+    runs = configuration.cross([row, row], [0, 1])
     assert len(runs) == 4
     assert runs[0] == {"dataset": "a", "backbone": "c", "protocol": "d", "seed": 0}
 
 
 def test_a_split_may_differ_from_its_dataset():
-    block = configuration()["studies"]["lines"]["stimuli"]
-    assert settings.stimulus_settings(block, "hue", "train")["hues"] == "seen"
-    assert settings.stimulus_settings(block, "hue", "test")["hues"] == "all"
-    assert settings.stimulus_settings(block, "angle", "test")["image_px"] == 64
+    block = whole_configuration()["studies"]["lines"]["stimuli"]
+    assert configuration.stimulus_settings(block, "hue", "train")["hues"] == "seen"
+    assert configuration.stimulus_settings(block, "hue", "test")["hues"] == "all"
+    assert configuration.stimulus_settings(block, "angle", "test")["image_px"] == 64
 
 
 def enum(*keys: str) -> set:
@@ -154,35 +158,35 @@ def test_enums_of_the_schema_are_the_registries_of_the_library():
         (generator["signal"], chirps.SIGNALS),
         (generator["sweeps"]["items"], chirps.SWEEPS),
         (STUDY["backbone"]["properties"]["source"], backbones.SOURCES),
-        (STUDY["protocol"]["properties"]["readout"], models.READOUTS),
-        (STUDY["protocol"]["properties"]["adapter"]["properties"]["kind"], models.ADAPTERS),
+        (STUDY["protocol"]["properties"]["readout"], fine_tuned.READOUTS),
+        (STUDY["protocol"]["properties"]["adapter"]["properties"]["kind"], fine_tuned.ADAPTERS),
         (target["encoding"], tasks.ENCODINGS),
         (target["activation"], tasks.ACTIVATIONS),
         (target["loss"], tasks.LOSSES),
-        (schedule["kind"], training.SCHEDULES),
+        (schedule["kind"], trainer.SCHEDULES),
     ]
     for node, known in pairs:
         assert set(node["enum"]) == set(known)
 
 
 def test_configured_figures_can_be_drawn():
-    for study in configuration()["studies"].values():
+    for study in whole_configuration()["studies"].values():
         for figure in study.get("figures", {}).values():
             assert figure["draw"] in registry.DRAWINGS
 
 
 def test_trainings_of_a_few_steps_are_refused():
-    study = configuration()["studies"]["lines"]
+    study = whole_configuration()["studies"]["lines"]
     study["training"]["batch_size"] = 400
     with pytest.raises(
         ValueError, match=r"gives -\d+ steps after warm-up on angle under described"
     ):
-        settings.check_study("lines", study)
+        configuration.check_study("lines", study)
 
 
 def test_a_condition_that_nothing_trains_is_not_timed():
-    study = configuration()["studies"]["chirps"]
-    settings.check_study("chirps", study)
+    study = whole_configuration()["studies"]["chirps"]
+    configuration.check_study("chirps", study)
     study["analyses"]["localisation"]["timing"]["condition"]["protocol"] = "imagined"
     with pytest.raises(ValueError, match="is ridge/reared/imagined; allowed is one that the runs"):
-        settings.check_study("chirps", study)
+        configuration.check_study("chirps", study)

@@ -4,7 +4,7 @@ import intervention_models as models
 import numpy as np
 import pytest
 import torch
-from patchwork import similarity
+from patchwork.interventions import similarity
 
 
 def test_a_model_is_like_itself_and_unlike_a_random_one():

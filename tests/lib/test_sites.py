@@ -2,9 +2,10 @@ import intervention_models as models
 import numpy as np
 import pytest
 import torch
-from patchwork import interventions, sites
-from patchwork.interventions import kernels
-from patchwork.sites import Site
+from patchwork import interventions
+from patchwork.interventions.fast_path import kernels
+from patchwork.models import sites
+from patchwork.models.sites import Site
 from peft import LoraConfig, get_peft_model
 from timm.models.vision_transformer import ResPostBlock
 from torch import nn

@@ -6,8 +6,10 @@ import timm
 import torch
 import torchvision
 import transformers
-from patchwork import attention, interventions, sites
-from patchwork.sites import Site
+from patchwork import interventions
+from patchwork.interventions import attention
+from patchwork.models import sites
+from patchwork.models.sites import Site
 from torch import nn
 
 SHAPE = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from patchwork import sources, store
+from patchwork.data import sources, store
 from patchwork.stimuli import Batch, LabelAttributes, views
 
 N_PICTURES, HELD_OUT = 40, 8

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 import h5py
 import numpy as np
 import pytest
-from patchwork import store
+from patchwork.data import store
 from patchwork.stimuli import Batch, LabelAttributes, concatenate
 
 LABELS = {

@@ -10,14 +10,14 @@ from patchwork.interventions import (
     PatchGrid,
     Plan,
     ablate,
-    attribution,
     attribution_sweep,
-    following,
     group_ablation_sweep,
     head_ablation_sweep,
     patch,
     patch_sweep,
 )
+from patchwork.interventions.fast_path import following
+from patchwork.interventions.sweeps import attribution
 from torch import nn
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from patchwork import tasks
+from patchwork.models import tasks
 from timm.layers import PatchEmbed
 
 ANGLES = np.linspace(-400, 800, 977)[:, None]

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from patchwork import checkpoints, evaluation, models, sources, tensors, training
-from patchwork.provenance import from_metadata
+from patchwork.data import sources, tensors
+from patchwork.jobs.provenance import from_metadata
+from patchwork.models import fine_tuned
+from patchwork.training import checkpoints, evaluation, trainer
 from small_networks import LORA, TARGETS, TRAINING, Pictures, network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -38,7 +40,7 @@ def first_checkpoint(folder: Path, process: subprocess.Popen, after_s: float = 0
 
 def kept(folder: Path) -> dict[str, bytes]:
     """Bytes of the encoders that were kept on the way, by examples seen."""
-    return {path.stem: path.read_bytes() for path in (folder / training.SNAPSHOTS).iterdir()}
+    return {path.stem: path.read_bytes() for path in (folder / trainer.SNAPSHOTS).iterdir()}
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
@@ -77,7 +79,7 @@ def test_a_training_asked_to_leave_writes_its_step_and_leaves(tmp_path, number):
 
 def fit(one, folder, data=None, validation=None, seed=5, **changes):
     settings = {**TRAINING, "checkpoint_every_s": 60, **changes}
-    return training.fit(
+    return trainer.fit(
         one, data or Pictures(96, 1), validation or Pictures(32, 2), settings,
         seed=seed, folder=folder,
     )  # fmt: skip
@@ -129,21 +131,21 @@ def test_cached_features_train_the_same_heads(tmp_path):
     fit(plain, tmp_path / "a")
     data, validation = (sources.Features(Pictures(n, s), cached) for n, s in ((96, 1), (32, 2)))
     fit(cached, tmp_path / "b", data=data, validation=validation)
-    for name, value in models.trainable(plain).items():
-        assert torch.allclose(value, models.trainable(cached)[name], atol=1e-6), name
+    for name, value in fine_tuned.trainable(plain).items():
+        assert torch.allclose(value, fine_tuned.trainable(cached)[name], atol=1e-6), name
 
 
 def test_order_and_dropout_follow_the_seed(tmp_path):
-    same = [models.trainable(trained) for trained in (network(), network())]
+    same = [fine_tuned.trainable(trained) for trained in (network(), network())]
     for i, folder in enumerate(("a", "b")):
         one = network()
         fit(one, tmp_path / folder)
-        same[i] = models.trainable(one)
+        same[i] = fine_tuned.trainable(one)
     other = network()
     fit(other, tmp_path / "c", seed=6)
     name = next(iter(same[0]))
     assert all(torch.equal(same[0][n], same[1][n]) for n in same[0])
-    assert not torch.equal(same[0][name], models.trainable(other)[name])
+    assert not torch.equal(same[0][name], fine_tuned.trainable(other)[name])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -228,7 +230,7 @@ def test_a_snapshot_is_made_again_when_its_step_is(tmp_path):
         fit(network(), tmp_path / "cut", data=Stopping(96, 1), **changes)
     assert checkpoints.read(tmp_path / "cut")[1]["step"] == 6
     assert set(kept(tmp_path / "cut")) == {"40", "112"}
-    half = tmp_path / "cut" / training.SNAPSHOTS / "112.safetensors"
+    half = tmp_path / "cut" / trainer.SNAPSHOTS / "112.safetensors"
     half.write_bytes(half.read_bytes()[:100])
     fit(network(), tmp_path / "cut", **changes)
     assert set(kept(tmp_path / "whole")) == {"40", "112", "250"}
@@ -237,7 +239,7 @@ def test_a_snapshot_is_made_again_when_its_step_is(tmp_path):
 
 def test_a_snapshot_is_the_encoder_after_its_examples(tmp_path, monkeypatch):
     """40 pictures in batches of 16 are 16, 32, 40, then 56, 72, 80 examples."""
-    states, scores, step = {}, {}, training._Loop._step
+    states, scores, step = {}, {}, trainer._Loop._step
 
     def listening(loop, *batch):
         step(loop, *batch)
@@ -245,14 +247,14 @@ def test_a_snapshot_is_the_encoder_after_its_examples(tmp_path, monkeypatch):
         states[loop.state.step] = {name: value.clone() for name, value in encoder.items()}
         scores[loop.state.step] = evaluation.validate(loop.network, loop.validation, 16)
 
-    monkeypatch.setattr(training._Loop, "_step", listening)
+    monkeypatch.setattr(trainer._Loop, "_step", listening)
     wanted = {1: 1, 16: 1, 17: 2, 40: 3, 41: 4, 50: 4, 57: 5, 80: 6}
     changes = {"epochs": 2, "snapshot_images": [*wanted, 81, 1000]}
     one = network(adapter={"kind": "full"})
     fit(one, tmp_path / "a", data=Pictures(40, 1), **changes)
     assert set(kept(tmp_path / "a")) == {str(n) for n in wanted}
     for n, at in wanted.items():
-        path = tmp_path / "a" / training.SNAPSHOTS / f"{n}.safetensors"
+        path = tmp_path / "a" / trainer.SNAPSHOTS / f"{n}.safetensors"
         got, metadata = tensors.read_tensors(path)
         assert got.keys() == states[at].keys()
         assert all(torch.equal(got[name], value) for name, value in states[at].items())
@@ -266,7 +268,7 @@ def test_snapshots_leave_the_training_as_it_is(tmp_path):
     plain, watched = network(), network()
     log = fit(plain, tmp_path / "plain")
     other = fit(watched, tmp_path / "watched", snapshot_images=[16, 100, 200])
-    assert not (tmp_path / "plain" / training.SNAPSHOTS).exists()
+    assert not (tmp_path / "plain" / trainer.SNAPSHOTS).exists()
     pd.testing.assert_frame_equal(log.steps, other.steps, check_exact=True)
-    for name, value in models.trainable(plain).items():
-        assert torch.equal(models.trainable(watched)[name], value), name
+    for name, value in fine_tuned.trainable(plain).items():
+        assert torch.equal(fine_tuned.trainable(watched)[name], value), name

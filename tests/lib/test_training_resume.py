@@ -12,7 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from patchwork import checkpoints, models, sources, stimuli, tensors, training
+from patchwork import stimuli
+from patchwork.data import sources, tensors
+from patchwork.models import fine_tuned
+from patchwork.training import checkpoints, trainer
 from small_networks import LORA, TRAINING, Pictures, network
 
 HERE = Path(__file__).parent
@@ -50,11 +53,11 @@ class Slow(Pictures):
 def fit(one, folder, data=None, validation=None, **changes):
     settings = {**TRAINING, "checkpoint_every_s": 0.0, **changes}
     data, validation = data or Pictures(96, 1), validation or Pictures(32, 2)
-    return training.fit(one, data, validation, settings, seed=5, folder=folder)
+    return trainer.fit(one, data, validation, settings, seed=5, folder=folder)
 
 
 def same(one, other):
-    one, other = models.trainable(one), models.trainable(other)
+    one, other = fine_tuned.trainable(one), fine_tuned.trainable(other)
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
@@ -111,15 +114,15 @@ def test_a_cut_between_an_epoch_and_its_validation_changes_no_bit(tmp_path, n_va
 def test_a_signal_at_the_last_step_of_the_last_epoch_loses_no_validation(tmp_path, monkeypatch):
     whole, pieces = network(), network()
     fit(whole, tmp_path / "whole")
-    step = training._Loop._step
+    step = trainer._Loop._step
 
     def last(loop, *batch):
         step(loop, *batch)
         if loop.state.step == N_STEPS:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(training._Loop, "_step", last)
-    with pytest.raises(training.Interrupted) as left:
+    monkeypatch.setattr(trainer._Loop, "_step", last)
+    with pytest.raises(trainer.Interrupted) as left:
         fit(network(), tmp_path / "cut", checkpoint_every_s=60)
     monkeypatch.undo()
     assert left.value.code == 128 + signal.SIGTERM
@@ -152,7 +155,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
         Path(path).write_bytes(b"half a checkpoint")
         raise CutError
 
-    monkeypatch.setattr("patchwork.tensors.save_file", cut)
+    monkeypatch.setattr("patchwork.data.tensors.save_file", cut)
     with pytest.raises(CutError):
         checkpoints.write(tmp_path, {"a": torch.ones(2)}, {"step": 2})
     found, record = checkpoints.read(tmp_path)
@@ -172,7 +175,7 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(tmp_path):
         adapter = {"kind": "none"} if name == "b" else LORA
         settings = {**TRAINING, "checkpoint_every_s": 60, "epochs": 2}
         data = Listening(48, 1)
-        training.fit(
+        trainer.fit(
             network(adapter), data, Pictures(8, 2), settings, seed=seed, folder=tmp_path / name
         )
     assert np.array_equal(seen["a"], seen["b"])
@@ -210,7 +213,7 @@ def test_two_processes_leave_and_resume_together_and_train_as_one(tmp_path):
     one = network(LORA | {"dropout": 0.0})
     plateau = {"kind": "plateau", "warmup_steps": 2}
     log = fit(one, tmp_path / "one", schedule=plateau)
-    expected = models.trainable(one) | {"losses": torch.tensor(log.steps["loss"])}
+    expected = fine_tuned.trainable(one) | {"losses": torch.tensor(log.steps["loss"])}
     expected["r"] = torch.tensor(log.epochs["r"])
     assert expected.keys() == two.keys()
     for name, value in expected.items():

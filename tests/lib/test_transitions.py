@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patchwork.analysis import transitions
-from patchwork.analysis.transitions import Search
-from patchwork.settings import STEPS_MIN
+from patchwork.analysis.biases import transitions
+from patchwork.analysis.biases.transitions import Search
+from patchwork.jobs.configuration import STEPS_MIN
 from scipy.stats import binom
 
 SEARCH = Search(n_surrogates=99)

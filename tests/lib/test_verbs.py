@@ -1,9 +1,9 @@
 import intervention_models as models
 import pytest
 import torch
-from patchwork import sites
 from patchwork.interventions import BASELINES, ablate, gaussian_noise, patch, read
-from patchwork.sites import Site
+from patchwork.models import sites
+from patchwork.models.sites import Site
 
 EVERY = {**models.VITS, "gpt2": models.gpt2}
 

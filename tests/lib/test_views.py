@@ -2,7 +2,8 @@ import colorsys
 
 import numpy as np
 import pytest
-from patchwork.stimuli import lines, rng, views
+from patchwork.stimuli import lines, views
+from patchwork.stimuli.common import rng
 from PIL import Image
 from scipy import ndimage, stats
 

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import torch
-from patchwork import models, tensors, training
+from patchwork.data import tensors
+from patchwork.models import fine_tuned
+from patchwork.training import trainer
 from small_networks import TRAINING, Pictures, network
 
 
@@ -31,9 +33,9 @@ def main(folder: str, output: str, schedule: str, pause_s: str) -> None:
         snapshot_images=[16, 50, 150, 288],
     )
     one = network()
-    log = training.fit(one, Slow(96, 1), Pictures(32, 2), settings, seed=5, folder=Path(folder))
+    log = trainer.fit(one, Slow(96, 1), Pictures(32, 2), settings, seed=5, folder=Path(folder))
     losses = {"losses": torch.from_numpy(log.steps["loss"].to_numpy().copy())}
-    tensors.write_tensors({**models.trainable(one), **losses}, {"best": log.best_epoch}, output)
+    tensors.write_tensors({**fine_tuned.trainable(one), **losses}, {"best": log.best_epoch}, output)
     print(json.dumps({"steps": len(log.steps)}))
 
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from patchwork import launching, models, tensors, training
-from patchwork.joblog import job_log
+from patchwork.data import tensors
+from patchwork.jobs.log import job_log
+from patchwork.models import fine_tuned
+from patchwork.training import distributed, trainer
 from small_networks import LORA, TRAINING, Pictures, network
 
 SETTINGS = TRAINING | {
     "checkpoint_every_s": 60.0,
     "schedule": {"kind": "plateau", "warmup_steps": 2},
 }
-STEP = training._Loop._step
+STEP = trainer._Loop._step
 ASKED: list[str] = []
 
 
@@ -41,16 +43,16 @@ def train(folder: str, output: str, what: str) -> None:
         data.labels["side"] = np.full(96, np.nan)
     if what in ("last", "parent"):
         ASKED.append(what)
-        training._Loop._step = leaving
+        trainer._Loop._step = leaving
     one = network(LORA | {"dropout": 0.0})
-    log = training.fit(one, data, Pictures(32, 2), SETTINGS, seed=5, folder=Path(folder))
-    if launching.is_main_process():
+    log = trainer.fit(one, data, Pictures(32, 2), SETTINGS, seed=5, folder=Path(folder))
+    if distributed.is_main_process():
         logs = {"losses": torch.from_numpy(log.steps["loss"].to_numpy().copy())}
         logs["r"] = torch.from_numpy(log.epochs["r"].to_numpy().copy())
-        tensors.write_tensors({**models.trainable(one), **logs}, {}, output)
+        tensors.write_tensors({**fine_tuned.trainable(one), **logs}, {}, output)
 
 
 if __name__ == "__main__":
     folder, output, n_processes, what = sys.argv[1:]
     with job_log(f"{folder}.log"):
-        launching.launch(train, (folder, output, what), int(n_processes))
+        distributed.launch(train, (folder, output, what), int(n_processes))

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork import backbones, models, stimuli, store, tables, tasks
-from patchwork.tensors import write_tensors
+from patchwork import stimuli, tables
+from patchwork.data import store
+from patchwork.data.tensors import write_tensors
+from patchwork.models import backbones, fine_tuned, tasks
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -119,10 +121,10 @@ def predicted(made: dict, arm: str, test: str, folder: Path) -> str:
     targets = {name: tasks.read_target(block, PX) for name, block in TARGETS.items()}
     for seed, path in zip(SEEDS, made["backbones"][arm], strict=True):
         backbone = backbones.load(path)
-        network = models.build(backbone, targets, PROTOCOL, seed=seed)
+        network = fine_tuned.build(backbone, targets, PROTOCOL, seed=seed)
         record = {"settings": PROTOCOL, "targets": TARGETS, "image_px": PX, "seed": seed}
         tuned.append(str(folder / f"{arm}{seed}.safetensors"))
-        models.save(network, record | {"backbone": backbone.provenance}, tuned[-1])
+        fine_tuned.save(network, record | {"backbone": backbone.provenance}, tuned[-1])
     out = str(folder / f"{arm}_{Path(test).parts[-3]}.parquet")
     files = list(zip(tuned, made["backbones"][arm], strict=True))
     evaluate.main(test=test, files=files, seeds=SEEDS, predictions=out, device="cpu")

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork import stimuli, store
+from patchwork import stimuli
+from patchwork.data import store
 from patchwork.stimuli import chirps
 from patchwork.tables import FINDINGS
 

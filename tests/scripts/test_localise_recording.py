@@ -7,7 +7,8 @@ import mne
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork import annotations, backbones, localising, models, tasks
+from patchwork.models import backbones, fine_tuned, tasks
+from patchwork.recordings import annotations, detection
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow/scripts"), str(ROOT / "tests/lib")]
@@ -47,9 +48,9 @@ def files(tmp_path_factory) -> dict[str, str]:
     backbone = backbones.prepare(RANDOM, 16, seed=0)
     backbones.save(backbone, paths["backbone"])
     targets = {name: tasks.read_target(block, 16) for name, block in TARGETS.items()}
-    network = models.build(backbones.load(paths["backbone"]), targets, PROTOCOL, seed=0)
+    network = fine_tuned.build(backbones.load(paths["backbone"]), targets, PROTOCOL, seed=0)
     record = {"settings": PROTOCOL, "targets": TARGETS, "image_px": 16, "seed": 0}
-    models.save(network, record, paths["model"])
+    fine_tuned.save(network, record, paths["model"])
     rows = {label: np.arange(40.0) for label in TARGETS["place"]["labels"]}
     predicted = {f"predicted_{name}": column + 2.5 for name, column in rows.items()}
     pd.DataFrame({**rows, **predicted, "seed": 0}).to_parquet(paths["calibration"])
@@ -102,7 +103,7 @@ def test_every_output_tells_of_the_same_events(files, tmp_path):
 
 def test_the_network_s_own_answers_are_written(files, tmp_path, monkeypatch):
     """An observer in the network's place: the chirp lies where it was planted."""
-    monkeypatch.setattr(localising, "answers", lambda network: planted.observe)
+    monkeypatch.setattr(detection, "answers", lambda network: planted.observe)
     outputs = localise(files, tmp_path, threshold=0.5, picks=["Cz"])
     table = pd.read_csv(outputs["events"])
     assert table["channel"].tolist() == ["Cz"]

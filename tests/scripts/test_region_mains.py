@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork import backbones, models, stimuli, store, tables, tasks
+from patchwork import stimuli, tables
+from patchwork.data import store
+from patchwork.models import backbones, fine_tuned, tasks
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -55,10 +57,10 @@ def one_run(folder: Path, test: str, seed: int) -> dict[str, str]:
     backbones.save(backbone, place["backbone"])
     settings = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "full"}}
     targets = {name: tasks.read_target(block, PX) for name, block in TARGETS.items()}
-    network = models.build(backbone, targets, settings, seed=seed)
+    network = fine_tuned.build(backbone, targets, settings, seed=seed)
     record = {"settings": settings, "targets": TARGETS, "image_px": PX, "seed": seed}
     place["model"] = str(folder / "m.safetensors")
-    models.save(network, record | {"backbone": backbone.provenance}, place["model"])
+    fine_tuned.save(network, record | {"backbone": backbone.provenance}, place["model"])
     kinds = ("scores", "heads", "effects")
     files = {name: str(folder / f"{name}.parquet") for name in kinds}
     plain = ("overlay", "picture", "spread", "sweeps", "scales")

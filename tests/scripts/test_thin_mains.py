@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from patchwork import backbones, models, provenance, store
+from patchwork.data import store
+from patchwork.jobs import provenance
+from patchwork.models import backbones, fine_tuned
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -130,8 +132,8 @@ def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_pat
     assert len(table) == 16
     assert set(table["seed"]) == {3}
     images = torch.from_numpy(store.read(made["test"]).images)
-    network = models.load(tuned / "model.safetensors", made["backbone"])
-    expected = models.predict(network, images)["length"][:, 0] * 32
+    network = fine_tuned.load(tuned / "model.safetensors", made["backbone"])
+    expected = fine_tuned.predict(network, images)["length"][:, 0] * 32
     assert table["predicted_length_px"].to_numpy() == pytest.approx(expected, rel=1e-4)
 
 

@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import pytest
@@ -87,12 +86,6 @@ def test_scripts_read_call_and_write(path):
     names = imported(path)
     assert not {name for name in top(names) if name in {s.stem for s in SCRIPTS}}
     assert "argparse" not in names
-    code = [
-        token.start[0]
-        for token in tokenize.generate_tokens(path.open().readline)
-        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE)
-    ]
-    assert len(set(code)) <= 60
     text = path.read_text()
     body, main = text.split('if __name__ == "__main__":')
     assert "snakemake" not in re.sub(r'""".*?"""', "", body, flags=re.DOTALL)
@@ -112,13 +105,8 @@ def test_every_rule_has_its_script_and_every_script_its_rule():
         assert not re.search(r"^\s+run:", block, re.MULTILINE)
 
 
-def test_no_file_is_too_long():
-    for path in [*MODULES, *SCRIPTS, *(ROOT / "tests").rglob("*.py")]:
-        assert len(path.read_text().splitlines()) <= 400, path
-    for path in RULES:
-        assert len(path.read_text().splitlines()) <= 150, path
+def test_the_snakefile_decides_nothing():
     snakefile = (ROOT / "Snakefile").read_text()
-    assert len(snakefile.splitlines()) <= 80
     assert not re.search(r"^\s*(def|if) ", snakefile, re.MULTILINE)
 
 

@@ -99,9 +99,6 @@ def test_expected_files_stand_where_people_look():
     for name in ("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "results/README.md"):
         assert (ROOT / name).stat().st_size > 300, name
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
-    questions = re.findall(r"^\d+\. .*\?$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    assert len(re.findall(r"^\d+\. ", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)) == 10
-    assert len(questions) >= 8
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 

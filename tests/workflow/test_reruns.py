@@ -44,7 +44,9 @@ def test_a_finished_run_has_nothing_to_do(tiny):
     assert "Nothing to be done" in run.stdout
 
 
-@pytest.mark.parametrize("file", ["analysis/orientation.py", "training.py", "store.py"])
+@pytest.mark.parametrize(
+    "file", ["analysis/biases/orientation.py", "training/trainer.py", "data/store.py"]
+)
 def test_a_comment_reruns_nothing(tiny, file):
     with edited(tiny, f"{LIBRARY}/{file}", lambda text: text + "\n\n# a remark\n"):
         assert planned(tiny) == set()
@@ -54,7 +56,7 @@ def test_a_docstring_reruns_nothing(tiny):
     def reword(text):
         return text.replace('"""The one training loop', '"""One loop for every training', 1)
 
-    with edited(tiny, f"{LIBRARY}/training.py", reword):
+    with edited(tiny, f"{LIBRARY}/training/trainer.py", reword):
         assert planned(tiny) == set()
 
 
@@ -68,7 +70,7 @@ def test_an_analysis_reruns_with_what_follows_from_it(tiny):
     def change(text):
         return text.replace("_GRID_DEG = 0.25", "_GRID_DEG = 0.5")
 
-    with edited(tiny, f"{LIBRARY}/analysis/orientation.py", change):
+    with edited(tiny, f"{LIBRARY}/analysis/biases/orientation.py", change):
         rules = planned(tiny)
     assert "analyse_orientation" in rules
     assert "decide_claims" in rules
@@ -80,7 +82,7 @@ def test_the_training_loop_reruns_trainings_and_no_images(tiny):
     def change(text):
         return text.replace("_DIVERGED = 1000.0", "_DIVERGED = 2000.0")
 
-    with edited(tiny, f"{LIBRARY}/training.py", change):
+    with edited(tiny, f"{LIBRARY}/training/trainer.py", change):
         rules = planned(tiny)
     assert {"prepare_backbone", "fine_tune", "evaluate", "score_predictions"} <= rules
     assert not rules & {"synthesise_shard", "synthesise_dataset", "describe_networks"}
@@ -90,7 +92,7 @@ def test_a_figure_reruns_alone(tiny):
     def change(text):
         return text.replace("Loss (no unit)", "Loss (unitless)")
 
-    with edited(tiny, f"{LIBRARY}/figures/training.py", change):
+    with edited(tiny, f"{LIBRARY}/figures/biases/training.py", change):
         assert planned(tiny) <= {"plot_figure"}
 
 

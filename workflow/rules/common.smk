@@ -17,10 +17,10 @@ os.environ.setdefault(
     "GLIBC_TUNABLES", ":".join(f"glibc.malloc.{one}" for one in KEPT.split())
 )
 
-from patchwork import settings as configuration
+from patchwork.jobs import configuration
 from patchwork import stimuli
 from patchwork.figures import registry
-from patchwork.provenance import code_digest
+from patchwork.jobs.provenance import code_digest
 
 
 def seeds_of(study: str) -> list[int]:

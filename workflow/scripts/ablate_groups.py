@@ -2,9 +2,11 @@
 
 import pandas as pd
 import torch
-from patchwork import devices, models, store
-from patchwork.analysis import group_effects, group_tables
-from patchwork.joblog import job_log
+from patchwork.analysis.heads import group_effects, group_tables
+from patchwork.data import store
+from patchwork.jobs import devices
+from patchwork.jobs.log import job_log
+from patchwork.models import fine_tuned
 
 
 def main(
@@ -19,7 +21,7 @@ def main(
     device: str,
 ) -> None:
     """Pairs get the first of the baselines alone."""
-    network = models.load(model, backbone).to(torch.device(device))
+    network = fine_tuned.load(model, backbone).to(torch.device(device))
     batch = store.read(test, settings["n_images"])
     options = {key: settings[key] for key in ("measure", "pairs_most") if key in settings}
     given, baselines = (network, batch.images, batch.labels, targets), tuple(settings["baselines"])

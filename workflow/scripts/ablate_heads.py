@@ -1,9 +1,11 @@
 """Ablate each attention head of the networks of all seeds; one row per head, baseline and image."""
 
 import torch
-from patchwork import devices, evaluation, store
-from patchwork.analysis import heads
-from patchwork.joblog import job_log
+from patchwork.analysis.heads import head_effects
+from patchwork.data import store
+from patchwork.jobs import devices
+from patchwork.jobs.log import job_log
+from patchwork.training import evaluation
 
 
 def main(
@@ -19,7 +21,7 @@ def main(
     batch = store.read(test, settings["n_images"])
     how = {key: settings[key] for key in ("baselines", "measure") if key in settings}
     table = evaluation.of_seeds(
-        lambda network: heads.ablation(network, batch.images, batch.labels, targets, **how),
+        lambda network: head_effects.ablation(network, batch.images, batch.labels, targets, **how),
         files,
         seeds,
         device,

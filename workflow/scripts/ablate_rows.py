@@ -1,9 +1,11 @@
 """Run the published procedure of zeroing weights, and each step from it to exact ablation."""
 
 import torch
-from patchwork import devices, models, store
-from patchwork.analysis import released_ablation
-from patchwork.joblog import job_log
+from patchwork.analysis.heads import released_ablation
+from patchwork.data import store
+from patchwork.jobs import devices
+from patchwork.jobs.log import job_log
+from patchwork.models import fine_tuned
 
 
 def main(
@@ -17,7 +19,7 @@ def main(
     targets: list,
     device: str,
 ) -> None:
-    network = models.load(model, backbone).to(torch.device(device))
+    network = fine_tuned.load(model, backbone).to(torch.device(device))
     batch = store.read(test, settings["n_images"])
     given = (network, batch.images, batch.labels, targets)
     released_ablation.decompose(

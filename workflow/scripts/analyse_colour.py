@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from patchwork import store, tables
-from patchwork.analysis import colour_tables, errors
-from patchwork.analysis.observer import LineGeometry
-from patchwork.joblog import job_log
+from patchwork import tables
+from patchwork.analysis.biases import colour_tables, errors
+from patchwork.analysis.biases.observer import LineGeometry
+from patchwork.data import store
+from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
 

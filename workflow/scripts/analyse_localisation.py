@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
-from patchwork import store, tables
-from patchwork.analysis import localisation, localisation_tables
-from patchwork.analysis.chirp_baselines import Plane
-from patchwork.joblog import job_log
+from patchwork import tables
+from patchwork.analysis.chirps import localisation, localisation_tables
+from patchwork.analysis.chirps.baselines import Plane
+from patchwork.data import store
+from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 from patchwork.stimuli import chirps
 

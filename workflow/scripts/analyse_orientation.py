@@ -1,9 +1,10 @@
 """Angle error along the angle for every condition of a study, beside the ideal observer's."""
 
-from patchwork import store, tables
-from patchwork.analysis import errors
-from patchwork.analysis.observer import LineGeometry
-from patchwork.joblog import job_log
+from patchwork import tables
+from patchwork.analysis.biases import errors
+from patchwork.analysis.biases.observer import LineGeometry
+from patchwork.data import store
+from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
 

@@ -1,7 +1,7 @@
 """Set attention against instability for one data set: correlations, rank profiles, findings."""
 
 import pandas as pd
-from patchwork.joblog import job_log
+from patchwork.jobs.log import job_log
 from patchwork.networks import association, tables
 
 

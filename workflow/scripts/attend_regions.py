@@ -1,16 +1,18 @@
 """What the heads of one fine-tuned model, and of its backbone before, look at in the pictures."""
 
 import torch
-from patchwork import backbones, devices, models, store
-from patchwork.analysis import region_attention
-from patchwork.joblog import job_log
-from patchwork.stimuli.figure_regions import REGIONS
+from patchwork.analysis.selectivity import region_attention
+from patchwork.data import store
+from patchwork.jobs import devices
+from patchwork.jobs.log import job_log
+from patchwork.models import backbones, fine_tuned
+from patchwork.stimuli.chirp_figure.regions import REGIONS
 
 
 def main(
     *, test: str, backbone: str, model: str, outputs: dict, settings: dict, device: str
 ) -> None:
-    network = models.load(model, backbone).to(torch.device(device))
+    network = fine_tuned.load(model, backbone).to(torch.device(device))
     untouched = backbones.load(backbone).encoder.to(torch.device(device)).eval()
     batch = store.read(test, settings["n_images"])
     images = torch.from_numpy(batch.images)

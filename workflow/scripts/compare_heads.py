@@ -2,9 +2,11 @@
 
 import pandas as pd
 import torch
-from patchwork import backbones, devices, models, store
-from patchwork.analysis import heads
-from patchwork.joblog import job_log
+from patchwork.analysis.heads import head_effects
+from patchwork.data import store
+from patchwork.jobs import devices
+from patchwork.jobs.log import job_log
+from patchwork.models import backbones, fine_tuned
 
 
 def main(
@@ -22,11 +24,11 @@ def main(
     images = store.read(probe, n_images).images
     for (backbone, tuned), seed in zip(files, seeds, strict=True):
         networks = {
-            name: models.load(path, backbone).to(place)
+            name: fine_tuned.load(path, backbone).to(place)
             for name, path in zip(datasets, tuned, strict=True)
         }
         untouched = backbones.load(backbone).encoder.to(place)
-        parts.append(heads.similarities(networks, untouched, images).assign(seed=seed))
+        parts.append(head_effects.similarities(networks, untouched, images).assign(seed=seed))
     pd.concat(parts, ignore_index=True).to_csv(similarity, index=False)
 
 

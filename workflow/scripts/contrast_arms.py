@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pandas as pd
-from patchwork import store, tables
-from patchwork.analysis import arm_report
-from patchwork.joblog import job_log
+from patchwork import tables
+from patchwork.analysis.rearing import report
+from patchwork.data import store
+from patchwork.jobs.log import job_log
 
 
 def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings: dict, plan: dict):
@@ -18,7 +19,7 @@ def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings:
     )
     predicted = tables.gather(inputs["predictions"], conditions)
     colours = named_colours(inputs["tests"], settings["coloured"])
-    found = arm_report.report(measured, predicted, colours, settings, plan)
+    found = report.report(measured, predicted, colours, settings, plan)
     for name, table in found.items():
         table.to_csv(outputs[name], index=False)
 

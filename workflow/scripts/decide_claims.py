@@ -2,7 +2,7 @@
 
 import pandas as pd
 from patchwork import claims, tables
-from patchwork.joblog import job_log
+from patchwork.jobs.log import job_log
 
 
 def main(*, findings: list[str], studies: list[str], stated: dict, path: str) -> None:

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from patchwork import sources, tables
-from patchwork.analysis import arm_measures, image_statistics, orientation_probes
-from patchwork.figures import lines, theme
-from patchwork.joblog import Progress, job_log
+from patchwork import tables
+from patchwork.analysis.rearing import image_statistics, network_measures, orientation_probes
+from patchwork.data import sources
+from patchwork.figures import theme
+from patchwork.figures.biases import stimuli
+from patchwork.jobs.log import Progress, job_log
 
 
 def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict) -> None:
@@ -25,10 +27,10 @@ def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict
         joined.to_csv(outputs[name], index=False)
     pd.concat(drawn, ignore_index=True).to_csv(outputs["shown"], index=False)
     image_px = next(iter(views.values()))["image_px"]
-    asked = arm_measures.probes(settings, image_px)
+    asked = network_measures.probes(settings, image_px)
     orientation_probes.measure_stimuli(asked.lines).to_csv(outputs["ceiling"], index=False)
     theme.save(
-        lines.samples(shown, title="The same pictures as each arm sees them"),
+        stimuli.samples(shown, title="The same pictures as each arm sees them"),
         outputs["png"].removesuffix(".png"),
     )
 

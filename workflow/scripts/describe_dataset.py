@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from patchwork import datacard
-from patchwork.joblog import job_log
+from patchwork.data import datacard
+from patchwork.jobs.log import job_log
 
 
 def main(*, splits: dict[str, str], named: dict[str, str], card: str) -> None:

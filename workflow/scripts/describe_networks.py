@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from patchwork.joblog import job_log
+from patchwork.jobs.log import job_log
 from patchwork.networks import association, cycles, data, spectral, tables
 
 

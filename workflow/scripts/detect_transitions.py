@@ -2,8 +2,8 @@
 
 import pandas as pd
 from patchwork import tables
-from patchwork.analysis import transitions
-from patchwork.joblog import Progress, job_log
+from patchwork.analysis.biases import transitions
+from patchwork.jobs.log import Progress, job_log
 from patchwork.statistics import Resampling
 
 

@@ -1,8 +1,10 @@
 """Predict every target of every test image with the networks of all seeds."""
 
 import torch
-from patchwork import devices, evaluation, sources
-from patchwork.joblog import job_log
+from patchwork.data import sources
+from patchwork.jobs import devices
+from patchwork.jobs.log import job_log
+from patchwork.training import evaluation
 
 
 def main(*, test: str, files: list, seeds: list, predictions: str, device: str) -> None:

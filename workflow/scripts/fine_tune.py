@@ -4,8 +4,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from patchwork import backbones, devices, launching, models, provenance, sources, tasks, training
-from patchwork.joblog import job_log
+from patchwork.data import sources
+from patchwork.jobs import devices, provenance
+from patchwork.jobs.log import job_log
+from patchwork.models import backbones, fine_tuned, tasks
+from patchwork.training import distributed, trainer
 
 
 def main(
@@ -19,18 +22,18 @@ def main(
     n_processes: int = 1,
 ) -> None:
     # Asked first, so that with several processes each finds its own device.
-    writes = n_processes == 1 or launching.is_main_process()
+    writes = n_processes == 1 or distributed.is_main_process()
     data, validation = sources.Stored(inputs["train"]), sources.Stored(inputs["validation"])
     backbone = backbones.load(inputs["backbone"])
     targets = tasks.read_targets(protocol["targets"], data.labels, data.image_px)
-    network = models.build(backbone, targets, protocol, seed=seed).to(torch.device(device))
+    network = fine_tuned.build(backbone, targets, protocol, seed=seed).to(torch.device(device))
     if protocol["adapter"]["kind"] == "none":
         data, validation = (sources.Features(one, network) for one in (data, validation))
     checkpoints, events = map(Path, folders)
-    log = training.fit(
+    log = trainer.fit(
         network, data, validation, settings, seed=seed, folder=checkpoints, events=events
     )
-    models.check_adapted(network, protocol["adapter"]["kind"])
+    fine_tuned.check_adapted(network, protocol["adapter"]["kind"])
     if not writes:
         return
     record = {
@@ -45,7 +48,7 @@ def main(
     }
     log.steps.to_parquet(outputs["steps"])
     log.epochs.to_csv(outputs["epochs"], index=False)
-    models.save(network, record, outputs["model"])
+    fine_tuned.save(network, record, outputs["model"])
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -62,4 +65,4 @@ if __name__ == "__main__":
         seed = int(snakemake.wildcards.seed)
         outputs, protocol = dict(snakemake.output.items()), snakemake.params.protocol
         n = max(1, snakemake.resources.gpu)
-        launching.launch(main, (inputs, outputs, protocol, settings, seed, folders, device, n), n)
+        distributed.launch(main, (inputs, outputs, protocol, settings, seed, folders, device, n), n)

@@ -1,7 +1,7 @@
 """Put the pictures of a source into one file of equal squares."""
 
-from patchwork import pictures, store
-from patchwork.joblog import counted, job_log
+from patchwork.data import pictures, store
+from patchwork.jobs.log import counted, job_log
 
 
 def main(*, settings: dict, colour: bool, path: str, code: str) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from patchwork import annotations, devices, localising, models, recordings
-from patchwork.figures import recordings as figures
 from patchwork.figures import theme
-from patchwork.joblog import Progress, job_log
+from patchwork.figures.chirps import recordings as figures
+from patchwork.jobs import devices
+from patchwork.jobs.log import Progress, job_log
+from patchwork.models import fine_tuned
+from patchwork.recordings import annotations, detection, readers
 from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ
 
 
@@ -17,17 +19,15 @@ def main(
     device: str,
 ) -> None:  # fmt: skip
     """Network is the files of model and backbone; calibration, what it predicted of test images."""
-    found = recordings.open_recording(
-        recording, picks=settings["picks"], units=settings.get("units")
+    found = readers.open_recording(recording, picks=settings["picks"], units=settings.get("units"))
+    search = detection.Search(
+        **{field.name: settings[field.name] for field in fields(detection.Search)}
     )
-    search = localising.Search(
-        **{field.name: settings[field.name] for field in fields(localising.Search)}
-    )
-    predict = localising.answers(models.load(*network).to(torch.device(device)))
+    predict = detection.answers(fine_tuned.load(*network).to(torch.device(device)))
     predicted = pd.read_parquet(calibration)
-    widths = localising.half_widths(predicted, settings["seed"], settings["coverage"])
-    recordings.check_alive(found, DURATION_S)
-    result = localising.localise(found, predict, search, widths)
+    widths = detection.half_widths(predicted, settings["seed"], settings["coverage"])
+    readers.check_alive(found, DURATION_S)
+    result = detection.localise(found, predict, search, widths)
     result.events.round(6).to_csv(outputs["events"], index=False)
     for kind in ("fif", "csv", "edf"):
         annotations.save(result.events, found.clock, outputs[kind])
@@ -38,7 +38,7 @@ def main(
     draw(result, searched, Path(outputs["overlays"]))
 
 
-def draw(result: localising.Found, searched: figures.Searched, folder: Path) -> None:
+def draw(result: detection.Found, searched: figures.Searched, folder: Path) -> None:
     """A figure per channel, as SVG, PNG and the table that it shows."""
     folder.mkdir(parents=True, exist_ok=True)
     levels = result.overview.levels

@@ -1,10 +1,11 @@
 """Patch activations between pairs of images that differ in one attribute."""
 
 import torch
-from patchwork import devices, evaluation
-from patchwork.analysis import heads
-from patchwork.joblog import job_log
+from patchwork.analysis.heads import head_effects
+from patchwork.jobs import devices
+from patchwork.jobs.log import job_log
 from patchwork.stimuli import lines
+from patchwork.training import evaluation
 
 
 def main(
@@ -27,7 +28,7 @@ def main(
     )
     pairs, targets = (clean.images, corrupted.images), chosen["targets"]
     table = evaluation.of_seeds(
-        lambda network: heads.patching(
+        lambda network: head_effects.patching(
             network, pairs, clean.labels, targets, settings["components"]
         ),
         files,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from patchwork.figures import claims, theme
-from patchwork.joblog import job_log
+from patchwork.jobs.log import job_log
 
 
 def main(*, table: str, page: str, stem: str) -> None:

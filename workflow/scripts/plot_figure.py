@@ -2,7 +2,7 @@
 
 import pandas as pd
 from patchwork.figures import registry, theme
-from patchwork.joblog import job_log
+from patchwork.jobs.log import job_log
 
 
 def main(*, tables: dict[str, str], figure: dict, stem: str) -> None:

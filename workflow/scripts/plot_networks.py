@@ -1,8 +1,9 @@
 """Draw one figure of a study of networks from the tables of all its data sets."""
 
 import pandas as pd
-from patchwork.figures import network_report, theme
-from patchwork.joblog import job_log
+from patchwork.figures import theme
+from patchwork.figures.networks import report
+from patchwork.jobs.log import job_log
 
 
 def main(*, inputs: dict[str, list[str]], datasets: list[str], figure: dict, stem: str) -> None:
@@ -13,7 +14,7 @@ def main(*, inputs: dict[str, list[str]], datasets: list[str], figure: dict, ste
         )
         for name, paths in inputs.items()
     }
-    drawing, shown = network_report.draw(figure["name"], tables, figure["drawn"])
+    drawing, shown = report.draw(figure["name"], tables, figure["drawn"])
     theme.save(drawing, stem)
     shown.to_csv(f"{stem}.csv", index=False)
 

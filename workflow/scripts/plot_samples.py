@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from patchwork import store
-from patchwork.figures import lines, theme
-from patchwork.joblog import job_log
+from patchwork.data import store
+from patchwork.figures import theme
+from patchwork.figures.biases import stimuli
+from patchwork.jobs.log import job_log
 
 
 def main(*, tests: list[str], samples: dict, stem: str) -> None:
@@ -22,7 +23,7 @@ def main(*, tests: list[str], samples: dict, stem: str) -> None:
             for value in table[samples["label"]]
         ]
         shown.append(table)
-    theme.save(lines.samples(images, labels), stem)
+    theme.save(stimuli.samples(images, labels), stem)
     pd.concat(shown).to_csv(Path(f"{stem}.csv"), index=False)
 
 

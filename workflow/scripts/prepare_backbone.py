@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from patchwork import backbones, devices, provenance, rearing, training
-from patchwork.joblog import job_log
+from patchwork.jobs import devices, provenance
+from patchwork.jobs.log import job_log
+from patchwork.models import backbones
+from patchwork.training import pretraining, trainer
 
 
 def main(
@@ -22,9 +24,9 @@ def main(
     """`pictures`: the file that the backbone sees views of, if it does."""
     checkpoints, events = map(Path, folders)
     made = backbones.prepare(backbone, image_px, seed=seed)
-    steps = pd.DataFrame(columns=list(training.STEP_COLUMNS))
+    steps = pd.DataFrame(columns=list(trainer.STEP_COLUMNS))
     if backbone["source"] == "reared":
-        made, logs = rearing.rear(
+        made, logs = pretraining.rear(
             made,
             backbone["rearing"],
             seed=seed,
@@ -35,7 +37,7 @@ def main(
         )
         steps = logs.steps
     steps.to_parquet(outputs["log"])
-    backbones.join_snapshots(checkpoints / training.SNAPSHOTS, outputs["snapshots"])
+    backbones.join_snapshots(checkpoints / trainer.SNAPSHOTS, outputs["snapshots"])
     backbones.save(made, outputs["backbone"])
     shutil.rmtree(checkpoints, ignore_errors=True)
 

@@ -2,9 +2,9 @@
 
 import pandas as pd
 import torch
-from patchwork import devices
-from patchwork.analysis import arm_measures
-from patchwork.joblog import Progress, job_log
+from patchwork.analysis.rearing import network_measures
+from patchwork.jobs import devices
+from patchwork.jobs.log import Progress, job_log
 
 
 def main(
@@ -18,14 +18,14 @@ def main(
     measures: str,
     device: str,
 ) -> None:
-    asked = arm_measures.probes(settings, image_px)
+    asked = network_measures.probes(settings, image_px)
     progress, parts = Progress("networks", len(reared)), []
     for done, (path, kept, seed) in enumerate(zip(reared, snapshots, seeds, strict=True), 1):
-        for stage in arm_measures.stages(path, kept, settings["accuracy"]):
+        for stage in network_measures.stages(path, kept, settings["accuracy"]):
             if not followed and not stage.last:
                 continue
             stage.backbone.encoder.eval().to(torch.device(device))
-            parts.append(arm_measures.measure(stage, asked).assign(seed=seed))
+            parts.append(network_measures.measure(stage, asked).assign(seed=seed))
         progress.step(done)
     pd.concat(parts, ignore_index=True).to_csv(measures, index=False)
 

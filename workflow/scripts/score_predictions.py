@@ -1,8 +1,9 @@
 """Score the predictions of every run of a study, beside a constant predictor."""
 
-from patchwork import store, tables
-from patchwork.analysis import errors
-from patchwork.joblog import job_log
+from patchwork import tables
+from patchwork.analysis.biases import errors
+from patchwork.data import store
+from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pandas as pd
-from patchwork.joblog import job_log
+from patchwork.jobs.log import job_log
 from patchwork.networks import data, tables
 
 

@@ -2,8 +2,8 @@
 
 import pandas as pd
 from patchwork import tables
-from patchwork.analysis import head_tables
-from patchwork.joblog import job_log
+from patchwork.analysis.heads import head_tables
+from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
 

@@ -2,8 +2,9 @@
 
 import pandas as pd
 from patchwork import tables
-from patchwork.analysis import group_tables, region_effects, region_tables
-from patchwork.joblog import job_log
+from patchwork.analysis.heads import group_tables
+from patchwork.analysis.selectivity import region_effects, region_tables
+from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
 

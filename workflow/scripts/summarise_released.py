@@ -1,8 +1,8 @@
 """Where the numbers of the published ablation come from, over the seeds of a study."""
 
 from patchwork import tables
-from patchwork.analysis import released_ablation
-from patchwork.joblog import job_log
+from patchwork.analysis.heads import released_ablation
+from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
 

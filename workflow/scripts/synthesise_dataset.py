@@ -1,7 +1,7 @@
 """Join the shards of a dataset into one file."""
 
-from patchwork import store
-from patchwork.joblog import job_log
+from patchwork.data import store
+from patchwork.jobs.log import job_log
 
 
 def main(*, shards: list[str], dataset: str) -> None:

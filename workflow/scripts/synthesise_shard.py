@@ -1,7 +1,8 @@
 """Draw one shard of a dataset; every image depends on its own number alone."""
 
-from patchwork import stimuli, store
-from patchwork.joblog import counted, job_log
+from patchwork import stimuli
+from patchwork.data import store
+from patchwork.jobs.log import counted, job_log
 
 
 def main(*, images: dict, part: tuple[int, int], shard: str, code: str) -> None:

@@ -1,10 +1,13 @@
 """Time passes over the same test images with the networks of all seeds of a condition."""
 
 import torch
-from patchwork import devices, evaluation, sources, tables
-from patchwork.analysis.localisation import timing_findings
-from patchwork.joblog import job_log
+from patchwork import tables
+from patchwork.analysis.chirps.localisation import timing_findings
+from patchwork.data import sources
+from patchwork.jobs import devices
+from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
+from patchwork.training import evaluation
 
 
 def main(

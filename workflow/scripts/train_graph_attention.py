@@ -1,6 +1,6 @@
 """Train graph attention on the trajectories of every network; attention per node and seed."""
 
-from patchwork.joblog import job_log
+from patchwork.jobs.log import job_log
 from patchwork.networks import data, tables
 from patchwork.networks.graph_attention import AttentionTraining
 

@@ -6,20 +6,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from patchwork.figures import (
-    ablation_report,
-    colour,
-    heads,
-    localisation,
-    network_report,
-    orientation,
-    rearing,
-    regions,
-    training,
-)
+from patchwork.figures import rearing
+from patchwork.figures.biases import colour, orientation, training
+from patchwork.figures.chirps import localisation
+from patchwork.figures.heads import ablation_report, head_effects, regions
+from patchwork.figures.networks import report
 
 Tables = Mapping[str, pd.DataFrame]
-NETWORK_FIGURES = tuple(network_report.FIGURES)
+NETWORK_FIGURES = tuple(report.FIGURES)
 
 
 def _by_backbone(frame: pd.DataFrame) -> pd.DataFrame:
@@ -67,15 +61,15 @@ def _colour_dendrogram(
 
 
 def _head_effects(tables: Tables, unit: str) -> tuple[Figure, pd.DataFrame]:
-    return heads.head_effects(tables["effects"], unit=unit), tables["effects"]
+    return head_effects.head_effects(tables["effects"], unit=unit), tables["effects"]
 
 
 def _patch_effects(tables: Tables) -> tuple[Figure, pd.DataFrame]:
-    return heads.patch_effects(tables["effects"]), tables["effects"]
+    return head_effects.patch_effects(tables["effects"]), tables["effects"]
 
 
 def _head_similarity(tables: Tables) -> tuple[Figure, pd.DataFrame]:
-    return heads.head_similarity(tables["similarity"]), tables["similarity"]
+    return head_effects.head_similarity(tables["similarity"]), tables["similarity"]
 
 
 def _of_one_table(draw: Callable[..., Figure]) -> Callable[..., tuple[Figure, pd.DataFrame]]:

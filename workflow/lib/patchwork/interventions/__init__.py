@@ -1,14 +1,14 @@
 """Interventions on transformers: two verbs, and sweeps that are exact and fast."""
 
-from patchwork.interventions.ablation import group_ablation_sweep, head_ablation_sweep
-from patchwork.interventions.attribution import attribution_sweep, correlation
-from patchwork.interventions.effects import AblationEffects, PatchEffects
+from patchwork.interventions.contexts import BASELINES, ablate, gaussian_noise, patch
 from patchwork.interventions.hooks import mean_activations, read
-from patchwork.interventions.pairs import PatchGrid
-from patchwork.interventions.patching import patch_sweep
-from patchwork.interventions.plan import Plan
-from patchwork.interventions.tail import LogitDifference
-from patchwork.interventions.verbs import BASELINES, ablate, gaussian_noise, patch
+from patchwork.interventions.readout import LogitDifference
+from patchwork.interventions.sweeps.ablation import group_ablation_sweep, head_ablation_sweep
+from patchwork.interventions.sweeps.attribution import attribution_sweep, correlation
+from patchwork.interventions.sweeps.effects import AblationEffects, PatchEffects
+from patchwork.interventions.sweeps.pairs import PatchGrid
+from patchwork.interventions.sweeps.patching import patch_sweep
+from patchwork.interventions.sweeps.plan import Plan
 
 __all__ = [
     "BASELINES",

@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from patchwork import sites
 from patchwork.interventions.batches import Batch, batches, call
-from patchwork.interventions.pattern_edits import (
-    first_argument,
-    first_key,
-    pattern_edits,
-)
-from patchwork.sites import Anatomy, Site
+from patchwork.interventions.pattern_edits import first_argument, first_key, pattern_edits
+from patchwork.models import sites
+from patchwork.models.sites import Anatomy, Site
 
 # What an edit does: (site, its activation, numbers of its rows within the block) -> new activation.
 Edit = Callable[[Site, Tensor, Tensor], Tensor]

@@ -6,8 +6,8 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from patchwork.interventions import kernels
-from patchwork.sites import Anatomy, BlockParts
+from patchwork.interventions.fast_path import kernels
+from patchwork.models.sites import Anatomy, BlockParts
 
 # Puts an edit into a pattern (n, heads, t, t) in place and says whether it changed anything;
 # beside it the head that it is for, None for all.

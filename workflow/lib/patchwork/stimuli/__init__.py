@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from patchwork.stimuli.batch import Batch, LabelAttributes, concatenate
+from patchwork.stimuli.common.batch import Batch, LabelAttributes, concatenate
 
 __all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "stream"]
 

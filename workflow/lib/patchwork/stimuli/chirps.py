@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from patchwork.stimuli import rng, spectrograms
-from patchwork.stimuli.batch import Batch, LabelAttributes
-from patchwork.stimuli.figure_frames import Caption, frames
-from patchwork.stimuli.figure_regions import REGION, REGIONS
+from patchwork.stimuli import spectrograms
+from patchwork.stimuli.chirp_figure.frames import Caption, frames
+from patchwork.stimuli.chirp_figure.regions import REGION, REGIONS
+from patchwork.stimuli.common import rng
+from patchwork.stimuli.common.batch import Batch, LabelAttributes
+from patchwork.stimuli.common.validation import choice, closed, integer, interval, number, sequence
 from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ, GRID, SWEEPS, Chirp
-from patchwork.stimuli.validation import choice, closed, integer, interval, number, sequence
 
 __all__ = [
     "DURATION_S",

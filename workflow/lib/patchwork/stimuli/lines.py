@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from patchwork.stimuli import noise, palettes, rng
-from patchwork.stimuli.batch import Batch, LabelAttributes
-from patchwork.stimuli.validation import choice, closed, integer, interval, number, sequence
+from patchwork.stimuli.common import noise, palettes, rng
+from patchwork.stimuli.common.batch import Batch, LabelAttributes
+from patchwork.stimuli.common.validation import choice, closed, integer, interval, number, sequence
 
 MARGINS = ("length", "length_and_width")
 HUES = ("all", "seen")

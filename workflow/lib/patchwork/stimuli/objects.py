@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.special import ndtri
 
-from patchwork.stimuli import noise, rng
-from patchwork.stimuli.batch import Batch, LabelAttributes
-from patchwork.stimuli.validation import choice, closed, integer, interval, number
+from patchwork.stimuli.common import noise, rng
+from patchwork.stimuli.common.batch import Batch, LabelAttributes
+from patchwork.stimuli.common.validation import choice, closed, integer, interval, number
 
 ORIENTATION_STATISTICS = ("isotropic", "cardinal", "oblique")
 COLOUR_STATISTICS = ("uniform", "blue_poor", "yellow_poor")

@@ -7,9 +7,10 @@ run from the positive x axis towards the positive y axis (down), as those of `li
 import numpy as np
 from scipy import fft
 
-from patchwork.stimuli import lines, noise, palettes, rng, views
-from patchwork.stimuli.batch import Batch
-from patchwork.stimuli.validation import integer
+from patchwork.stimuli import lines, views
+from patchwork.stimuli.common import noise, palettes, rng
+from patchwork.stimuli.common.batch import Batch
+from patchwork.stimuli.common.validation import integer
 
 MEAN_LEVEL = 127.5
 # The contrast and the disc of the views that networks are reared on.

@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage
 
-from patchwork.stimuli.noise import normal_scores
+from patchwork.stimuli.common.noise import normal_scores
 
 if TYPE_CHECKING:
     from scipy.signal import ShortTimeFFT

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from patchwork.stimuli import rng
-from patchwork.stimuli.validation import choice, closed, integer, number
+from patchwork.stimuli.common import rng
+from patchwork.stimuli.common.validation import choice, closed, integer, number
 
 COLOURS = ("grey", "natural", "hue_rotated", "blue_poor", "yellow_poor")
 # Rec. 601 weights, those of PIL's grey.

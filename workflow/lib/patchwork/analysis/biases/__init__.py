@@ -1,0 +1,1 @@
+"""Orientation and colour biases, ideal observers, transitions of the loss."""

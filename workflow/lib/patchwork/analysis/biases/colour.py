@@ -1,0 +1,399 @@
+"""Does a colour's angle error follow its hue, or the signal that it carries?
+
+One resampling of seeds and images serves every statistic of the colours' mean errors, so that
+contrasts, regressions and rank correlations share their intervals' source.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from sklearn.metrics import adjusted_rand_score
+
+from patchwork import statistics
+from patchwork.statistics import Resampling, Statistic
+from patchwork.stimuli.common.palettes import in_arcs, signal_energy
+
+RGB = tuple[int, int, int]
+CLUSTERINGS = ("source", "ari", "ci_low", "ci_high", "null_low", "null_high", "p")
+MERGES = ("merge", "left", "right", "distance", "size")
+_N_CLUSTER_RESAMPLES = 200
+
+
+def _checked(frame: pd.DataFrame, rgb: Mapping[str, RGB]) -> pd.DataFrame:
+    needed = ("seed", "example", "colour", "error_deg")
+    for column in needed:
+        if column not in frame.columns:
+            raise ValueError(f"frame lacks column {column}; needed are {', '.join(needed)}")
+    absent = [name for name in rgb if not (frame["colour"] == name).any()]
+    if absent:
+        raise ValueError(f"colour {absent[0]!r} has no example; allowed are colours of the data")
+    return frame
+
+
+def _columns(frame: pd.DataFrame, rgb: Mapping[str, RGB]) -> np.ndarray:
+    """Columns whose means give every colour's mean error: masked errors, then masks."""
+    mask = frame["colour"].to_numpy()[:, None] == np.array(list(rgb))
+    return np.concatenate([mask * frame["error_deg"].to_numpy(float)[:, None], mask], axis=1)
+
+
+def _per_colour(means: np.ndarray) -> np.ndarray:
+    errors, shares = np.split(means, 2, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return errors / shares
+
+
+def _intervals(
+    frame: pd.DataFrame,
+    rgb: Mapping[str, RGB],
+    found: Mapping[str, Statistic],
+    resampling: Resampling,
+) -> dict[str, statistics.Interval]:
+    """Intervals of statistics of the colours' mean errors, shape (..., colours) to (...)."""
+    columns = _columns(_checked(frame, rgb), rgb)
+
+    def of_means(statistic: Statistic) -> Statistic:
+        return lambda means: statistic(_per_colour(means))
+
+    return statistics.joint_bootstrap(
+        {name: (columns, of_means(one), None) for name, one in found.items()},
+        frame["seed"].to_numpy(),
+        resampling=resampling,
+        units=frame["example"].to_numpy(),
+    )
+
+
+def _pick(i: int) -> Statistic:
+    return lambda errors: errors[..., i]
+
+
+def error_per_colour(
+    frame: pd.DataFrame,
+    rgb: Mapping[str, RGB],
+    ideal_error_deg: Mapping[str, float],
+    resampling: Resampling = statistics.DEFAULT,
+) -> pd.DataFrame:
+    """Mean angle error of each colour with its interval over seeds and images.
+
+    Args:
+        frame: seed, example, colour (name), error_deg.
+        rgb: colour name to channels, 0 to 255.
+        ideal_error_deg: colour name to the ideal observer's error, see ``observer``.
+        resampling: replicates, confidence and seed.
+
+    Returns:
+        colour, red, green, blue, energy, error_deg, ci_low, ci_high, ideal_error_deg, n, seeds.
+
+    Raises:
+        ValueError: if a column is missing or a colour has no example.
+    """
+    picks = {name: _pick(i) for i, name in enumerate(rgb)}
+    counts = frame["colour"].value_counts()
+    rows = []
+    for name, found in _intervals(frame, rgb, picks, resampling).items():
+        row = found.row()
+        red, green, blue = rgb[name]
+        rows.append(
+            {
+                "colour": name,
+                "red": red,
+                "green": green,
+                "blue": blue,
+                "energy": float(signal_energy(np.array(rgb[name]))),
+                "error_deg": row["estimate"],
+                "ci_low": row["ci_low"],
+                "ci_high": row["ci_high"],
+                "ideal_error_deg": ideal_error_deg.get(name, np.nan),
+                "n": int(counts[name]),
+                "seeds": row["seeds"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _contrast(names: Sequence[str], more: Sequence[str], less: Sequence[str]) -> np.ndarray:
+    for name in (*more, *less):
+        if name not in names:
+            raise ValueError(f"colour {name!r} is unknown; allowed is {', '.join(names)}")
+    return np.array([(n in more) / len(more) - (n in less) / len(less) for n in names])
+
+
+def _difference(contrast: np.ndarray) -> Statistic:
+    return lambda errors: errors @ contrast
+
+
+def _adjusted(
+    names: Sequence[str], groups: Sequence[Sequence[str]], ideal: np.ndarray
+) -> np.ndarray:
+    """Weights of the difference of two groups' levels, fitted along with a line in the predictor.
+
+    Jointly, so that the line takes nothing of what the groups have beyond it.
+    """
+    levels = [np.isin(names, group) for group in groups]
+    solved = np.linalg.pinv(np.stack([*levels, np.ones(len(names)), ideal], axis=1))
+    return solved[0] - solved[1]
+
+
+def _spearman(predictor: np.ndarray) -> Statistic:
+    fixed = stats.rankdata(predictor)
+    fixed = (fixed - fixed.mean()) / fixed.std()
+
+    def correlation(errors: np.ndarray) -> np.ndarray:
+        ranks = stats.rankdata(errors, axis=-1)
+        centred = ranks - ranks.mean(-1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (centred * fixed).mean(-1) / ranks.std(-1)
+
+    return correlation
+
+
+def associations(
+    frame: pd.DataFrame,
+    rgb: Mapping[str, RGB],
+    ideal_error_deg: Mapping[str, float],
+    groups: tuple[Sequence[str], Sequence[str]],
+    resampling: Resampling = statistics.DEFAULT,
+) -> pd.DataFrame:
+    """What the colours' errors follow: their energy, the ideal observer, or their hue.
+
+    Args:
+        frame: seed, example, colour, error_deg.
+        rgb: colour name to channels.
+        ideal_error_deg: colour name to the ideal observer's error.
+        groups: names of bluish and of yellowish colours.
+        resampling: replicates, confidence and seed.
+
+    Returns:
+        quantity, unit, estimate, ci_low, ci_high, n, seeds: ``bluish_minus_yellowish`` (deg), the
+        same ``_adjusted`` for a straight line in the ideal observer's error, fitted jointly (absent
+        where all colours are equally visible), and Spearman's ``energy_rank_correlation``
+        and ``ideal_rank_correlation`` over colours.
+
+    Raises:
+        ValueError: if a column is missing, or a colour is unknown or has no example.
+    """
+    names = list(rgb)
+    energy = signal_energy(np.array([rgb[name] for name in names]))
+    ideal = np.array([ideal_error_deg[name] for name in names])
+    contrast = _contrast(names, *groups)
+    found: dict[str, Statistic] = {"bluish_minus_yellowish": lambda errors: errors @ contrast}
+    if np.ptp(ideal) > 0.02 * ideal.mean():
+        kept = _adjusted(names, groups, ideal)
+        found["bluish_minus_yellowish_adjusted"] = lambda errors: errors @ kept
+        found["energy_rank_correlation"] = _spearman(energy)
+        found["ideal_rank_correlation"] = _spearman(ideal)
+    rows = []
+    for name, one in _intervals(frame, rgb, found, resampling).items():
+        row = one.row()
+        unit = "deg" if "minus" in name else ""
+        if not unit:
+            row |= {end: float(np.clip(row[end], -1, 1)) for end in ("ci_low", "ci_high")}
+        rows.append({"quantity": name, "unit": unit, **row})
+    return pd.DataFrame(rows)
+
+
+def pair_contrasts(
+    frame: pd.DataFrame,
+    rgb: Mapping[str, RGB],
+    resampling: Resampling = statistics.DEFAULT,
+) -> pd.DataFrame:
+    """Difference of error between every two colours, corrected over all pairs.
+
+    Where energies are equal, a difference is about hue; pairs of equal channels are a null.
+
+    Returns:
+        more, less (colour names), same (whether they are the same colour), estimate, ci_low,
+        ci_high, p, q (Benjamini-Hochberg over the pairs that differ), n, seeds.
+
+    Raises:
+        ValueError: if a column is missing or a colour has no example.
+    """
+    names = list(rgb)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    found = {f"{a}|{b}": _difference(_contrast(names, [a], [b])) for a, b in pairs}
+    rows = []
+    for key, one in _intervals(frame, rgb, found, resampling).items():
+        more, less = key.split("|")
+        same = tuple(rgb[more]) == tuple(rgb[less])
+        p = _p_of(one, resampling.confidence)
+        rows.append({"more": more, "less": less, "same": same, **one.row(), "p": p})
+    table = pd.DataFrame(rows)
+    tested = ~table["same"] & table["p"].notna()
+    table["q"] = np.nan
+    if tested.any():
+        table.loc[tested, "q"] = statistics.false_discovery_rate(table.loc[tested, "p"].to_numpy())
+    return table
+
+
+def _p_of(interval: statistics.Interval, confidence: float) -> float:
+    """Two-sided p of a zero difference, from the t interval."""
+    if not np.isfinite(interval.high):
+        return float("nan")
+    df = max(interval.clusters if interval.clusters > 1 else interval.n, 2) - 1
+    half = (interval.high - interval.low) / 2
+    if half == 0:
+        return float(interval.estimate == 0)
+    error = half / stats.t.ppf((1 + confidence) / 2, df)
+    return float(2 * stats.t.sf(abs(interval.estimate) / error, df))
+
+
+def hue_generalisation(
+    frame: pd.DataFrame,
+    held_out_hues_deg: Sequence[tuple[float, float]],
+    resampling: Resampling = statistics.DEFAULT,
+) -> statistics.Interval:
+    """Error on hues kept from training minus error on hues seen.
+
+    Args:
+        frame: seed, example, hue_deg, error_deg.
+        held_out_hues_deg: arcs [low, high], which may run through 360.
+        resampling: replicates, confidence and seed.
+
+    Returns:
+        Degrees, with its interval over seeds and images.
+    """
+    hue = frame["hue_deg"].to_numpy(float)
+    new = in_arcs(hue, held_out_hues_deg)
+    error = frame["error_deg"].to_numpy(float)
+    columns = np.stack([error * new, new, error * ~new, ~new], axis=1).astype(float)
+
+    def difference(means: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return means[..., 0] / means[..., 1] - means[..., 2] / means[..., 3]
+
+    return statistics.cluster_bootstrap(
+        columns,
+        frame["seed"].to_numpy(),
+        difference,
+        resampling=resampling,
+        units=frame["example"].to_numpy(),
+    )
+
+
+def error_distances(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Wasserstein distance between the error distributions of every two colours.
+
+    Args:
+        frame: colour, error_deg.
+        names: colours, in the order of rows and columns.
+
+    Returns:
+        shape (k, k), degrees, symmetric with a zero diagonal.
+    """
+    samples = [frame.loc[frame["colour"] == name, "error_deg"].to_numpy(float) for name in names]
+    distance = np.zeros((len(names), len(names)))
+    for i, one in enumerate(samples):
+        for j in range(i):
+            distance[i, j] = distance[j, i] = stats.wasserstein_distance(one, samples[j])
+    return distance
+
+
+def merges_of(distance: np.ndarray) -> pd.DataFrame:
+    """Average-linkage clustering of a distance matrix, shape (k, k): columns `MERGES`."""
+    tree = linkage(squareform(distance, checks=False), method="average")
+    table = pd.DataFrame(tree, columns=["left", "right", "distance", "size"])
+    return table.assign(merge=range(len(table)))[list(MERGES)]
+
+
+def _labels(distance: np.ndarray, k: int) -> np.ndarray:
+    return fcluster(linkage(squareform(distance, checks=False), "average"), k, "maxclust")
+
+
+def clusterings(
+    frame: pd.DataFrame,
+    rgb: Mapping[str, RGB],
+    categories: Mapping[str, str],
+    *,
+    n_permutations: int = 2000,
+    resampling: Resampling = statistics.DEFAULT,
+) -> pd.DataFrame:
+    """Agreement of clusterings of the colours with the basic categories that people use.
+
+    Trees are cut into as many clusters as there are categories. The null permutes the categories
+    over the colours.
+
+    Args:
+        frame: seed, colour, error_deg.
+        rgb: colour name to channels.
+        categories: colour name to basic category.
+        n_permutations: of the null.
+        resampling: confidence and seed; at most 200 replicates, as each clusters anew.
+
+    Returns:
+        source (``error``: distance of error distributions; ``rgb``: raw channels; ``energy``:
+        signal energy alone), ari (adjusted Rand index, 1 is identity, 0 is chance), ci_low,
+        ci_high (of ``error``, over seeds), null_low, null_high (95 % of the null), p, n, seeds.
+        Source ``error_above_chance`` is ``error`` with every index less the null's 97.5 % quantile.
+
+    Raises:
+        ValueError: if a colour has no category.
+    """
+    names = list(rgb)
+    lacking = [name for name in names if name not in categories]
+    if lacking:
+        raise ValueError(f"categories lacks {lacking[0]!r}; every colour needs one")
+    truth = [categories[name] for name in names]
+    k = len(set(truth))
+    channels = np.array([rgb[name] for name in names], float)
+    energy = signal_energy(channels)
+    distances = {
+        "error": error_distances(frame, names),
+        "rgb": np.linalg.norm(channels[:, None] - channels[None], axis=-1),
+        "energy": np.abs(energy[:, None] - energy[None]),
+    }
+    rng = resampling.generator()
+    rows = []
+    for source, distance in distances.items():
+        labels = _labels(distance, k)
+        ari = float(adjusted_rand_score(truth, labels))
+        shuffled = (rng.permutation(truth) for _ in range(n_permutations))
+        null = np.array([adjusted_rand_score(one, labels) for one in shuffled])
+        low, high = np.quantile(null, [0.025, 0.975])
+        error = source == "error"
+        ends = _ari_interval(frame, names, truth, ari, resampling) if error else (ari, ari)
+        values = (ari, *ends, low, high)
+        p = float((1 + (null >= ari - 1e-12).sum()) / (1 + n_permutations))
+        rows.append((source, *values, p))
+        if error:
+            rows.append(("error_above_chance", *(value - high for value in values), p))
+    table = pd.DataFrame(rows, columns=list(CLUSTERINGS))
+    return table.assign(n=len(frame), seeds=frame["seed"].nunique())
+
+
+def _ari_interval(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    truth: Sequence[str],
+    estimate: float,
+    resampling: Resampling,
+) -> tuple[float, float]:
+    """Interval of the agreement: seeds are resampled, then the examples of each colour in them."""
+    rng = resampling.generator()
+    seeds = frame["seed"].unique()
+    cells = {
+        (seed, name): part["error_deg"].to_numpy(float)
+        for (seed, name), part in frame.groupby(["seed", "colour"])
+    }
+    k, found = len(set(truth)), []
+    for _ in range(min(resampling.n_resamples, _N_CLUSTER_RESAMPLES)):
+        drawn = rng.choice(seeds, len(seeds))
+        samples = []
+        for name in names:
+            parts = [cells[seed, name] for seed in drawn if (seed, name) in cells]
+            pool = np.concatenate(parts) if parts else np.array([np.nan])
+            samples.append(np.quantile(rng.choice(pool, len(pool)), np.linspace(0.01, 0.99, 50)))
+        grid = np.stack(samples)
+        if np.isfinite(grid).all():
+            distance = np.abs(grid[:, None] - grid[None]).mean(-1)
+            found.append(adjusted_rand_score(truth, _labels(distance, k)))
+    one = statistics.interval_of(
+        estimate,
+        np.array(found),
+        n=len(frame),
+        clusters=len(seeds),
+        confidence=resampling.confidence,
+    )
+    return max(one.low, -1.0), min(one.high, 1.0)

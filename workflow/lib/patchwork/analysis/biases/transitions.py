@@ -1,0 +1,400 @@
+"""Phase transitions of a training loss, against curves that only decay smoothly.
+
+A loss curve is taken on the log scale and set against its best smooth decay, one that only ever
+slows down. Two detectors look at what is left: PELT finds drops of level, and a hinge test finds
+places where the slope turns down. Each is calibrated on surrogates: the same smooth decay with
+resampled blocks of the same noise.
+
+The search does not reach the ends of a training: a bend is judged by the eight bins on either side,
+so that of 80 bins after the warm-up the middle four fifths are searched (:func:`searched`), and
+less of shorter logs. A count of 0 says nothing about the rest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import ruptures
+from scipy.ndimage import median_filter
+from scipy.optimize import nnls
+
+from patchwork import statistics
+from patchwork.jobs.configuration import STEPS_MIN
+from patchwork.statistics import Resampling
+from patchwork.tables import CONDITION, conditions
+
+DETECTORS = ("pelt", "hinge")
+TOTAL = "total"
+N_BINS = 80
+# ASSUME: noise of neighbouring bins is related over a few bins at most.
+_BLOCK = 4
+# A place this near to either end cannot be told from the fit's own freedom there.
+_EDGE = 5
+_SMOOTH = 9
+# Bins on either side of a place whose slopes are compared.
+_REACH = 8
+_ENDS = ("searched_from", "searched_to")
+
+
+@dataclass(frozen=True)
+class Search:
+    """How transitions are looked for.
+
+    Attributes:
+        alpha: chance that a smooth curve gives any detection, per detector.
+        n_surrogates: smooth curves of the null, 19 or more.
+        seed: of the surrogates.
+        warmup_steps: first steps that are left out.
+        tolerance: how far apart two detections of one transition may be, as a share of all steps.
+    """
+
+    alpha: float = 0.05
+    n_surrogates: int = 199
+    seed: int = 0
+    warmup_steps: int = 0
+    tolerance: float = 0.1
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A logged curve in bins.
+
+    Attributes:
+        step: middle of each bin.
+        value: log of the mean in each bin.
+        masked: whether the learning rate jumped in or next to the bin.
+    """
+
+    step: np.ndarray
+    value: np.ndarray
+    masked: np.ndarray
+
+
+def binned(step: np.ndarray, value: np.ndarray, rate: np.ndarray, warmup_steps: int = 0) -> Curve:
+    """Average a curve in at most `N_BINS` bins, without warm-up, and mark jumps of the rate.
+
+    Args:
+        step: shape (n,), increasing.
+        value: shape (n,), > 0.
+        rate: shape (n,), learning rate; a change of a fifth from one step to the next is a jump.
+        warmup_steps: first steps that are left out.
+
+    Raises:
+        ValueError: if fewer than `STEPS_MIN` steps are left or a value is not above 0.
+    """
+    kept = step >= warmup_steps
+    step, value, rate = step[kept], value[kept], rate[kept]
+    if len(step) < STEPS_MIN:
+        raise ValueError(
+            f"curve has {len(step)} steps after warm-up; allowed is {STEPS_MIN} or more"
+        )
+    if not (np.isfinite(value).all() and value.min() > 0):
+        raise ValueError(f"curve has the value {value.min()}; allowed is above 0")
+    parts = np.array_split(np.arange(len(step)), min(N_BINS, len(step) // 2))
+    jump = np.zeros(len(step), bool)
+    jump[1:] = np.abs(np.diff(np.log(np.maximum(rate, 1e-12)))) > np.log(1.25)
+    # A falling cosine ends in large relative changes of a rate that no longer moves anything.
+    jump &= rate > 0.02 * rate.max()
+    near = np.array([jump[part].any() for part in parts])
+    near = near | np.roll(near, 1) | np.roll(near, -1)
+    return Curve(
+        step=np.array([step[part].mean() for part in parts]),
+        value=np.log(np.array([value[part].mean() for part in parts])),
+        masked=near,
+    )
+
+
+def smooth_decay(curve: Curve) -> np.ndarray:
+    """Least-squares fit among all curves that bend upwards only, shape (bins,).
+
+    A decay that slows down steadily, whatever its law, is convex on the log scale; a drop after a
+    plateau is not.
+    """
+    time = np.linspace(0, 1, len(curve.value))
+    bends = np.maximum(time[:, None] - time[None, :-1], 0)[:, 1:]
+    # Level and slope have either sign, bends only one: non-negative least squares.
+    design = np.column_stack([np.ones_like(time), -np.ones_like(time), time, -time, bends])
+    weights, _ = nnls(design, curve.value, maxiter=50 * design.shape[1])
+    return design @ weights
+
+
+def _noise(rest: np.ndarray) -> np.ndarray:
+    """The quick part of what is left: a transition is slower than this, so it is not in it."""
+    # The running median takes about a ninth of the noise's variance with it.
+    return (rest - median_filter(rest, _SMOOTH, mode="nearest")) * np.sqrt(_SMOOTH / (_SMOOTH - 1))
+
+
+def surrogates(rest: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise like that of a residual, by circular blocks of it, shape (n, bins)."""
+    rest = _noise(rest)
+    length = len(rest)
+    starts = rng.integers(0, length, (n, -(-length // _BLOCK)))
+    places = (starts[:, :, None] + np.arange(_BLOCK)).reshape(n, -1)[:, :length] % length
+    return rest[places]
+
+
+def _detrended(rest: np.ndarray) -> np.ndarray:
+    """Shapes without what any smooth decay may have: level, slope and one steady bend."""
+    design = np.vander(np.linspace(-1, 1, rest.shape[-1]), 3)
+    return rest - rest @ design @ np.linalg.pinv(design)
+
+
+def _bend_filter() -> np.ndarray:
+    """Slope of the next `_REACH` bins minus slope of the last ones, as weights per bin."""
+    time = np.arange(_REACH + 1) - _REACH / 2
+    slope = time / (time**2).sum()
+    weights = np.zeros(2 * _REACH + 1)
+    weights[: _REACH + 1] -= slope
+    weights[_REACH:] += slope
+    return weights
+
+
+def _bends(values: np.ndarray) -> np.ndarray:
+    """Change of slope at each bin but the first and last `_REACH`, shape (..., bins - 2 reach)."""
+    windows = np.lib.stride_tricks.sliding_window_view(values, 2 * _REACH + 1, axis=-1)
+    return windows @ _bend_filter()
+
+
+def _steps(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors of a change of level at each place, and the places."""
+    places = np.arange(_EDGE, n - _EDGE)
+    levels = _detrended((np.arange(n)[None] >= places[:, None]).astype(float))
+    return levels / np.linalg.norm(levels, axis=1, keepdims=True), places
+
+
+def _hinge_places(
+    value: np.ndarray, smooth: np.ndarray, null: np.ndarray, search: Search
+) -> list[tuple[int, float]]:
+    """Places where the slope turns down more than anywhere in nearly all smooth curves."""
+    bends, limit = _bends(value), _bends(smooth + null).min(1)
+    found = []
+    for i, bend in enumerate(bends):
+        p = float((1 + (limit <= bend).sum()) / (1 + len(limit)))
+        sharpest = bend == bends[max(0, i - _REACH) : i + _REACH + 1].min()
+        if p <= search.alpha and sharpest:
+            found.append((i + _REACH, p))
+    return found
+
+
+def _pelt_places(rest: np.ndarray, null: np.ndarray, search: Search) -> list[tuple[int, float]]:
+    """Drops of level between segments of PELT, its penalty set by the surrogates."""
+    shapes, places = _steps(len(rest))
+    largest = ((null @ shapes.T) ** 2).max(1)
+    penalty = float(np.quantile(largest, 1 - search.alpha))
+    ends = ruptures.Pelt(model="l2", min_size=_EDGE, jump=1).fit(rest).predict(pen=penalty)
+    edges = [0, *ends]
+    means = [rest[a:b].mean() for a, b in pairwise(edges)]
+    found = []
+    for place, before, after in zip(ends[:-1], means[:-1], means[1:], strict=True):
+        inside = np.flatnonzero(places == place)
+        if after < before and len(inside):
+            gain = float((shapes[inside[0]] @ rest) ** 2)
+            p = float((1 + (largest >= gain).sum()) / (1 + len(largest)))
+            found.append((int(place), p))
+    return found
+
+
+def detect(curve: Curve, search: Search) -> dict[str, list[tuple[float, float]]]:
+    """Transitions of one curve by each detector.
+
+    Args:
+        curve: as from :func:`binned`.
+        search: levels and surrogates.
+
+    Returns:
+        Detector to (step, p); detections where the learning rate jumped are left out.
+    """
+    smooth = smooth_decay(curve)
+    rest = curve.value - smooth
+    rng = np.random.Generator(np.random.Philox(search.seed))
+    null = surrogates(rest, search.n_surrogates, rng)
+    places = {
+        "pelt": _pelt_places(rest, null, search),
+        "hinge": _hinge_places(curve.value, smooth, null, search),
+    }
+    return {
+        name: [(float(curve.step[i]), p) for i, p in sorted(one) if not curve.masked[i]]
+        for name, one in places.items()
+    }
+
+
+def searched(curve: Curve) -> tuple[float, float]:
+    """First and last step at which all detectors can find a transition."""
+    return float(curve.step[_REACH]), float(curve.step[-1 - _REACH])
+
+
+def smooth_twin(curve: Curve, seed: int) -> Curve:
+    """A curve with the same smooth decay and the same noise, and no transition."""
+    smooth = smooth_decay(curve)
+    rng = np.random.Generator(np.random.Philox(seed))
+    noise = surrogates(curve.value - smooth, 1, rng)[0]
+    return Curve(curve.step, smooth + noise, curve.masked)
+
+
+def confirmed(
+    found: Sequence[Mapping[str, list[tuple[float, float]]]], reach: float
+) -> list[float]:
+    """Places that every detector finds on every metric, each detection standing for one only.
+
+    A gradual drop has several edges but one bend: at most as many transitions are confirmed as
+    the detector with the fewest detections has.
+
+    Args:
+        found: for each metric the result of :func:`detect`; their order does not matter.
+        reach: steps by which detections of one transition may differ.
+
+    Returns:
+        Mean step of each transition, in order.
+    """
+    lists = [sorted(step for step, _ in places) for one in found for places in one.values()]
+    kept = []
+    while all(lists):
+        heads = [places[0] for places in lists]
+        if max(heads) - min(heads) <= reach:
+            kept.append(float(np.mean(heads)))
+            lists = [places[1:] for places in lists]
+        else:
+            # Nothing that is left elsewhere is near enough to the earliest: it stands alone.
+            lists[int(np.argmin(heads))].pop(0)
+    return kept
+
+
+def of_run(
+    log: pd.DataFrame, metrics: Sequence[str], search: Search
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Transitions of every target of one run.
+
+    Args:
+        log: step, learning_rate, target and the metrics, > 0.
+        metrics: columns that are continuous in the predictions, such as loss and absolute_error.
+        search: levels and surrogates.
+
+    Returns:
+        Detections (target, metric, detector, step, p), and counts per target of what all
+        detectors confirm on all metrics (target, n_transitions, n_null, first_step; nan if none;
+        searched_from, searched_to, last_step), where n_null is the count on a smooth twin of the
+        curve, for the target `TOTAL` only.
+    """
+    rows, counts = [], []
+    for target, part in log.groupby("target", sort=False):
+        found, null, span, ends = [], [], 1.0, (np.nan, np.nan)
+        for metric in metrics:
+            curve = binned(
+                part["step"].to_numpy(float),
+                part[metric].to_numpy(float),
+                part["learning_rate"].to_numpy(float),
+                search.warmup_steps,
+            )
+            span, ends = float(np.ptp(curve.step)), searched(curve)
+            found.append(detect(curve, search))
+            if target == TOTAL:
+                null.append(detect(smooth_twin(curve, search.seed), search))
+            rows += [
+                {"target": target, "metric": metric, "detector": detector, "step": step, "p": p}
+                for detector, places in found[-1].items()
+                for step, p in places
+            ]
+        places = confirmed(found, search.tolerance * span)
+        counts.append(
+            {
+                "target": target,
+                "n_transitions": len(places),
+                "n_null": len(confirmed(null, search.tolerance * span)) if null else np.nan,
+                "first_step": places[0] if places else np.nan,
+                **dict(zip(_ENDS, ends, strict=True)),
+                "last_step": part["step"].max(),
+            }
+        )
+    detections = pd.DataFrame(rows, columns=["target", "metric", "detector", "step", "p"])
+    return detections, pd.DataFrame(counts)
+
+
+def count_interval(
+    counts: pd.DataFrame, column: str, resampling: Resampling = statistics.DEFAULT
+) -> statistics.Interval:
+    """Mean of a count over runs with its interval over seeds; columns seed and the count."""
+    return statistics.cluster_bootstrap(
+        counts[column].to_numpy(float), counts["seed"].to_numpy(), resampling=resampling
+    )
+
+
+def delay(
+    counts: pd.DataFrame, first: str, later: str, resampling: Resampling = statistics.DEFAULT
+) -> statistics.Interval:
+    """How much later the first transition comes on one dataset than on another.
+
+    Args:
+        counts: dataset, seed, first_step, last_step.
+        first: dataset that is expected to be earlier.
+        later: the other one.
+        resampling: replicates, confidence and seed.
+
+    Returns:
+        Percent of the longer training, over seeds in which both have a transition; nan if none.
+    """
+    pair = counts[counts["dataset"].isin([first, later])]
+    step = pair.pivot(index="seed", columns="dataset", values="first_step")
+    step = step.reindex(columns=[first, later])
+    # One length for both: training that stops early must not move a transition.
+    share = 100 / pair.groupby("seed")["last_step"].max()
+    apart = (share * (step[later] - step[first])).dropna()
+    if apart.empty:
+        return statistics.Interval(np.nan, np.nan, np.nan, 0, len(step))
+    seeds = apart.index.to_numpy()
+    return statistics.cluster_bootstrap(apart.to_numpy(), seeds, resampling=resampling)
+
+
+def with_total(log: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
+    """A run's log with one more target, the weighted sum over targets: what training minimises.
+
+    Args:
+        log: step, epoch, learning_rate, target, loss, absolute_error.
+        weights: target to its weight.
+    """
+    weight = log["target"].map(weights)
+    weighted = log.assign(
+        loss=log["loss"] * weight, absolute_error=log["absolute_error"] * weight, target=TOTAL
+    )
+    keys = ["step", "epoch", "learning_rate", "target"]
+    return pd.concat([log, weighted.groupby(keys, as_index=False).sum()], ignore_index=True)
+
+
+def findings(
+    counts: pd.DataFrame,
+    pooled: Sequence[str],
+    order: tuple[str, Sequence[str]],
+    resampling: Resampling = statistics.DEFAULT,
+) -> pd.DataFrame:
+    """Numbers and delays of transitions under every condition.
+
+    Args:
+        counts: dataset, backbone, protocol, seed and what :func:`of_run` counts; one row a run.
+        pooled: datasets that are also taken together, as dataset ``all``.
+        order: a dataset, and those whose first transition is compared with its first.
+        resampling: of the intervals.
+
+    Returns:
+        quantity, dataset, backbone, protocol, estimate, ci_low, ci_high, n, seeds; quantities
+        ``n_transitions`` and ``n_transitions_null``, ``transitions_searched_from_percent`` and
+        ``..._to_percent`` (between which part of the training they were looked for), and
+        ``transition_delay_<dataset>_percent`` (of the training).
+    """
+    ends = {f"transitions_{end}_percent": 100 * counts[end] / counts["last_step"] for end in _ENDS}
+    counts = counts.assign(n_transitions_null=counts["n_null"], **ends)
+    both = pd.concat([counts, counts[counts["dataset"].isin(pooled)].assign(dataset="all")])
+    rows = []
+    for names, part in conditions(both):
+        for quantity in ("n_transitions", "n_transitions_null", *ends):
+            one = count_interval(part, quantity, resampling)
+            rows.append({"quantity": quantity, **names, **one.row()})
+    first, later = order
+    for (backbone, protocol), part in counts.groupby(["backbone", "protocol"], sort=False):
+        for dataset in later:
+            if {first, dataset} <= set(part["dataset"]):
+                one = delay(part, first, dataset, resampling)
+                names = dict(zip(CONDITION, (dataset, str(backbone), str(protocol)), strict=True))
+                quantity = f"transition_delay_{dataset}_percent"
+                rows.append({"quantity": quantity, **names, **one.row()})
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""Where and whether there is a chirp: networks against simple methods."""

@@ -1,0 +1,1 @@
+"""Effects of ablating heads, pairs and layers, and the released procedure."""

@@ -1,0 +1,1 @@
+"""Controlled rearing: measures of networks and contrasts of rearing conditions."""

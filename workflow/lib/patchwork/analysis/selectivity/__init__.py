@@ -1,0 +1,1 @@
+"""Head selectivity: attention to known regions of a picture."""

@@ -1,0 +1,1 @@
+"""Figures about lines: stimuli, errors, colours, training."""

@@ -1,0 +1,1 @@
+"""Figures about chirps in pictures and in recordings."""

@@ -1,0 +1,1 @@
+"""Figures about heads: ablation effects, similarity, selectivity."""

@@ -1,0 +1,192 @@
+"""The two verbs: `ablate` takes a site's information away, `patch` puts another run's in."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from patchwork.interventions.hooks import Edit, as_sources, editing, mean_activations
+from patchwork.models import sites
+from patchwork.models.sites import Site
+
+
+def _zero(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Edit:
+    return lambda site, tensor, rows: torch.zeros_like(tensor)
+
+
+def _mean(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Edit:
+    means = mean_activations(model, chosen, _required(reference, "mean"))
+    return lambda site, tensor, rows: means[site]
+
+
+def _resample(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Edit:
+    stored = as_sources(model, chosen, _required(reference, "resample"))
+    partner = _one_cycle(len(next(iter(stored.values()))), seed)
+
+    def edit(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
+        return stored[site][partner[(rows % len(partner)).cpu()]]
+
+    return edit
+
+
+def _noise(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Edit:
+    # ASSUME: noise of the activation's own standard deviation; no paper of the studies fixes it.
+    return gaussian_noise(1.0, seed)
+
+
+def _knockout(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Edit:
+    wrong = [site for site in chosen if site.kind != "pattern"]
+    if wrong:
+        raise ValueError(f"baseline knockout at site {wrong[0]}; allowed is kind pattern")
+    return cut_attention
+
+
+def cut_attention(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
+    """Attention knock-out: no weight from queries to keys; the rest is rescaled to sum 1."""
+    return torch.zeros_like(tensor)
+
+
+BASELINES: dict[str, Callable[[nn.Module, list[Site], Any, int], Edit]] = {
+    "zero": _zero,
+    "mean": _mean,
+    "resample": _resample,
+    "noise": _noise,
+    "knockout": _knockout,
+}
+
+
+def _required(reference: Any, baseline: str) -> Any:
+    if reference is None:
+        raise ValueError(f"baseline {baseline} has no reference; allowed is a set of examples")
+    return reference
+
+
+def _one_cycle(n: int, seed: int) -> Tensor:
+    """A random permutation of one cycle, so that no example is its own partner (Sattolo)."""
+    if n < 2:
+        raise ValueError(f"reference holds {n} example; allowed for resample is at least 2")
+    rng = np.random.Generator(np.random.Philox(seed))
+    order = rng.permutation(n)
+    partner = np.empty(n, dtype=np.int64)
+    partner[order] = np.roll(order, 1)
+    return torch.from_numpy(partner)
+
+
+def gaussian_noise(scale: float, seed: int) -> Edit:
+    """A baseline that adds Gaussian noise, the same whatever the batch size or site order.
+
+    Args:
+        scale: standard deviation, in units of that of each example's own activation, > 0.
+        seed: with the site it fixes the draws.
+
+    Raises:
+        ValueError: if scale <= 0.
+    """
+    if scale <= 0:
+        raise ValueError(f"scale is {scale}; allowed is > 0")
+    streams: dict[Site, np.random.Generator] = {}
+
+    def edit(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
+        if site not in streams:
+            key = np.frombuffer(str(site).encode(), dtype=np.uint8).astype(np.uint32)
+            sequence = np.random.SeedSequence([seed, *key])
+            streams[site] = np.random.Generator(np.random.Philox(sequence))
+        if tensor[:1].numel() < 2:
+            raise ValueError(
+                f"site {site} holds one number per example; allowed for noise is at least 2, "
+                "whose standard deviation it takes"
+            )
+        draws = torch.from_numpy(streams[site].standard_normal(tuple(tensor.shape)))
+        spread = tensor.flatten(1).std(1).reshape(-1, *[1] * (tensor.ndim - 1))
+        return tensor + scale * spread * draws.to(tensor)
+
+    return edit
+
+
+def _own(baseline: Edit) -> Edit:
+    """A user's function, given a copy, so that working in place does no harm."""
+    return lambda site, tensor, rows: baseline(site, tensor.clone(), rows)
+
+
+def ablate(
+    model: nn.Module,
+    chosen: str | Site | Iterable[str | Site],
+    baseline: str | Edit = "zero",
+    *,
+    reference: Any = None,
+    seed: int = 0,
+    expect_change: bool = True,
+) -> AbstractContextManager[nn.Module]:
+    """Take the information at sites away for the length of a `with` block.
+
+    Args:
+        model: a supported model in eval mode.
+        chosen: names or sites (see `sites.parse`), ablated together: a head, a pair, a layer.
+        baseline: `zero`; `mean` of a reference set, position by position; `resample`, the
+            activation of another example of the reference set; `noise`, Gaussian, added;
+            `knockout`, attention from queries to keys cut before the softmax; or a function of
+            (site, activation, row numbers) that gives the new activation. Row numbers go on
+            counting from call to call within the block.
+        reference: examples for `mean` and `resample`. If it is the evaluated set itself, in its
+            order, `resample` never gives an example its own activation.
+        seed: for `resample` and `noise`.
+        expect_change: whether an unchanged activation (a dead head) is an error.
+
+    Returns:
+        A context manager that yields the model.
+
+    Raises:
+        ValueError: for an unknown baseline, sites that match nothing or overlap, a model in
+            training mode, a missing reference, or, on leaving, a hook that did not fire or change
+            its tensor.
+    """
+    sites.require_eval(model)
+    resolved = sites.resolve(model, chosen)
+    sites.refuse_overlap(resolved)
+    if isinstance(baseline, str):
+        if baseline not in BASELINES:
+            raise ValueError(f"baseline is {baseline!r}; allowed is {', '.join(BASELINES)}")
+        edit = BASELINES[baseline](model, resolved, reference, seed)
+    else:
+        edit = baseline if baseline is cut_attention else _own(baseline)
+    cut = edit is cut_attention
+    return editing(model, resolved, edit, expect_change=expect_change, renormalise=cut)
+
+
+def patch(
+    model: nn.Module,
+    chosen: str | Site | Iterable[str | Site],
+    source: Any,
+    *,
+    expect_change: bool = True,
+) -> AbstractContextManager[nn.Module]:
+    """Put another run's activation at sites for the length of a `with` block.
+
+    Args:
+        model: a supported model in eval mode.
+        chosen: names or sites (see `sites.parse`), patched together.
+        source: the other run's inputs, or its activations as a mapping from every site (or its
+            name) to a tensor. Row i of the source goes into row i of the batch that the model is
+            given; one source row serves all.
+        expect_change: whether an unchanged activation is an error.
+
+    Returns:
+        A context manager that yields the model.
+
+    Raises:
+        ValueError: for sites that match nothing or overlap, a model in training mode, source
+            activations of another shape, or, on leaving, a hook that did not fire or change its
+            tensor.
+    """
+    sites.require_eval(model)
+    resolved = sites.resolve(model, chosen)
+    sites.refuse_overlap(resolved)
+    stored = as_sources(model, resolved, source)
+
+    def edit(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
+        return stored[site].to(tensor.device)
+
+    return editing(model, resolved, edit, expect_change=expect_change)

@@ -1,0 +1,1 @@
+"""The fast path of sweeps: shared prefixes, packed streams, low-rank head removal."""

@@ -1,0 +1,1 @@
+"""Sweeps over heads, layers, positions and components, exact or first-order."""

@@ -1,0 +1,207 @@
+"""Attribution patching: a first-order estimate of every patch from one backward pass."""
+
+from contextlib import ExitStack
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from patchwork.interventions.batches import Batch, batches, call, first_rows, n_rows, parameter_of
+from patchwork.interventions.readout import LogitDifference, Metric, one_each, score
+from patchwork.interventions.sweeps.effects import PatchEffects
+from patchwork.interventions.sweeps.pairs import DIRECTIONS, PatchGrid, check_pair
+from patchwork.interventions.sweeps.patching import patch_sweep
+from patchwork.interventions.sweeps.plan import describe
+from patchwork.models import sites
+from patchwork.models.sites import Anatomy
+from patchwork.training.precision import autocast, resolve
+
+
+def attribution_sweep(
+    model: nn.Module,
+    clean: Any,
+    corrupted: Any,
+    metric: Metric,
+    *,
+    grid: PatchGrid | None = None,
+    check: int = 0,
+    mixed_precision: str = "no",
+) -> PatchEffects:
+    """Estimate `patch_sweep` as gradient times difference of activations, per pair.
+
+    Args:
+        model: a supported model in eval mode.
+        clean: as for `patch_sweep`.
+        corrupted: as for `patch_sweep`.
+        metric: as for `patch_sweep`; differentiable.
+        grid: components, positions and direction.
+        check: pairs, from the first, on which the exact sweep is run as well; their Pearson
+            correlation over all cells and pairs stands in `metadata["pearson_r"]` by component.
+        mixed_precision: of the passes: ``no``, ``bf16``, or ``auto``, which is bf16 where the
+            device multiplies in it, for a model in fp32. The exact sweep keeps the model's own
+            type; `metadata["precision"]` is what was taken.
+
+    Returns:
+        Estimated effects; `metadata["path"]` is `attribution`, and without a check
+        `metadata["reason"]` says that their correlation with the exact sweep is not known.
+
+    Raises:
+        ValueError: as for `patch_sweep`, if check is outside 0 to n, or for another precision.
+
+    Source:
+        Syed, Rager, Conmy 2023, Attribution Patching Outperforms Automated Circuit Discovery.
+    """
+    sites.require_eval(model)
+    check_pair(clean, corrupted)
+    n, grid, anatomy = n_rows(clean), grid or PatchGrid(), sites.find(model)
+    if n == 0:
+        raise ValueError("clean holds no example; allowed is at least one")
+    if not 0 <= check <= n:
+        raise ValueError(f"check is {check}; allowed is 0 to {n}, the number of pairs")
+    base, source = (corrupted, clean) if grid.direction == DIRECTIONS[0] else (clean, corrupted)
+    like = parameter_of(model)
+    precision = resolve(mixed_precision, like.device)
+    if like.dtype != torch.float32:
+        precision = "no"  # nothing else is rounded for a product
+    pieces = []
+    # One context for all pieces: weights that ask for gradients are then rounded once.
+    with autocast(like.device, precision):
+        for (rows, mine), (_, other) in zip(
+            batches(base, 8, model), batches(source, 8, model), strict=True
+        ):
+            pieces.append(_piece(model, anatomy, metric, grid, (mine, other, rows)))
+    values = {
+        name: np.concatenate([piece[0][name] for piece in pieces], axis=-1)
+        for name in grid.components
+    }
+    before, after = (np.concatenate([piece[i] for piece in pieces]) for i in (1, 2))
+    positions = grid.tokens(values[grid.components[0]].shape[-2])
+    values = {name: value[..., list(positions), :] for name, value in values.items()}
+    metadata = describe(
+        "attribution", "correlation with the exact sweep not measured", 8, precision=precision
+    )
+    if check:
+        few_clean, few_corrupted = (first_rows(inputs, check) for inputs in (clean, corrupted))
+        exact = patch_sweep(model, few_clean, few_corrupted, metric, grid=grid)
+        metadata["pearson_r"] = {
+            name: correlation(values[name][..., :check], exact.values[name]) for name in values
+        }
+        metadata["reason"] = f"correlation with the exact sweep measured on {check} pairs"
+    return PatchEffects(values, positions, before, after, grid.direction, metadata)
+
+
+def correlation(estimate: np.ndarray, exact: np.ndarray) -> float:
+    """Pearson correlation over all cells and examples; nan where either is constant."""
+    a, b = (x.reshape(-1).astype(np.float64) for x in (estimate, exact))
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 0 else float("nan")
+
+
+class _Tape:
+    """Live activations of one forward pass, by component and layer."""
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.anatomy = anatomy
+        self.kept: dict[tuple[str, int], Tensor] = {}
+
+    def attach(self, stack: ExitStack) -> None:
+        """Register the hooks; `stack` removes them."""
+        for layer, parts in enumerate(self.anatomy.blocks):
+            handles = [
+                parts.block.register_forward_pre_hook(self._enter(layer)),
+                parts.proj.register_forward_pre_hook(self._before("head_out", layer)),
+                parts.proj.register_forward_hook(self._after("attn_out", layer)),
+                parts.mlp_last.register_forward_hook(self._after("mlp_out", layer)),
+            ]
+            for handle in handles:
+                stack.callback(handle.remove)
+
+    def _enter(self, layer: int) -> Any:
+        def hook(module: nn.Module, args: tuple) -> tuple | None:
+            stream = args[0]
+            if layer == 0 and torch.is_grad_enabled():
+                # Cut here: nothing before the first block is asked for.
+                stream = stream.detach().requires_grad_()
+            self.kept["resid_pre", layer] = stream
+            return (stream, *args[1:])
+
+        return hook
+
+    def _before(self, name: str, layer: int) -> Any:
+        def hook(module: nn.Module, args: tuple) -> None:
+            self.kept[name, layer] = args[0]
+
+        return hook
+
+    def _after(self, name: str, layer: int) -> Any:
+        def hook(module: nn.Module, args: tuple, output: Tensor) -> None:
+            self.kept[name, layer] = output
+
+        return hook
+
+
+def _taped(
+    model: nn.Module, anatomy: Anatomy, metric: Metric, batch: Batch, rows: Tensor
+) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
+    tape = _Tape(anatomy)
+    with ExitStack() as stack:
+        tape.attach(stack)
+        if isinstance(metric, LogitDifference) and _is_language_model(model):
+            states = cast(Any, call(anatomy.trunk, _as_ids(batch)))
+            value = metric.from_hidden(model, states.last_hidden_state[:, -1], rows)
+            value = one_each(value, rows)
+        else:
+            value = score(metric, call(model, batch), rows)
+    return value, tape.kept
+
+
+def _is_language_model(model: nn.Module) -> bool:
+    """Whether the model is GPT-2 as published, whose logits are final states times weights."""
+    # By name, since importing the class takes longer than many jobs.
+    own = f"{type(model).__module__}.{type(model).__name__}"
+    return (
+        own == "transformers.models.gpt2.modeling_gpt2.GPT2LMHeadModel"
+        and type(model.get_submodule("lm_head")) is nn.Linear
+        and not any(
+            module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+            for module in map(model.get_submodule, ("", "transformer", "lm_head"))
+        )
+    )
+
+
+def _as_ids(batch: Batch) -> Batch:
+    return batch if isinstance(batch, dict) else {"input_ids": batch}
+
+
+def _piece(
+    model: nn.Module,
+    anatomy: Anatomy,
+    metric: Metric,
+    grid: PatchGrid,
+    data: tuple[Batch, Batch, Tensor],
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    base, source, rows = data
+    with torch.no_grad():
+        after, others = _taped(model, anatomy, metric, source, rows)
+    keys = [(name, layer) for name in grid.components for layer in range(anatomy.n_layers)]
+    with torch.enable_grad():
+        before, mine = _taped(model, anatomy, metric, base, rows)
+        if not before.requires_grad:
+            raise ValueError("metric has no gradient; allowed is one that can be differentiated")
+        slopes = torch.autograd.grad(before.sum(), [mine[key] for key in keys])
+    effects: dict[str, list[Tensor]] = {name: [] for name in grid.components}
+    # Summed in the model's own type, but not in one of 16 bits.
+    exact = torch.promote_types(parameter_of(model).dtype, torch.float32)
+    for key, slope in zip(keys, slopes, strict=True):
+        name, here, there = key[0], mine[key].detach(), others[key]
+        product = slope.to(exact) * (there.to(exact) - here.to(exact))
+        if name == "head_out":
+            product = product.unflatten(-1, (anatomy.n_heads, -1)).sum(-1).permute(2, 1, 0)
+        else:
+            product = product.sum(-1).transpose(0, 1)
+        effects[name].append(product)
+    stacked = {name: torch.stack(parts).cpu().numpy() for name, parts in effects.items()}
+    before, after = (value.detach().to(exact) for value in (before, after))
+    return stacked, before.cpu().numpy(), after.cpu().numpy()

@@ -1,0 +1,1 @@
+"""What every job needs: its log, its device, its provenance, a checked configuration."""

@@ -1,0 +1,1 @@
+"""Networks: architectures and their sites, backbones, adapters with heads, targets."""

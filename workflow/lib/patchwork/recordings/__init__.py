@@ -1,0 +1,1 @@
+"""Recordings of people: readers, detection of chirps, annotations."""

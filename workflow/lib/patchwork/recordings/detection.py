@@ -1,0 +1,380 @@
+"""Find chirps in recordings: windows, pictures as in training, a network's answers, events."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from scipy import signal, special
+
+from patchwork.jobs.log import LOGGER, Progress
+from patchwork.models import fine_tuned
+from patchwork.models.tasks import Category, decode_all
+from patchwork.recordings.readers import Recording, Signals
+from patchwork.statistics import conformal
+from patchwork.stimuli import spectrograms
+from patchwork.stimuli.spectrograms import COLUMN_S, DURATION_S, FREQUENCY_MAX_HZ, GRID
+
+NEEDED = ("start_s", "start_hz", "end_hz", "present")
+# Label of a network to column of an event, and to the two ends of its interval.
+COLUMNS = {
+    "start_s": ("onset_s", "onset_low_s", "onset_high_s"),
+    "duration_s": ("duration_s", "duration_low_s", "duration_high_s"),
+    "start_hz": ("start_hz", "start_low_hz", "start_high_hz"),
+    "end_hz": ("end_hz", "end_low_hz", "end_high_hz"),
+}
+# Read on either side of a window, so that its outermost columns are full and no filter's edge
+# shows.
+MARGIN_S = 1.0
+# ASSUME: drift slower than this is no part of the picture. Training noise is flat below 0.5 Hz; a
+# filter there would darken the lowest rows, and with them the whole scale of colours.
+HIGH_PASS_HZ = 0.1
+
+# A picture of 17 cm at 300 dpi has 2000 columns; this is six rows of 512.
+OVERVIEW_COLUMNS = 3072
+
+Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a recording is searched.
+
+    Attributes:
+        overlap_s: what two windows of 60 s that follow each other share, 0 to less than 60 s.
+        edge_s: a window leaves onsets this close after its start to the window before, which sees
+            more of them, and answers so much longer for its own end; 0 to overlap_s. Chirps of up
+            to overlap_s - edge_s are seen whole by the window that answers for them.
+        threshold: score from which an answer counts as an event, 0 to 1.
+        merge_s: onsets from different windows no farther apart than this are one event, s, >= 0.
+    """
+
+    overlap_s: float
+    edge_s: float
+    threshold: float
+    merge_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap_s < DURATION_S:
+            raise ValueError(
+                f"overlap_s is {self.overlap_s}; allowed is 0 to less than {DURATION_S:g} s"
+            )
+        if not 0 <= self.edge_s <= self.overlap_s:
+            raise ValueError(
+                f"edge_s is {self.edge_s}; allowed is 0 to overlap_s, {self.overlap_s} s"
+            )
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; allowed is 0 to 1")
+        if not 0 <= self.merge_s < np.inf:
+            raise ValueError(f"merge_s is {self.merge_s}; allowed is 0 s or more")
+
+
+@dataclass
+class Overview:
+    """Each channel's pictures side by side, pooled so that memory does not grow with time.
+
+    Attributes:
+        duration_s: length of the recording, seconds.
+        levels: by channel, uint8 (128, columns): entry of the colour table, the greatest of what
+            was pooled; 0 where there was no data.
+    """
+
+    duration_s: float
+    levels: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, channel: str, start_s: float, array: np.ndarray) -> None:
+        """Lay the picture of one window over what is there."""
+        n = min(OVERVIEW_COLUMNS, int(self.duration_s / COLUMN_S))
+        held = self.levels.setdefault(channel, np.zeros((GRID, n), np.uint8))
+        times = start_s + (np.arange(GRID) + 0.5) * COLUMN_S
+        places = np.clip((times / self.duration_s * n).astype(int), 0, n - 1)
+        colours = spectrograms.colour_indices(array).astype(np.uint8)
+        np.maximum.at(held.T, places, colours.T)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search gives.
+
+    Attributes:
+        events: see `localise`.
+        overview: pictures of each channel.
+        n_pictures: windows and channels that were judged.
+        n_empty: windows and channels that were not, for want of data.
+    """
+
+    events: pd.DataFrame
+    overview: Overview
+    n_pictures: int
+    n_empty: int
+
+
+def window_starts(duration_s: float, overlap_s: float, step_s: float) -> np.ndarray:
+    """First moments of windows that cover a recording to its last step; the last ends with it.
+
+    Args:
+        duration_s: length of the recording, at least one window.
+        overlap_s: what two windows share, at least; the last two may share more.
+        step_s: starts are multiples of this: one sample or one column.
+
+    Returns:
+        shape (n,), seconds, ascending.
+    """
+    last = int((duration_s - DURATION_S) / step_s + 1e-6)
+    hop = max(1, int((DURATION_S - overlap_s) / step_s + 1e-6))
+    starts = np.arange(0, last + 1, hop)
+    return np.append(starts, last)[: len(starts) + (starts[-1] != last)] * step_s
+
+
+def spectrogram(samples: np.ndarray, rate_hz: float, margin: int) -> np.ndarray | None:
+    """The time-frequency array of a window, through the transform that made the training data.
+
+    Args:
+        samples: shape (n,), any unit: the window with margins of this many samples on both sides.
+        rate_hz: sampling rate, 200 Hz or more.
+        margin: samples before the window, about `MARGIN_S`.
+
+    Returns:
+        shape (128, 128), float32, dB, frequency upwards; None where the window lacks data: a sample
+        that is not finite, or a flat second.
+    """
+    if not np.isfinite(samples).all():
+        return None
+    second = int(rate_hz)
+    if (np.ptp(samples[: len(samples) // second * second].reshape(-1, second), axis=1) == 0).any():
+        return None
+    ratio = Fraction(spectrograms.SAMPLE_RATE_HZ / rate_hz).limit_denominator(20_000)
+    even = signal.resample_poly(
+        signal.detrend(samples), ratio.numerator, ratio.denominator, padtype="line"
+    )
+    passed = signal.sosfiltfilt(_high_pass(), even)
+    first = round(margin * ratio) + spectrograms.HOP_SAMPLES // 2
+    density = spectrograms.transform().spectrogram(passed, p0=0, p1=GRID, k_offset=first)
+    return (10 * np.log10(density[1 : 2 * GRID : 2])).astype(np.float32)
+
+
+def _high_pass() -> np.ndarray:
+    return signal.butter(2, HIGH_PASS_HZ, "highpass", fs=spectrograms.SAMPLE_RATE_HZ, output="sos")
+
+
+def arrays(recording: Recording, start_s: float) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Each channel's array of one window, (128, 128) float32, or None where data lack."""
+    if not isinstance(recording, Signals):
+        for name, array in recording.read(start_s, start_s + DURATION_S):
+            yield name, array.astype(np.float32) if np.isfinite(array).all() else None
+        return
+    begin = max(0.0, start_s - MARGIN_S)
+    for name, samples in recording.read(begin, start_s + DURATION_S + MARGIN_S):
+        rate = recording.rates_hz[name]
+        margin = round(MARGIN_S * rate)
+        before = max(0, margin - round(start_s * rate))
+        after = max(0, round(DURATION_S * rate) + 2 * margin - before - len(samples))
+        # Beyond the recording's ends it is mirrored.
+        yield name, spectrogram(np.pad(samples, (before, after), mode="reflect"), rate, margin)
+
+
+def render(array: np.ndarray, image_px: int) -> np.ndarray:
+    """The picture of an array as the chirp generator renders it plainly.
+
+    Args:
+        array: shape (128, 128), float32, frequency upwards.
+        image_px: side.
+
+    Returns:
+        shape (image_px, image_px, 3), uint8, frequency from the bottom up.
+    """
+    colours = spectrograms.colour_table()[spectrograms.colour_indices(array[::-1])]
+    size = (image_px, image_px)
+    return np.asarray(Image.fromarray(colours).resize(size, Image.Resampling.BILINEAR))
+
+
+def answers(network: fine_tuned.Network) -> Predict:
+    """A network as a function of arrays.
+
+    Args:
+        network: predicts start_s, start_hz, end_hz and present, and perhaps duration_s.
+
+    Returns:
+        Arrays (n, 128, 128) to columns of shape (n,): ``score``, the network's word for presence,
+        0 to 1, and the labels in s and Hz.
+
+    Raises:
+        ValueError: if the network does not predict what is needed.
+    """
+    known = [label for target in network.targets.values() for label in target.labels]
+    for label in NEEDED:
+        if label not in known:
+            raise ValueError(
+                f"network: predicts {', '.join(known)}; allowed is one trained on "
+                f"{', '.join(NEEDED)}: {label} is missing"
+            )
+    image_px = int(network.encoder.patch_embed.img_size[0])
+
+    def predict(found: np.ndarray) -> dict[str, np.ndarray]:
+        images = np.stack([render(array, image_px) for array in found])
+        outputs = fine_tuned.predict(network, torch.from_numpy(images))
+        columns = decode_all(network.targets, outputs)
+        return {
+            "score": _scores(network, outputs),
+            **{label: columns[label] for label in COLUMNS if label in columns},
+        }
+
+    return predict
+
+
+def _scores(network: fine_tuned.Network, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    name = next(name for name, one in network.targets.items() if "present" in one.labels)
+    if isinstance(network.targets[name].encoding, Category):
+        return special.softmax(outputs[name].astype(float), axis=1)[:, 1]
+    return np.clip(decode_all({name: network.targets[name]}, outputs)["present"], 0.0, 1.0)
+
+
+def half_widths(predictions: pd.DataFrame, seed: int, coverage: float) -> dict[str, float]:
+    """How far off each label may be, from examples that the network was not trained on.
+
+    Args:
+        predictions: columns ``seed``, ``<label>`` and ``predicted_<label>``; labels of rows without
+            a chirp are nan.
+        seed: of the network.
+        coverage: wanted chance that the truth lies within, between 0 and 1.
+
+    Returns:
+        Label to half width of its split-conformal interval, in the label's unit; infinite where
+        examples are too few. It holds for recordings as far as their chirps are like the examples.
+
+    Raises:
+        ValueError: if the seed has no predictions, or coverage is not between 0 and 1.
+    """
+    own = predictions[predictions["seed"] == seed]
+    if own.empty:
+        known = ", ".join(map(str, sorted(predictions["seed"].unique())))
+        raise ValueError(f"seed is {seed}, which predicted nothing; allowed is {known}")
+    widths = {}
+    for label in COLUMNS:
+        if {label, f"predicted_{label}"} <= set(own.columns):
+            off = (own[f"predicted_{label}"] - own[label]).dropna()
+            widths[label] = conformal.half_width(off.to_numpy(float), coverage)
+    return widths
+
+
+def localise(
+    recording: Recording,
+    predict: Predict,
+    search: Search,
+    widths: Mapping[str, float] | None = None,
+) -> Found:
+    """Every chirp that a network finds in a recording, window after window.
+
+    Args:
+        recording: as opened; only one window is in memory at a time.
+        predict: arrays (n, 128, 128) to columns, see `answers`.
+        search: windows, threshold, and what is merged.
+        widths: label to half width of its interval, see `half_widths`.
+
+    Returns:
+        Events in order of onset, with columns channel, onset_s (seconds after the file's first
+        sample), onset_utc (date and time, empty where the recording keeps none), duration_s (where
+        the network predicts it), start_hz, end_hz, score (0 to 1), window_s (start of the window)
+        and n_windows (in how many windows the event was found); where widths are given, the low and
+        high end of each interval.
+
+    Raises:
+        ValueError: if no window of any channel has data throughout.
+    """
+    starts = window_starts(recording.duration_s, search.overlap_s, recording.step_s)
+    overview = Overview(recording.duration_s)
+    progress, parts, n_pictures = Progress("windows", len(starts)), [], 0
+    for i, start_s in enumerate(starts):
+        seen = {name: array for name, array in arrays(recording, start_s) if array is not None}
+        for name, array in seen.items():
+            overview.add(name, start_s, array)
+        if seen:
+            columns = {"channel": list(seen), **predict(np.stack(list(seen.values())))}
+            frame = pd.DataFrame(columns).assign(window_s=start_s)
+            parts.append(_counted(frame, starts, i, search))
+        n_pictures += len(seen)
+        progress.step(i + 1)
+    n_empty = len(starts) * len(recording.channels) - n_pictures
+    if n_empty:
+        LOGGER.info("%d of %d windows lack data and are left out", n_empty, n_empty + n_pictures)
+    if not n_pictures:
+        raise ValueError(f"{recording.path}: no window has data; allowed is 60 s without a gap")
+    events = merge(_placed(pd.concat(parts), recording.duration_s), search.merge_s)
+    return Found(_told(events, recording, widths or {}), overview, n_pictures, n_empty)
+
+
+def _counted(frame: pd.DataFrame, starts: np.ndarray, i: int, search: Search) -> pd.DataFrame:
+    """Answers of window i that reach the threshold and whose onset it answers for."""
+    onset = frame["window_s"] + frame["start_s"]
+    first = -np.inf if i == 0 else starts[i] + search.edge_s
+    last = np.inf if i == len(starts) - 1 else starts[i + 1] + search.edge_s
+    return frame[(frame["score"] >= search.threshold) & (onset >= first) & (onset < last)]
+
+
+def _placed(raw: pd.DataFrame, duration_s: float) -> pd.DataFrame:
+    """Answers about windows as events of the recording, within what is possible."""
+    onset = raw["window_s"] + raw["start_s"].clip(0, DURATION_S)
+    frame = pd.DataFrame({"channel": raw["channel"], "onset_s": onset.clip(upper=duration_s)})
+    if "duration_s" in raw:
+        frame["duration_s"] = np.clip(raw["duration_s"], 0, duration_s - frame["onset_s"])
+    for name in ("start_hz", "end_hz"):
+        frame[name] = raw[name].clip(0, FREQUENCY_MAX_HZ)
+    return frame.assign(score=raw["score"], window_s=raw["window_s"])
+
+
+def merge(events: pd.DataFrame, merge_s: float) -> pd.DataFrame:
+    """Join events of one channel that different windows found twice; the best score stays.
+
+    Two are one if their onsets lie no farther apart than ``merge_s``, or, where durations are
+    known, if they overlap in time. Events are taken in order of falling score (the earlier window
+    where scores agree); each joins the first that was kept before it and is one with it.
+
+    Args:
+        events: channel, onset_s, score, window_s, and perhaps duration_s.
+        merge_s: seconds, 0 or more.
+
+    Returns:
+        The rows that stay, in order of onset and channel, with ``n_windows``: how many were joined.
+    """
+    ordered = events.sort_values(["score", "window_s"], ascending=[False, True], kind="stable")
+    kept: list[int] = []
+    for _, part in ordered.reset_index(drop=True).groupby("channel", sort=False):
+        kept += _survivors(part, merge_s)
+    counts = pd.Series(kept, dtype=int).value_counts(sort=False)
+    chosen = ordered.reset_index(drop=True).loc[counts.index]
+    chosen = chosen.assign(n_windows=counts)
+    return chosen.sort_values(["onset_s", "channel"], kind="stable").reset_index(drop=True)
+
+
+def _survivors(part: pd.DataFrame, merge_s: float) -> list[int]:
+    """For each row of one channel, best first, the row that it joins: itself if it stays."""
+    onset, window = part["onset_s"].to_numpy(), part["window_s"].to_numpy()
+    end = onset + part["duration_s"].to_numpy() if "duration_s" in part else onset
+    stays: list[int] = []
+    joined = []
+    for i in range(len(part)):
+        others = np.array(stays, dtype=int)
+        near = np.abs(onset[others] - onset[i]) <= merge_s
+        over = (onset[others] < end[i]) & (onset[i] < end[others])
+        same = others[(near | over) & (window[others] != window[i])]
+        if not len(same):
+            stays.append(i)
+        joined.append(int(part.index[same[0] if len(same) else i]))
+    return joined
+
+
+def _told(events: pd.DataFrame, recording: Recording, widths: Mapping[str, float]) -> pd.DataFrame:
+    """Events with date and time, and with intervals cut to what is possible."""
+    moments = [recording.clock.moment(onset) for onset in events["onset_s"]]
+    told = events.copy()
+    told.insert(2, "onset_utc", ["" if one is None else one.isoformat() for one in moments])
+    tops = {"onset_s": recording.duration_s, "duration_s": recording.duration_s}
+    for label, width in widths.items():
+        value, low, high = COLUMNS[label]
+        if value in told:
+            told[low] = (told[value] - width).clip(lower=0.0)
+            told[high] = (told[value] + width).clip(upper=tops.get(value, FREQUENCY_MAX_HZ))
+    return told

@@ -1,0 +1,1 @@
+"""What all generators share: batches, random numbers, noise, colours, checked settings."""

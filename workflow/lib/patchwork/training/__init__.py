@@ -1,0 +1,1 @@
+"""Training: the loop, checkpoints, evaluation, pre-training, several GPUs, precision."""
