@@ -47,7 +47,7 @@ def angle_curves(
                 {
                     "protocol": protocol,
                     "dataset": dataset,
-                    "backbone": "reared",
+                    "backbone": "pretrained",
                     "condition": condition,
                     "bin_deg": angle,
                     "error_deg": error,
@@ -117,7 +117,7 @@ def losses(protocols=("described", "corrected"), datasets=DATASETS, targets=4, s
             pd.DataFrame(
                 {
                     "dataset": dataset,
-                    "backbone": "reared",
+                    "backbone": "pretrained",
                     "protocol": protocol,
                     "seed": seed,
                     "step": step,
@@ -155,7 +155,7 @@ def histograms(protocols=PROTOCOLS, datasets=("angle",)):
                 {
                     "protocol": protocol,
                     "dataset": dataset,
-                    "backbone": "reared",
+                    "backbone": "pretrained",
                     "error_deg": centre,
                     "bin_width_deg": width,
                     "density": density / density.sum() / width,
@@ -219,10 +219,10 @@ def patch_effects(layers=6, positions=64, components=("resid_pre", "attn_out")):
 def similarities(protocols=("described", "corrected"), layers=6, heads=4):
     rng, rows = generator(), []
     for protocol, measure, backbone, layer, head in itertools.product(
-        protocols, ("attention_correlation", "linear_cka"), ("reared", "random"),
+        protocols, ("attention_correlation", "linear_cka"), ("pretrained", "random"),
         range(layers), range(heads),
     ):  # fmt: skip
-        value = (0.95 if backbone == "reared" else 0.6) - 0.05 * layer
+        value = (0.95 if backbone == "pretrained" else 0.6) - 0.05 * layer
         value += 0.03 * rng.standard_normal()
         rows.append(
             {

@@ -48,7 +48,7 @@ def run(table, *, seed, spread=1.0, bias=0.5, slope=1.0, dataset="plain", score=
     if score:
         found["score_present"] = margin
     return found.assign(
-        loss_place=0.1, dataset=dataset, backbone="reared", protocol="corrected", seed=seed
+        loss_place=0.1, dataset=dataset, backbone="pretrained", protocol="corrected", seed=seed
     )
 
 

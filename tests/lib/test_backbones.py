@@ -133,7 +133,7 @@ def test_architectures_that_are_no_vision_transformers_are_named(name):
 
 def test_a_saved_backbone_comes_back_with_its_record(tmp_path):
     one = backbones.prepare(RANDOM, 24, seed=1)
-    one.provenance = {"source": "reared", "validation_r": {"x": 0.25}, "note": "a\nb"}
+    one.provenance = {"source": "pretrained", "validation_r": {"x": 0.25}, "note": "a\nb"}
     backbones.save(one, tmp_path / "deep" / "one.safetensors")
     got = backbones.load(tmp_path / "deep" / "one.safetensors")
     assert same(one, got)

@@ -39,7 +39,7 @@ def run(seed, drops, n=800, width=0.025):
 
 def trained(drops):
     return pd.concat(
-        run(3 * i + seed, drops).assign(dataset=dataset, backbone="reared", seed=seed)
+        run(3 * i + seed, drops).assign(dataset=dataset, backbone="pretrained", seed=seed)
         for i, dataset in enumerate(DATASETS)
         for seed in range(3)
     )
@@ -64,7 +64,7 @@ def delayed(color, width, length):
     return pd.DataFrame(
         [
             {
-                "dataset": dataset, "backbone": "reared", "seed": seed, "n_transitions": 1,
+                "dataset": dataset, "backbone": "pretrained", "seed": seed, "n_transitions": 1,
                 "n_null": 0, "first_step": length * (0.4 + later / 100),
                 "searched_from": 0.1 * length, "searched_to": 0.9 * length, "last_step": length,
             }

@@ -134,7 +134,7 @@ def test_agreement_within_the_null_is_not_above_chance():
     assert plain["p"] > 0.1
     claim = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]["A3"]
     found = table.assign(
-        study="lines", quantity="ari_" + table["source"], dataset="color", backbone="reared",
+        study="lines", quantity="ari_" + table["source"], dataset="color", backbone="pretrained",
         protocol="described", estimate=table["ari"],
     )  # fmt: skip
     outcome = claims.decide({"A3": claim}, found).iloc[0]
@@ -218,7 +218,7 @@ def test_tables_name_their_condition_and_use_the_datas_own_channels():
             "colour": index,
             **{c: equal.rgb[index, i] for i, c in enumerate(("red", "green", "blue"))},
             "dataset": "color_equal",
-            "backbone": "reared",
+            "backbone": "pretrained",
             "protocol": "corrected",
         }
     )

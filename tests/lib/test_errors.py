@@ -35,7 +35,7 @@ def run(dataset="angle", protocol="corrected", seed=0, n=720, error=None) -> pd.
             "length_px": rng.integers(6, 28, n),
             "predicted_orientation_deg": (angle + sign * size) % 180,
             "dataset": dataset,
-            "backbone": "reared",
+            "backbone": "pretrained",
             "protocol": protocol,
             "seed": seed,
         }
@@ -109,7 +109,7 @@ def test_an_index_is_one_unit_in_all_pooled_datasets():
         frame = pd.concat(
             pd.DataFrame(columns).assign(
                 predicted_orientation_deg=(angle + signed + rng.normal(0, 4, 300)) % 180,
-                dataset=name, backbone="reared", protocol="corrected", seed=0,
+                dataset=name, backbone="pretrained", protocol="corrected", seed=0,
             )
             for name in names
         )  # fmt: skip

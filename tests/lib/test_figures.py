@@ -186,7 +186,7 @@ def test_backbones_stand_side_by_side():
     both = pd.concat([frame, frame.assign(backbone="random")])
     figure = orientation.error_vs_angle(both)
     headings = [axes.get_title(loc="left") for axes in figure.axes]
-    assert headings == ["described, reared", "described, random"]
+    assert headings == ["described, pretrained", "described, random"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 QUICK = Resampling(300)
-NETWORK = {"backbone": "reared"}
+NETWORK = {"backbone": "pretrained"}
 
 
 def pick(table, **values):
@@ -175,12 +175,12 @@ def test_the_auroc_of_several_seeds_is_their_mean_and_chance_is_a_half(frame):
 
 
 def test_the_area_below_the_curve_is_the_auroc(frame, tables):
-    for backbone in ("reared", "ridge_tracker"):
+    for backbone in ("pretrained", "ridge_tracker"):
         curve = pick(tables.presence, backbone=backbone)
         area = np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"])
         assert area == pytest.approx(curve["auroc"].iloc[0], abs=0.01)
         assert curve["true_positive_rate"].is_monotonic_increasing
-    assert set(tables.presence["backbone"]) == {"reared", "ridge_tracker", "matched_filter"}
+    assert set(tables.presence["backbone"]) == {"pretrained", "ridge_tracker", "matched_filter"}
     assert len(localisation.roc_curve(pick(frame, seed=0, **NETWORK), "score_present", 11)) == 11
 
 
@@ -233,11 +233,11 @@ def test_differences_are_paired_by_image_and_negative_where_the_network_is_bette
     error = (frame["predicted_start_s"] - frame["start_s"]).abs()
     means = error.groupby(frame["backbone"]).mean()
     for baseline in ("constant", "ridge_tracker", "matched_filter"):
-        row = rows.loc[(f"start_s_mae_minus_{baseline}", "reared")]
-        assert row["estimate"] == pytest.approx(means["reared"] - means[baseline])
+        row = rows.loc[(f"start_s_mae_minus_{baseline}", "pretrained")]
+        assert row["estimate"] == pytest.approx(means["pretrained"] - means[baseline])
         assert row["ci_low"] < row["estimate"] < row["ci_high"]
         assert row["seeds"] == 3
-    assert rows.loc[("start_s_mae_minus_ridge_tracker", "reared"), "ci_high"] < 0
+    assert rows.loc[("start_s_mae_minus_ridge_tracker", "pretrained"), "ci_high"] < 0
     same = pick(frame, backbone="ridge_tracker").assign(backbone="copy", protocol="corrected")
     again = localisation_tables.differences(pd.concat([frame, same]), QUICK)
     zero = pick(again, quantity="end_hz_mae_minus_ridge_tracker", backbone="copy").iloc[0]
@@ -335,7 +335,7 @@ def test_sentences_are_about_images_that_set_no_interval(frame, tables):
 
 def test_timing_counts_images_and_the_spread_of_repeated_passes():
     rng, rows = frames.generator(4), []
-    names = {"dataset": "plain", "backbone": "reared", "protocol": "corrected"}
+    names = {"dataset": "plain", "backbone": "pretrained", "protocol": "corrected"}
     for seed in range(4):
         for repetition in range(60):
             seconds = (2 + seed) * (1 + 0.05 * rng.standard_normal())

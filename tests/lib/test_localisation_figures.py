@@ -16,7 +16,7 @@ TABLE = {
     "coverage": "conformal",
     "presence_roc": "presence",
 }
-METHODS = ["reared", "constant", "ridge tracker", "matched filter"]
+METHODS = ["pretrained", "constant", "ridge tracker", "matched filter"]
 
 
 def tables(*, several):
@@ -124,22 +124,25 @@ def test_coverage_stands_at_its_share_beside_what_was_wanted(drawn, one):
     assert set(marks["wanted"]) == {0.9}
     assert len(marks["single seeds"]) == 3 + 3  # three of the network, one of each baseline
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[0] == f"reared, \u00b1{rows['half_width'].iloc[0]:.2g} s"
+    assert labels[0] == f"pretrained, \u00b1{rows['half_width'].iloc[0]:.2g} s"
     assert len(labels) == 4
 
 
 def test_the_roc_is_the_table_s_with_its_area(drawn, one):
     table, axes = one["presence_roc"], drawn["presence_roc"].axes[0]
     line = axes.get_lines()[1]
-    rows = table[table["backbone"] == "reared"]
+    rows = table[table["backbone"] == "pretrained"]
     assert line.get_ydata() == pytest.approx(rows["true_positive_rate"].to_numpy())
-    assert line.get_label() == "reared"
+    assert line.get_label() == "pretrained"
     assert axes.texts[0].get_text().startswith(f"{rows['auroc'].iloc[0]:.3f} (")
 
 
 def test_methods_are_told_apart_by_protocol_only_where_there_are_several(drawn):
     legend = drawn["error_along, several"].legends[0].get_texts()
-    assert [text.get_text() for text in legend][:2] == ["reared, corrected", "reared, described"]
+    assert [text.get_text() for text in legend][:2] == [
+        "pretrained, corrected",
+        "pretrained, described",
+    ]
 
 
 def test_noise_and_signal_to_noise_share_a_column_each_with_its_name(drawn):
@@ -160,7 +163,7 @@ def test_a_frame_without_columns_or_rows_is_refused_in_one_line(one, name):
 
 def test_many_methods_of_one_target_are_wrapped_and_each_is_named(one):
     table = one["predicted_against_true"]
-    single = table[(table["target"] == "start_s") & (table["backbone"] == "reared")]
-    many = pd.concat([single.assign(backbone=f"arm {i}") for i in range(8)])
+    single = table[(table["target"] == "start_s") & (table["backbone"] == "pretrained")]
+    many = pd.concat([single.assign(backbone=f"condition {i}") for i in range(8)])
     axes = figures.predicted_against_true(many).axes
-    assert [each.get_title(loc="left") for each in axes] == [f"arm {i}" for i in range(8)]
+    assert [each.get_title(loc="left") for each in axes] == [f"condition {i}" for i in range(8)]

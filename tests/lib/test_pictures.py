@@ -128,7 +128,7 @@ def test_grey_pictures_are_refused_where_colour_is_needed(folder, mode):
     for name in ("cat/a.png", "cat/b.png"):
         save(folder, name, Image.fromarray(drawn()).convert(mode))
     message = of_folder(folder)
-    assert "of 7 pictures 2 are grey where an arm needs colour (first: cat/a.png)" in message
+    assert "of 7 pictures 2 are grey where a condition needs colour (first: cat/a.png)" in message
     whole = stimuli.concatenate(list(find(folder, colour=False).batches()))
     assert (np.ptp(whole.images, axis=-1) == 0).all((1, 2)).tolist() == [0, 0, 0, 0, 0, 1, 1]
 
@@ -143,7 +143,7 @@ def test_small_pictures_are_refused_and_every_fault_is_counted(folder):
     (folder / "cat/text.png").write_text("none")
     message = of_folder(folder)
     assert "2 are smaller than side_px 16 (first: ape/tiny.png)" in message
-    assert "1 are grey where an arm needs colour (first: cat/grey.png)" in message
+    assert "1 are grey where a condition needs colour (first: cat/grey.png)" in message
     assert "1 cannot be read (first: cat/text.png)" in message
     assert "of 9 pictures" in message
 
@@ -229,7 +229,7 @@ def test_every_picture_of_a_data_set_is_looked_at(monkeypatch):
     kind = type("Small", (Small,), {"n": 300, "found": odd})
     message = complaint(of_torchvision(monkeypatch, kind))
     assert "of 300 pictures" in message
-    assert "1 are grey where an arm needs colour (first: number 270)" in message
+    assert "1 are grey where a condition needs colour (first: number 270)" in message
     assert "2 are smaller than side_px 16 (first: number 280)" in message
 
 

@@ -16,14 +16,19 @@ def generator(seed=3):
     return np.random.Generator(np.random.Philox(seed))
 
 
-def edges(arms=("upright", "turned", "isotropic")):
+def edges(rearing_conditions=("upright", "turned", "isotropic")):
     rows = []
-    for i, arm in enumerate(arms):
+    for i, condition in enumerate(rearing_conditions):
         places = np.arange(36) * 5.0
         share = 1 + (0.3, -0.3, 0)[i % 3] * np.cos(np.deg2rad(4 * places))
         rows.append(
             pd.DataFrame(
-                {"arm": arm, "orientation_deg": places, "share": share / share.sum(), "n": 500}
+                {
+                    "condition": condition,
+                    "orientation_deg": places,
+                    "share": share / share.sum(),
+                    "n": 500,
+                }
             )
         )
     return pd.concat(rows, ignore_index=True)
@@ -33,36 +38,48 @@ def hues():
     places = np.arange(36) * 10.0
     chroma = 1 + np.cos(np.deg2rad(places - 60))
     parts = [
-        pd.DataFrame({"arm": arm, "hue_deg": places, "chroma": scale * chroma, "n": 500})
-        for arm, scale in (("upright", 0.0), ("natural_colours", 1.0), ("blue_poor", 0.7))
+        pd.DataFrame(
+            {"condition": condition, "hue_deg": places, "chroma": scale * chroma, "n": 500}
+        )
+        for condition, scale in (("upright", 0.0), ("natural_colours", 1.0), ("blue_poor", 0.7))
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def curves():
     rng, rows = generator(), []
-    for measure, (arm, sign) in itertools.product(
+    for measure, (condition, sign) in itertools.product(
         MEASURES, (("upright", 1), ("turned", -1), ("untrained", 0))
     ):
         wave = np.sin if measure.startswith("signed") else np.cos
         for degrees in np.arange(24) * 7.5:
             base = 0 if measure.startswith("signed") else 20
             value = base - 4 * sign * wave(np.deg2rad(4 * degrees)) + rng.normal() / 4
-            rows.append((measure, arm, degrees, value, value - 1, value + 1, 7, 7))
-    names = ["measure", "arm", "orientation_deg", "value", "ci_low", "ci_high", "n", "seeds"]
+            rows.append((measure, condition, degrees, value, value - 1, value + 1, 7, 7))
+    names = ["measure", "condition", "orientation_deg", "value", "ci_low", "ci_high", "n", "seeds"]
     return pd.DataFrame(rows, columns=names)
 
 
 def contrasts(pairs=(("upright", "turned"),)):
     rng, rows = generator(), []
-    for (arm, minus), measure in itertools.product(
+    for (condition, minus), measure in itertools.product(
         pairs, (*MEASURES, "ridge_error_noise_mean", "fisher_noise_mean", "colour_contrast")
     ):
         status = "co-primary" if measure in MEASURES[::2] else "exploratory"
         value = rng.normal(0, 2)
-        rows.append((status, measure, arm, minus, value, value - 1, value + 1.5, 0.031, 7, 7))
-    names = ["status", "measure", "arm", "minus", "estimate", "ci_low", "ci_high", "p_adjusted",
-             "n", "seeds"]  # fmt: skip
+        rows.append((status, measure, condition, minus, value, value - 1, value + 1.5, 0.031, 7, 7))
+    names = [
+        "status",
+        "measure",
+        "condition",
+        "minus",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "p_adjusted",
+        "n",
+        "seeds",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -70,7 +87,7 @@ def trajectory():
     rows = [
         (
             measure,
-            arm,
+            condition,
             "turned",
             epoch,
             -3 / (1 + epoch / 900),
@@ -80,10 +97,20 @@ def trajectory():
             7,
         )
         for measure in MEASURES
-        for arm in ("upright", "isotropic")
+        for condition in ("upright", "isotropic")
         for epoch in (0, 500, 1200, 2400, 4800, 9600)
     ]
-    names = ["measure", "arm", "minus", "epoch", "estimate", "ci_low", "ci_high", "n", "seeds"]
+    names = [
+        "measure",
+        "condition",
+        "minus",
+        "epoch",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "n",
+        "seeds",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -95,8 +122,18 @@ def kept():
         for quantity, value in (("contrast_before", -8.0), ("contrast_after", -6.0 + 2.5 * i)):
             one = (dataset, protocol, "upright", "turned", quantity, value, value - 1, value + 1)
             rows.append((*one, 7, 7))
-    names = ["dataset", "protocol", "arm", "minus", "quantity", "estimate", "ci_low", "ci_high",
-             "n", "seeds"]  # fmt: skip
+    names = [
+        "dataset",
+        "protocol",
+        "condition",
+        "minus",
+        "quantity",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "n",
+        "seeds",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -139,9 +176,9 @@ def test_edge_energy_is_drawn_as_a_multiple_of_flat(drawn):
     assert (curve.get_xdata()[-1], curve.get_ydata()[-1]) == pytest.approx((180, 1.3))
     assert {line.get_label() for line in right.lines} == {"natural colours", "blue poor"}
     assert "Without colour: upright." in theme.text_of(drawn["statistics"], "caption")
-    # An arm has one colour in both panels.
+    # A condition has one colour in both panels.
     by_name = {line.get_label(): line.get_color() for line in left.lines}
-    assert len({by_name[arm] for arm in ("upright", "turned", "isotropic")}) == 3
+    assert len({by_name[condition] for condition in ("upright", "turned", "isotropic")}) == 3
 
 
 def test_curves_are_the_frame_s_numbers_and_controls_are_pale(drawn):
@@ -152,9 +189,9 @@ def test_curves_are_the_frame_s_numbers_and_controls_are_pale(drawn):
     ]  # fmt: skip
     for panel, measure in zip(axes.values(), MEASURES, strict=True):
         lines = {line.get_label(): line for line in panel.lines}
-        for arm in ("upright", "turned", "untrained"):
-            own = frame[(frame["measure"] == measure) & (frame["arm"] == arm)]
-            assert np.array_equal(lines[arm].get_ydata()[:-1], own["value"])
+        for condition in ("upright", "turned", "untrained"):
+            own = frame[(frame["measure"] == measure) & (frame["condition"] == condition)]
+            assert np.array_equal(lines[condition].get_ydata()[:-1], own["value"])
         assert to_hex(lines["untrained"].get_color()) == theme.PALE
     low, high = axes["Signed error (deg)"].get_ylim()
     assert low == -high

@@ -188,5 +188,7 @@ def test_a_condition_that_nothing_trains_is_not_timed():
     study = whole_configuration()["studies"]["chirps"]
     configuration.check_study("chirps", study)
     study["analyses"]["localisation"]["timing"]["condition"]["protocol"] = "imagined"
-    with pytest.raises(ValueError, match="is ridge/reared/imagined; allowed is one that the runs"):
+    with pytest.raises(
+        ValueError, match="is ridge/pretrained/imagined; allowed is one that the runs"
+    ):
         configuration.check_study("chirps", study)

@@ -39,7 +39,7 @@ def test_training_and_validation_never_share_a_picture(stored):
     kept = {
         seed: set(seen_by(stored, 8, seed, validation=True).labels["number"]) for seed in (1, 2)
     }
-    assert kept[1] == kept[2]  # the same for every seed: no arm is judged on what another saw
+    assert kept[1] == kept[2]  # the same for every seed: no condition is judged on what another saw
     assert len(kept[1]) == HELD_OUT
     for seed in (1, 2, 3):
         shown = set(seen_by(stored, 200, seed).labels["number"])
@@ -78,8 +78,8 @@ def test_labels_and_pixels_are_those_of_the_picture(stored, validation):
 
 
 def test_arms_of_one_seed_share_pictures_in_their_order(stored):
-    arms = ({}, {"rotation_deg": 45}, {"isotropic": True}, {"colour": "blue_poor"})
-    upright, *others = (seen_by(stored, 90, **changes) for changes in arms)
+    rearing_conditions = ({}, {"rotation_deg": 45}, {"isotropic": True}, {"colour": "blue_poor"})
+    upright, *others = (seen_by(stored, 90, **changes) for changes in rearing_conditions)
     for other in others:
         assert np.array_equal(other.labels["number"], upright.labels["number"])
 

@@ -188,7 +188,7 @@ def test_a_smooth_twin_has_no_transition():
 DELAYED = pd.DataFrame(
     {
         "dataset": ["a", "b"] * 3,
-        "backbone": "reared",
+        "backbone": "pretrained",
         "protocol": "described",
         "seed": [0, 0, 1, 1, 2, 2],
         "n_transitions": 1,

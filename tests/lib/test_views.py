@@ -19,7 +19,7 @@ ARMS = {
 }
 
 
-def arm(**changes):
+def condition(**changes):
     return views.parse_settings({"image_px": 32, "magnification": 1.5, **changes})
 
 
@@ -83,7 +83,7 @@ def apart(one, other, period):
 
 def flipped(n, seed=3):
     """Which views are mirrored; a ramp shows it."""
-    seen = look(ramps(n, 48), arm(), seed)
+    seen = look(ramps(n, 48), condition(), seed)
     return np.array([apart(direction_deg(one), 180, 360) < 90 for one in seen])
 
 
@@ -116,9 +116,9 @@ def test_the_bar_of_a_turned_view_has_turned_as_lines_turn(turn):
     assert 0 < mirrored.sum() < len(drawn)
     shown = np.where(mirrored, -measured, measured)
     settings = {"image_px": 64, "magnification": 0.9}
-    upright = look(drawn, arm(**settings))
+    upright = look(drawn, condition(**settings))
     assert apart([orientation_deg(v) for v in upright], shown, 180).max() < 1.5
-    turned = look(drawn, arm(**settings, rotation_deg=turn))
+    turned = look(drawn, condition(**settings, rotation_deg=turn))
     assert apart([orientation_deg(v) for v in turned], shown + turn, 180).max() < 1.5
 
 
@@ -129,8 +129,8 @@ def test_a_turned_view_is_the_upright_view_turned(turn, magnification):
     width = 2 / min(magnification, 1)
     pictures = ndimage.gaussian_filter(smooth(6, 90), (0, width, width, 0))
     settings = {"image_px": 48, "magnification": magnification}
-    upright = look(pictures, arm(**settings)).astype(float)
-    turned = look(pictures, arm(**settings, rotation_deg=turn)).astype(float)
+    upright = look(pictures, condition(**settings)).astype(float)
+    turned = look(pictures, condition(**settings, rotation_deg=turn)).astype(float)
     inside, _ = within(48)
     for one, other in zip(upright, turned, strict=True):
         same, opposite = (
@@ -148,13 +148,13 @@ def test_a_turned_view_is_the_upright_view_turned(turn, magnification):
 
 def test_no_turn_is_the_upright_arm_bit_for_bit():
     pictures = smooth(8, 40)
-    upright = look(pictures, arm())
-    assert np.array_equal(look(pictures, arm(rotation_deg=0)), upright)
-    assert np.array_equal(look(pictures, arm(rotation_deg=-0.0, isotropic=False)), upright)
-    full = look(pictures, arm(rotation_deg=360)).astype(int)
+    upright = look(pictures, condition())
+    assert np.array_equal(look(pictures, condition(rotation_deg=0)), upright)
+    assert np.array_equal(look(pictures, condition(rotation_deg=-0.0, isotropic=False)), upright)
+    full = look(pictures, condition(rotation_deg=360)).astype(int)
     assert np.abs(full - upright).max() <= 3
     assert np.abs(full - upright).mean() < 0.02
-    assert not np.array_equal(look(pictures, arm(rotation_deg=1)), upright)
+    assert not np.array_equal(look(pictures, condition(rotation_deg=1)), upright)
 
 
 def naive(picture, settings, draw):
@@ -197,7 +197,7 @@ def naive(picture, settings, draw):
 @pytest.mark.parametrize("name", ["upright", "turned", "isotropic"])
 def test_every_arm_is_resampled_in_the_same_single_step(name):
     pictures = smooth(3, 26)[..., :1].repeat(3, axis=-1)
-    settings = arm(image_px=24, magnification=1.3, **ARMS[name])
+    settings = condition(image_px=24, magnification=1.3, **ARMS[name])
     draws = rng.uniforms(3, np.arange(3), 4)
     for one, picture, draw in zip(look(pictures, settings), pictures, draws, strict=True):
         gap = np.abs(one[..., 1] - naive(picture, settings, draw))[within(24)[0]]
@@ -208,7 +208,7 @@ def test_every_arm_is_resampled_in_the_same_single_step(name):
 
 @pytest.mark.parametrize("name", ARMS)
 def test_any_split_into_batches_gives_the_same_bytes(name):
-    pictures, settings = noise(7, 30), arm(**ARMS[name])
+    pictures, settings = noise(7, 30), condition(**ARMS[name])
     whole = look(pictures, settings)
     for cut in (1, 3, 6):
         parts = [look(pictures[:cut], settings), look(pictures[cut:], settings, first=cut)]
@@ -223,8 +223,10 @@ def test_the_turn_of_an_isotropic_view_is_uniform():
     n = 600
     pictures = ramps(n, 24)
     settings = {"image_px": 16, "magnification": 1.0}
-    upright = np.array([direction_deg(v) for v in look(pictures, arm(**settings))])
-    turned = np.array([direction_deg(v) for v in look(pictures, arm(**settings, isotropic=True))])
+    upright = np.array([direction_deg(v) for v in look(pictures, condition(**settings))])
+    turned = np.array(
+        [direction_deg(v) for v in look(pictures, condition(**settings, isotropic=True))]
+    )
     assert apart(upright, 0, 180).max() < 1
     turn = np.mod(turned - upright, 360) / 360
     assert stats.kstest(turn, "uniform").pvalue > 0.01
@@ -232,7 +234,7 @@ def test_the_turn_of_an_isotropic_view_is_uniform():
     mirrored = apart(upright, 180, 360) < 90
     assert stats.ks_2samp(turn[mirrored], turn[~mirrored]).pvalue > 0.01
     assert 0.4 < mirrored.mean() < 0.6
-    fixed = look(pictures[:20], arm(**settings, isotropic=True, rotation_deg=50))
+    fixed = look(pictures[:20], condition(**settings, isotropic=True, rotation_deg=50))
     gained = [direction_deg(v) for v in fixed] - turned[:20]
     assert apart(gained, 50, 360).max() < 2
 
@@ -244,7 +246,7 @@ def test_outside_the_disc_all_is_mean_grey_and_inside_mean_and_contrast_are_equa
     pictures = 0.7 * luma_of(pictures)[..., None] + 0.3 * pictures  # pale: little is clipped
     pictures[1] = 20 + pictures[1] / 4
     pictures[2] = 180 + pictures[2] / 6
-    seen = look(pictures.astype(np.uint8), arm(image_px=px, magnification=1, **ARMS[name]))
+    seen = look(pictures.astype(np.uint8), condition(image_px=px, magnification=1, **ARMS[name]))
     place = np.arange(px) - (px - 1) / 2
     distance = np.hypot(place[:, None], place[None])
     assert (seen[:, distance >= px / 2 - 0.5] == 128).all()
@@ -259,21 +261,21 @@ def test_outside_the_disc_all_is_mean_grey_and_inside_mean_and_contrast_are_equa
 
 
 def test_without_an_aperture_the_corners_are_seen():
-    seen = look(smooth(4, 60), arm(image_px=32, magnification=1, aperture=False))
+    seen = look(smooth(4, 60), condition(image_px=32, magnification=1, aperture=False))
     assert seen[:, 0, 0].std() > 10
-    assert (look(smooth(4, 60), arm(image_px=32, magnification=1))[:, 0, 0] == 128).all()
+    assert (look(smooth(4, 60), condition(image_px=32, magnification=1))[:, 0, 0] == 128).all()
 
 
 @pytest.mark.parametrize("aperture", [True, False])
 @pytest.mark.parametrize("magnification", [0.3, 0.77, 1.0, 1.5, 2.15])
 def test_the_smallest_allowed_picture_fills_the_view_however_it_is_turned(magnification, aperture):
     settings = {"magnification": magnification, "aperture": aperture}
-    side = arm(**settings).side_min_px
+    side = condition(**settings).side_min_px
     flat = np.full((20, side, side, 3), 90, np.uint8)
     for turn in ({}, {"rotation_deg": 45}, {"rotation_deg": 22.5}, {"isotropic": True}):
-        assert (look(flat, arm(**settings, **turn)) == 128).all()
+        assert (look(flat, condition(**settings, **turn)) == 128).all()
     with pytest.raises(ValueError, match=rf"side of {side - 1} px; allowed is at least {side}"):
-        look(flat[:, 1:, 1:], arm(**settings))
+        look(flat[:, 1:, 1:], condition(**settings))
 
 
 def test_a_view_smaller_than_its_picture_is_smoothed_first():
@@ -282,7 +284,7 @@ def test_a_view_smaller_than_its_picture_is_smoothed_first():
     stripes = 24 * np.where(np.arange(200) % 3 == 0, 1, -0.5)
     directions = []
     for turn in (0, 45):
-        settings = arm(image_px=32, magnification=0.25, rotation_deg=turn)
+        settings = condition(image_px=32, magnification=0.25, rotation_deg=turn)
         plain = look(ramp, settings).astype(int)
         directions.append(np.array([direction_deg(one) for one in plain]))
         for across in (stripes[:, None, None], stripes[:, None]):
@@ -299,7 +301,7 @@ def luma_of(rgb):
 def test_a_poor_arm_loses_the_chroma_of_its_hues_and_nothing_else(colour, centre_deg):
     picture = noise(1, 64)[0]
     picture[0] = grey(np.arange(64) * 4)  # grey has no hue to lose
-    seen = views.tint(picture, arm(colour=colour))
+    seen = views.tint(picture, condition(colour=colour))
     hue = 360 * np.array([colorsys.rgb_to_hsv(*rgb)[0] for rgb in picture.reshape(-1, 3) / 255.0])
     away = apart(hue.reshape(64, 64), centre_deg, 360)
     away[0] = 180
@@ -318,14 +320,14 @@ def test_a_poor_arm_loses_the_chroma_of_its_hues_and_nothing_else(colour, centre
 @pytest.mark.parametrize("turn", [0, 360, -360])
 def test_a_whole_turn_of_hue_changes_nothing(turn):
     picture = noise(1, 64)[0]
-    same = views.tint(picture, arm(colour="hue_rotated", hue_rotation_deg=turn))
+    same = views.tint(picture, condition(colour="hue_rotated", hue_rotation_deg=turn))
     assert np.abs(same.astype(int) - picture).max() <= 1
 
 
 @pytest.mark.parametrize("turn", [90, 120, -45])
 def test_hues_turn_and_luma_and_chroma_stay(turn):
     picture = 100 + noise(1, 64)[0] // 6  # pale enough for every hue to exist at this luma
-    seen = views.tint(picture, arm(colour="hue_rotated", hue_rotation_deg=turn)).astype(float)
+    seen = views.tint(picture, condition(colour="hue_rotated", hue_rotation_deg=turn)).astype(float)
     assert np.abs(luma_of(seen) - luma_of(picture)).max() < 1.0
     chroma = np.array([[0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
     one, other = (rgb @ chroma.T @ [1, 1j] for rgb in (picture.astype(float), seen))
@@ -333,18 +335,20 @@ def test_hues_turn_and_luma_and_chroma_stay(turn):
     assert strong.sum() > 300
     assert np.abs(np.abs(other) - np.abs(one))[strong].max() < 1
     assert apart(np.rad2deg(np.angle(other[strong] / one[strong])), turn, 360).max() < 8
-    back = views.tint(seen.astype(np.uint8), arm(colour="hue_rotated", hue_rotation_deg=-turn))
+    back = views.tint(
+        seen.astype(np.uint8), condition(colour="hue_rotated", hue_rotation_deg=-turn)
+    )
     assert np.abs(back.astype(int) - picture).max() <= 2
 
 
 def test_grey_pictures_look_alike_to_every_colour_and_grey_arms_see_luma():
     pictures = smooth(3, 40)
     luma = grey(np.rint(luma_of(pictures)))
-    expected = look(pictures, arm())
+    expected = look(pictures, condition())
     assert (expected[..., 0] == expected[..., 2]).all()
     for colour in ("natural", "blue_poor", "yellow_poor", "grey"):
-        assert np.array_equal(look(luma, arm(colour=colour)), expected)
-    assert np.ptp(look(pictures, arm(colour="natural")).astype(int), axis=-1).max() > 30
+        assert np.array_equal(look(luma, condition(colour=colour)), expected)
+    assert np.ptp(look(pictures, condition(colour="natural")).astype(int), axis=-1).max() > 30
 
 
 @pytest.mark.parametrize(
@@ -361,7 +365,7 @@ def test_grey_pictures_look_alike_to_every_colour_and_grey_arms_see_luma():
 )
 def test_impossible_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message) as caught:
-        arm(**change)
+        condition(**change)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="magnification is missing"):
         views.parse_settings({"image_px": 32})

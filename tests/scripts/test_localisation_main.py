@@ -66,7 +66,7 @@ def made(tmp_path_factory) -> dict[str, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("results")
     tests = {dataset: written(folder, dataset) for dataset in SETTINGS}
     runs = [
-        {"dataset": dataset, "backbone": "reared", "protocol": "corrected", "seed": seed}
+        {"dataset": dataset, "backbone": "pretrained", "protocol": "corrected", "seed": seed}
         for dataset in SETTINGS
         for seed in (0, 1)
     ]
@@ -93,7 +93,7 @@ def test_arrays_are_those_behind_the_images():
 def test_networks_and_baselines_are_scored_on_both_datasets(made):
     rows = made["metrics"].set_index(["dataset", "backbone", "target", "metric"])["estimate"]
     for dataset in SETTINGS:
-        assert rows[(dataset, "reared", "start_s", "mae")] == pytest.approx(0.8, abs=0.2)
+        assert rows[(dataset, "pretrained", "start_s", "mae")] == pytest.approx(0.8, abs=0.2)
         # The arrays belong to the images, or the filter would find nothing.
         assert rows[(dataset, "matched_filter", "start_s", "pearson_r")] > 0.9
         assert rows[(dataset, "constant", "start_s", "mae")] > 5
@@ -103,7 +103,7 @@ def test_networks_and_baselines_are_scored_on_both_datasets(made):
 def test_findings_hold_places_coverage_and_presence(made):
     findings = made["findings"]
     assert list(findings) == list(FINDINGS)
-    network = findings[findings["backbone"] == "reared"].set_index(["dataset", "quantity"])
+    network = findings[findings["backbone"] == "pretrained"].set_index(["dataset", "quantity"])
     assert 0.7 < network.loc[("plain", "presence_auroc"), "estimate"] < 0.85
     assert ("measured", "presence_auroc") not in network.index
     assert 0.6 < network.loc[("measured", "coverage_end_hz"), "estimate"] <= 1

@@ -186,7 +186,7 @@ def test_heads_are_summarised_over_seeds(intervened, tmp_path):
         name: str(tmp_path / f"{name}.csv")
         for name in ("effects", "patches", "similarity", "findings")
     }
-    names = {"backbone": "reared", "protocol": "corrected"}
+    names = {"backbone": "pretrained", "protocol": "corrected"}
     conditions = [{"dataset": "angle", **names}]
     compared = [names, {**names, "backbone": "random"}]
     summarise_heads.main(
@@ -211,16 +211,16 @@ def test_heads_are_summarised_over_seeds(intervened, tmp_path):
     assert {"position", "component", "direction", "recovery"} <= set(tables["patches"])
     assert len(tables["patches"]) == 2 * 2 * 17
     findings = tables["findings"].set_index(["quantity", "backbone"])["estimate"]
-    assert findings["cross_task_head_similarity", "reared"] == pytest.approx(1)
-    assert findings["head_similarity_excess_over_random", "reared"] == pytest.approx(0)
+    assert findings["cross_task_head_similarity", "pretrained"] == pytest.approx(1)
+    assert findings["head_similarity_excess_over_random", "pretrained"] == pytest.approx(0)
 
 
 def test_two_processes_write_what_one_writes(made, tuned, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import fine_tune, json\n"
-        "from patchwork import launching\n"
+        "from patchwork.training import distributed\n"
         "arguments = json.loads(sys.argv[2])\n"
-        "launching.launch(fine_tune.main, (*arguments, 2), 2)"
+        "distributed.launch(fine_tune.main, (*arguments, 2), 2)"
     )
     given = json.dumps(arguments(made, tmp_path))
     run = subprocess.run(
@@ -274,7 +274,7 @@ def test_no_file_is_left_of_pictures_that_are_refused(tmp_path):
     assert not path.exists()
 
 
-def reared(made: dict[str, str], gathered: str, folder: Path, **views) -> dict[str, str]:
+def pretrained(made: dict[str, str], gathered: str, folder: Path, **views) -> dict[str, str]:
     """A backbone that grew up with pictures for a few steps, its log and snapshots."""
     target = {
         "labels": ["class"], "encoding": "category", "n_classes": 8, "loss": "cross_entropy",
@@ -285,11 +285,11 @@ def reared(made: dict[str, str], gathered: str, folder: Path, **views) -> dict[s
         "training": {**TRAINING, "snapshot_images": [16, 100]},
     }  # fmt: skip
     outputs = {
-        "backbone": str(folder / "reared.safetensors"), "log": str(folder / "log.parquet"),
+        "backbone": str(folder / "pretrained.safetensors"), "log": str(folder / "log.parquet"),
         "snapshots": str(folder / "snapshots.safetensors"),
     }  # fmt: skip
     prepare_backbone.main(
-        backbone={**BACKBONE, "source": "reared", "rearing": block}, image_px=32, seed=0,
+        backbone={**BACKBONE, "source": "pretrained", "pretraining": block}, image_px=32, seed=0,
         pictures=[gathered], outputs=outputs,
         folders=(str(folder / "state"), str(folder / "events")), device="cpu",
     )  # fmt: skip
@@ -297,7 +297,7 @@ def reared(made: dict[str, str], gathered: str, folder: Path, **views) -> dict[s
 
 
 def test_a_backbone_grows_up_with_the_gathered_pictures(made, gathered, tmp_path):
-    outputs = reared(made, gathered, tmp_path)
+    outputs = pretrained(made, gathered, tmp_path)
     assert not (tmp_path / "state").exists()
     one, initial = (backbones.load(p) for p in (outputs["backbone"], made["backbone"]))
     assert one.provenance["pictures_sha256"] == provenance.file_sha256(gathered)
@@ -311,9 +311,9 @@ def test_a_backbone_grows_up_with_the_gathered_pictures(made, gathered, tmp_path
     name = "blocks.0.attn.qkv.weight"
     assert not torch.equal(states[16][name], states[100][name])
     assert not torch.equal(states[100][name], own[name])
-    # The arm of no turn is the upright one, to the last byte.
+    # The condition of no turn is the upright one, to the last byte.
     (tmp_path / "again").mkdir()
-    again = reared(made, gathered, tmp_path / "again", rotation_deg=0)
+    again = pretrained(made, gathered, tmp_path / "again", rotation_deg=0)
     assert Path(again["snapshots"]).read_bytes() == Path(outputs["snapshots"]).read_bytes()
 
 

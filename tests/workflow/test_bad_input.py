@@ -25,7 +25,7 @@ CASES = {
         "length_px.max is 400; allowed is an integer, 1 to 31 for a 64 px image",
     ),
     "protocol that does not exist": (
-        {"runs": [{"datasets": ["angle"], "backbones": ["reared"], "protocols": ["dreamt"]}]},
+        {"runs": [{"datasets": ["angle"], "backbones": ["pretrained"], "protocols": ["dreamt"]}]},
         "runs[0].protocols has 'dreamt'; allowed is described, released, corrected",
     ),
     "image that patches do not fill": (

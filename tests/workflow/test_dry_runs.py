@@ -22,7 +22,7 @@ def test_every_profile_plans_every_scale(project, profile, scale):
 
 
 def test_the_default_profile_is_found_and_needs_no_gpu(project):
-    run = project.snakemake("-n", "results/lines/angle/reared/described/predictions.parquet")
+    run = project.snakemake("-n", "results/lines/angle/pretrained/described/predictions.parquet")
     assert run.returncode == 0, run.stdout[-3000:]
     assert "profiles/default" in run.stdout
     assert "gpu=0" in run.stdout
@@ -33,7 +33,7 @@ def test_the_default_profile_is_found_and_needs_no_gpu(project):
     "own", [("--set-resources", "fine_tune:mem_mb=9000"), ("--resources", "mem_mb=16000")]
 )
 def test_resources_of_your_own_ask_for_no_gpu(project, own):
-    target = "results/lines/angle/reared/described/predictions.parquet"
+    target = "results/lines/angle/pretrained/described/predictions.parquet"
     run = project.snakemake("-n", *own, "--", target)
     assert run.returncode == 0, run.stdout[-3000:]
     assert "gpu=1" not in run.stdout
@@ -43,7 +43,7 @@ def test_resources_of_your_own_ask_for_no_gpu(project, own):
 def test_the_other_profiles_give_jobs_their_gpu(project, profile):
     run = project.snakemake(
         "-n", "--workflow-profile", f"profiles/{profile}",
-        "results/lines/angle/reared/described/predictions.parquet",
+        "results/lines/angle/pretrained/described/predictions.parquet",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:]
     assert "gpu=1" in run.stdout
@@ -53,7 +53,7 @@ def test_the_other_profiles_give_jobs_their_gpu(project, profile):
 def test_a_cluster_without_gpus_needs_none(project):
     run = project.snakemake(
         "-n", "--profile", "profiles/slurm",
-        "results/lines/angle/reared/described/predictions.parquet",
+        "results/lines/angle/pretrained/described/predictions.parquet",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:]
     assert "gpu=0" in run.stdout

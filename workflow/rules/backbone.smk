@@ -1,4 +1,4 @@
-# Backbones: from the hub, from a file, reared here, or random; and pictures to be reared on.
+# Backbones: from the hub, from a file, pre-trained here, or random; and pictures for pre-training.
 
 
 rule gather_pictures:

@@ -105,8 +105,8 @@ def findings_of_all_studies() -> list[str]:
                 f"results/{name}/findings/{kind}.csv"
                 for kind in ("regions", "released")
             ]
-        if "arms" in study:
-            files.append(f"results/{name}/findings/arms.csv")
+        if "rearing_conditions" in study:
+            files.append(f"results/{name}/findings/rearing_conditions.csv")
         for dataset in study.get("networks", {}).get("datasets", {}):
             files.append(f"results/{name}/{dataset}/findings.csv")
     return files
@@ -127,7 +127,7 @@ def figures_of_all_studies() -> list[str]:
         study = config["studies"][name]
         names = [*study.get("figures", {})]
         names += ["samples"] if "samples" in study else []
-        names += ["arms"] if "arms" in study else []
+        names += ["rearing_conditions"] if "rearing_conditions" in study else []
         names += registry.NETWORK_FIGURES if "networks" in study else []
         figures += [f"results/{name}/figures/{figure}.svg" for figure in names]
     return figures

@@ -51,7 +51,7 @@ def backbone_file(study: str, backbone: str, seed: int | str) -> str:
     if owner:
         return backbone_file(owner["study"], owner["backbone"], seed)
     source = config["studies"][study]["backbones"][backbone]["source"]
-    chosen = seed if source in ("reared", "random") else seeds_of(study)[0]
+    chosen = seed if source in ("pretrained", "random") else seeds_of(study)[0]
     return f"results/{study}/backbones/{backbone}/seed{chosen}.safetensors"
 
 

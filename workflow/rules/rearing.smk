@@ -1,16 +1,16 @@
-# Controlled rearing: what the arms of a study look like inside, and how they differ.
+# Controlled rearing: what the conditions of a study look like inside, and how they differ.
 
 
 rule probe_backbones:
     input:
-        reared=reared_of_seeds,
+        pretrained=pretrained_of_seeds,
         snapshots=snapshots_of_seeds,
     output:
-        measures="<results>/{study}/arms/{backbone}.csv",
+        measures="<results>/{study}/rearing_conditions/{backbone}.csv",
     log:
-        "<logs>/{study}/arms/{backbone}.log",
+        "<logs>/{study}/rearing_conditions/{backbone}.log",
     benchmark:
-        "<benchmarks>/{study}/arms/{backbone}.tsv"
+        "<benchmarks>/{study}/rearing_conditions/{backbone}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -21,13 +21,13 @@ rule probe_backbones:
     params:
         seeds=seeds_in,
         image_px=lookup("studies/{study}/stimuli/common/image_px", within=config),
-        settings=lookup("studies/{study}/arms", within=config),
+        settings=lookup("studies/{study}/rearing_conditions", within=config),
         code=code_of("probe_backbones.py"),
     script:
         "../scripts/probe_backbones.py"
 
 
-rule describe_arms:
+rule describe_rearing:
     input:
         pictures="<results>/{study}/pictures.h5",
     output:
@@ -35,17 +35,17 @@ rule describe_arms:
         hues="<results>/{study}/tables/hues.csv",
         ceiling="<results>/{study}/tables/stimulus_ceiling.csv",
         svg=report(
-            "<results>/{study}/figures/arms.svg",
+            "<results>/{study}/figures/rearing_conditions.svg",
             caption="../report/figure.rst",
             category="{study}",
-            labels={"figure": "arms"},
+            labels={"figure": "rearing_conditions"},
         ),
-        png="<results>/{study}/figures/arms.png",
-        shown="<results>/{study}/figures/arms.csv",
+        png="<results>/{study}/figures/rearing_conditions.png",
+        shown="<results>/{study}/figures/rearing_conditions.csv",
     log:
-        "<logs>/{study}/describe_arms.log",
+        "<logs>/{study}/describe_rearing.log",
     benchmark:
-        "<benchmarks>/{study}/describe_arms.tsv"
+        "<benchmarks>/{study}/describe_rearing.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -53,34 +53,34 @@ rule describe_arms:
         mem_mb=2000,
         runtime=20,
     params:
-        views=views_of_arms,
+        views=views_of_rearing_conditions,
         seed=first_seed,
-        settings=lookup("studies/{study}/arms", within=config),
-        caption="Views of the same pictures in every arm.",
-        code=code_of("describe_arms.py"),
+        settings=lookup("studies/{study}/rearing_conditions", within=config),
+        caption="Views of the same pictures in every condition.",
+        code=code_of("describe_rearing.py"),
     script:
-        "../scripts/describe_arms.py"
+        "../scripts/describe_rearing.py"
 
 
-rule contrast_arms:
+rule contrast_rearing:
     input:
-        measures=measures_of_arms,
+        measures=measures_of_rearing_conditions,
         predictions=of_conditions("predictions.parquet"),
         tests=datasets_of_runs,
     output:
-        curves="<results>/{study}/tables/arm_curves.csv",
-        biases="<results>/{study}/tables/arm_biases.csv",
-        contrasts="<results>/{study}/tables/arm_contrasts.csv",
-        trajectory="<results>/{study}/tables/arm_trajectory.csv",
-        optima="<results>/{study}/tables/arm_optima.csv",
-        lattice="<results>/{study}/tables/arm_lattice.csv",
-        adapted="<results>/{study}/tables/arm_adaptation.csv",
-        excluded="<results>/{study}/tables/arm_exclusions.csv",
-        findings="<results>/{study}/findings/arms.csv",
+        curves="<results>/{study}/tables/rearing_curves.csv",
+        biases="<results>/{study}/tables/rearing_biases.csv",
+        contrasts="<results>/{study}/tables/rearing_contrasts.csv",
+        trajectory="<results>/{study}/tables/rearing_trajectory.csv",
+        optima="<results>/{study}/tables/rearing_optima.csv",
+        lattice="<results>/{study}/tables/rearing_lattice.csv",
+        adapted="<results>/{study}/tables/rearing_adaptation.csv",
+        excluded="<results>/{study}/tables/rearing_exclusions.csv",
+        findings="<results>/{study}/findings/rearing_conditions.csv",
     log:
-        "<logs>/{study}/contrast_arms.log",
+        "<logs>/{study}/contrast_rearing.log",
     benchmark:
-        "<benchmarks>/{study}/contrast_arms.tsv"
+        "<benchmarks>/{study}/contrast_rearing.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -88,10 +88,12 @@ rule contrast_arms:
         mem_mb=2000,
         runtime=20,
     params:
-        arms=lookup("studies/{study}/arms/names", within=config),
+        rearing_conditions=lookup(
+            "studies/{study}/rearing_conditions/names", within=config
+        ),
         conditions=conditions_in,
-        settings=lookup("studies/{study}/arms", within=config),
+        settings=lookup("studies/{study}/rearing_conditions", within=config),
         plan=lookup("preregistrations/{study}", within=config),
-        code=code_of("contrast_arms.py"),
+        code=code_of("contrast_rearing.py"),
     script:
-        "../scripts/contrast_arms.py"
+        "../scripts/contrast_rearing.py"

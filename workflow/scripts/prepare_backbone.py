@@ -25,10 +25,10 @@ def main(
     checkpoints, events = map(Path, folders)
     made = backbones.prepare(backbone, image_px, seed=seed)
     steps = pd.DataFrame(columns=list(trainer.STEP_COLUMNS))
-    if backbone["source"] == "reared":
-        made, logs = pretraining.rear(
+    if backbone["source"] == "pretrained":
+        made, logs = pretraining.pretrain(
             made,
-            backbone["rearing"],
+            backbone["pretraining"],
             seed=seed,
             folder=checkpoints,
             events=events,

@@ -1,4 +1,4 @@
-"""Measure the orientation and colour bias of one arm's networks, frozen, along their rearing."""
+"""Measure the orientation and colour bias of the frozen networks of one rearing condition."""
 
 import pandas as pd
 import torch
@@ -9,7 +9,7 @@ from patchwork.jobs.log import Progress, job_log
 
 def main(
     *,
-    reared: list[str],
+    pretrained: list[str],
     snapshots: list[str],
     followed: bool,
     seeds: list[int],
@@ -19,8 +19,8 @@ def main(
     device: str,
 ) -> None:
     asked = network_measures.probes(settings, image_px)
-    progress, parts = Progress("networks", len(reared)), []
-    for done, (path, kept, seed) in enumerate(zip(reared, snapshots, seeds, strict=True), 1):
+    progress, parts = Progress("networks", len(pretrained)), []
+    for done, (path, kept, seed) in enumerate(zip(pretrained, snapshots, seeds, strict=True), 1):
         for stage in network_measures.stages(path, kept, settings["accuracy"]):
             if not followed and not stage.last:
                 continue
@@ -34,7 +34,7 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]), devices.lease(snakemake.resources.gpu) as device:
         torch.set_num_threads(snakemake.threads)
         main(
-            reared=list(snakemake.input.reared),
+            pretrained=list(snakemake.input.pretrained),
             snapshots=list(snakemake.input.snapshots),
             followed=snakemake.wildcards.backbone in snakemake.params.settings["followed"],
             seeds=snakemake.params.seeds,

@@ -1,6 +1,7 @@
 """Pictures that backbones grow up with, from a folder, a torchvision data set or drawn here.
 
-They become one dataset file of equal squares with a `class` label; arms are views of that file.
+They become one dataset file of equal squares with a `class` label; conditions are views of that
+file.
 """
 
 import hashlib
@@ -157,7 +158,7 @@ def _complaint(opened: Callable[[], Image.Image], side_px: int, colour: bool) ->
     if mode[0] in "IF":
         return "have more than 8 bits a channel"
     if colour and mode in _GREY:
-        return "are grey where an arm needs colour"
+        return "are grey where a condition needs colour"
     return ""
 
 

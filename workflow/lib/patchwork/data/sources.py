@@ -109,13 +109,13 @@ class Generated:
 
 
 class Views:
-    """Views of stored pictures in an order that every arm of one seed shares.
+    """Views of stored pictures in an order that every condition of one seed shares.
 
     Pictures come in passes, each in a new order; every view has its own flip and cut.
 
     Args:
         path: pictures, written by :mod:`patchwork.data.store`.
-        settings: of the arm, see :class:`patchwork.stimuli.views.ViewSettings`.
+        settings: of the condition, see :class:`patchwork.stimuli.views.ViewSettings`.
         seed: of order, flips and cuts.
         n: number of views.
         held_out: pictures kept for validation, the same for every seed: the training views never

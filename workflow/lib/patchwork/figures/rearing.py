@@ -1,4 +1,4 @@
-"""Networks reared in different arms: their pictures, their biases, and what tells arms apart."""
+"""Controlled rearing: pictures, biases, and contrasts of conditions."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -74,11 +74,11 @@ def _styles(names: Iterable[Any], pale: Sequence[Any]) -> dict[Any, dict[str, An
 
 @theme.styled
 def image_statistics(edges: pd.DataFrame, colours: pd.DataFrame) -> Figure:
-    """Orientations of edges and hues in the pictures of each arm.
+    """Orientations of edges and hues in the pictures of each condition.
 
     Args:
-        edges: arm, orientation_deg, share, n (images).
-        colours: arm, hue_deg, chroma, n; arms without chroma are not drawn.
+        edges: condition, orientation_deg, share, n (images).
+        colours: condition, hue_deg, chroma, n; conditions without chroma are not drawn.
 
     Returns:
         Two panels; edge energy as a multiple of that of isotropic pictures.
@@ -86,66 +86,81 @@ def image_statistics(edges: pd.DataFrame, colours: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if a column is missing or a frame is empty.
     """
-    panels.require(edges, ["arm", "orientation_deg", "share", "n"], "image_statistics")
-    panels.require(colours, ["arm", "hue_deg", "chroma", "n"], "image_statistics")
+    panels.require(edges, ["condition", "orientation_deg", "share", "n"], "image_statistics")
+    panels.require(colours, ["condition", "hue_deg", "chroma", "n"], "image_statistics")
     figure = Figure(figsize=(theme.DOUBLE_CM * theme.CM, 5 * theme.CM), layout="constrained")
     spec = figure.add_gridspec(1, 2)
     left, right = figure.add_subplot(spec[0]), figure.add_subplot(spec[1])
-    styles = _styles([*edges["arm"], *colours["arm"]], ())
-    for arm, part in edges.groupby("arm", sort=False):
+    styles = _styles([*edges["condition"], *colours["condition"]], ())
+    for condition, part in edges.groupby("condition", sort=False):
         flat = part.assign(ratio=part["share"] * part["orientation_deg"].nunique())
         curve = _closed(flat, "orientation_deg", 180)
-        left.plot(curve["orientation_deg"], curve["ratio"], **styles[arm], label=words(arm))
+        left.plot(
+            curve["orientation_deg"], curve["ratio"], **styles[condition], label=words(condition)
+        )
     left.axhline(1, color=theme.INK, lw=0.6)
     left.set_ylim(bottom=0)
     _orientation_axis(left)
     left.set(xlabel="Edge orientation (deg)", ylabel="Edge energy (multiple of flat)")
     left.set_title("edges")
-    for arm, part in colours.groupby("arm", sort=False):
+    for condition, part in colours.groupby("condition", sort=False):
         if part["chroma"].sum() > 0:
             curve = _closed(part, "hue_deg", 360)
-            right.plot(curve["hue_deg"], curve["chroma"], **styles[arm], label=words(arm))
+            right.plot(
+                curve["hue_deg"], curve["chroma"], **styles[condition], label=words(condition)
+            )
     right.set(xlim=(0, 360), xlabel="Hue in CIELCh (deg)", ylabel="Chroma per bin (CIELAB)")
     right.xaxis.set_major_locator(FixedLocator([0, 90, 180, 270, 360]))
     right.set_ylim(bottom=0)
     right.set_title("colours")
     grid = panels.Grid(figure, True, {(0, 0): (left, edges), (0, 1): (right, colours)})
     grid.legend(least=1)
-    grey = [words(a) for a, p in colours.groupby("arm", sort=False) if not p["chroma"].sum() > 0]
+    grey = [
+        words(a) for a, p in colours.groupby("condition", sort=False) if not p["chroma"].sum() > 0
+    ]
     caption = (
         "Inside the disc that networks see. Line at one: isotropic pictures. "
         + (f"Without colour: {', '.join(grey)}. " if grey else "")
-        + panels.counts(edges, "arm")
+        + panels.counts(edges, "condition")
     )
-    return grid.finish("What the pictures of each arm hold", caption)
+    return grid.finish("What the pictures of each condition hold", caption)
 
 
 @theme.styled
 def bias_curves(frame: pd.DataFrame, pale: Sequence[str] = ("untrained",)) -> Figure:
-    """Error, signed error and Fisher information along orientation, by arm.
+    """Error, signed error and Fisher information along orientation, by condition.
 
     Args:
-        frame: measure, arm, orientation_deg, value, ci_low, ci_high, n, seeds.
-        pale: arms that are controls.
+        frame: measure, condition, orientation_deg, value, ci_low, ci_high, n, seeds.
+        pale: conditions that are controls.
 
     Returns:
-        One panel per measure, one curve per arm.
+        One panel per measure, one curve per condition.
 
     Raises:
         ValueError: if a column is missing or frame is empty.
     """
-    columns = ["measure", "arm", "orientation_deg", "value", "ci_low", "ci_high", "n", "seeds"]
+    columns = [
+        "measure",
+        "condition",
+        "orientation_deg",
+        "value",
+        "ci_low",
+        "ci_high",
+        "n",
+        "seeds",
+    ]
     panels.require(frame, columns, "bias_curves")
     named = frame.assign(shown=frame["measure"].map(measure_name))
     grid = panels.grid(named, Facets(rows=(), columns=("shown",)))
-    styles = _styles(frame["arm"], [a for a in pale if a in set(frame["arm"])])
+    styles = _styles(frame["condition"], [a for a in pale if a in set(frame["condition"])])
     for axes, part in grid:
         measure = part["measure"].iloc[0]
-        for arm, own in part.groupby("arm", sort=False):
+        for condition, own in part.groupby("condition", sort=False):
             curve = _closed(own, "orientation_deg", 180)
             panels.band(
-                axes, "orientation_deg", "value", curve, **styles[arm], marker="o", ms=1.5,
-                label=words(arm),
+                axes, "orientation_deg", "value", curve, **styles[condition], marker="o", ms=1.5,
+                label=words(condition),
             )  # fmt: skip
         _orientation_axis(axes)
         axes.set_xlabel("Orientation (deg)")
@@ -159,15 +174,15 @@ def bias_curves(frame: pd.DataFrame, pale: Sequence[str] = ("untrained",)) -> Fi
         "Frozen networks on the same probe images. Bands: 95 % intervals over seeds. "
         f"{panels.counts(frame, 'bin')}"
     )
-    return grid.finish("Orientation bias of each arm", caption)
+    return grid.finish("Orientation bias of each condition", caption)
 
 
 @theme.styled
 def contrast_forest(frame: pd.DataFrame) -> Figure:
-    """Every contrast between arms with its interval; registered ones are filled.
+    """Every contrast between conditions with its interval; registered ones are filled.
 
     Args:
-        frame: status (`co-primary` or other), measure, arm, minus, estimate, ci_low, ci_high,
+        frame: status (`co-primary` or other), measure, condition, minus, estimate, ci_low, ci_high,
             p_adjusted, n, seeds.
 
     Returns:
@@ -176,10 +191,20 @@ def contrast_forest(frame: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if a column is missing or frame is empty.
     """
-    columns = ["status", "measure", "arm", "minus", "estimate", "ci_low", "ci_high", "p_adjusted",
-               "n", "seeds"]  # fmt: skip
+    columns = [
+        "status",
+        "measure",
+        "condition",
+        "minus",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "p_adjusted",
+        "n",
+        "seeds",
+    ]
     panels.require(frame, columns, "contrast_forest")
-    several = frame[["arm", "minus"]].drop_duplicates().shape[0] > 1
+    several = frame[["condition", "minus"]].drop_duplicates().shape[0] > 1
     labels = frame["measure"].map(_contrast_label)
     parts = [(label, frame[labels == label]) for label in dict.fromkeys(labels)]
     heights = [len(part) + 1.6 for _, part in parts]
@@ -195,7 +220,9 @@ def contrast_forest(frame: pd.DataFrame) -> Figure:
         axes.set_xlabel(label)
         cells[i, 0] = (axes, part)
     grid = panels.Grid(figure, True, cells)
-    one = f"{words(frame['arm'].iloc[0])} minus {words(frame['minus'].iloc[0])}. ".capitalize()
+    one = (
+        f"{words(frame['condition'].iloc[0])} minus {words(frame['minus'].iloc[0])}. ".capitalize()
+    )
     caption = (
         f"{'' if several else one}Filled: registered beforehand (p by Holm); open: "
         "exploratory (q by Benjamini and Hochberg). Bars: 95 % intervals over seeds. "
@@ -214,7 +241,7 @@ def _forest(axes: Axes, part: pd.DataFrame, several: bool) -> None:
         axes.plot(
             row["estimate"], y, "o", ms=4, color=colour, mfc=colour if first else "white", zorder=3
         )
-        pair = f" ({words(row['arm'])} \u2212 {words(row['minus'])})" if several else ""
+        pair = f" ({words(row['condition'])} \u2212 {words(row['minus'])})" if several else ""
         labels.append(measure_name(row["measure"]) + pair)
         symbol = "p" if first else "q"
         p = row["p_adjusted"]
@@ -228,22 +255,32 @@ def _forest(axes: Axes, part: pd.DataFrame, several: bool) -> None:
 
 @theme.styled
 def bias_trajectory(frame: pd.DataFrame, unit: str = "images seen") -> Figure:
-    """Contrasts between arms along training.
+    """Contrasts between conditions along training.
 
     Args:
-        frame: measure, arm, minus, epoch, estimate, ci_low, ci_high, n, seeds.
+        frame: measure, condition, minus, epoch, estimate, ci_low, ci_high, n, seeds.
         unit: of the column epoch.
 
     Returns:
-        One panel per measure, one curve per pair of arms; training on a logarithmic axis, untrained
-        networks (0) at its left end.
+        One panel per measure, one curve per pair of conditions; training on a logarithmic axis,
+        untrained networks (0) at its left end.
 
     Raises:
         ValueError: if a column is missing or frame is empty.
     """
-    columns = ["measure", "arm", "minus", "epoch", "estimate", "ci_low", "ci_high", "n", "seeds"]
+    columns = [
+        "measure",
+        "condition",
+        "minus",
+        "epoch",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "n",
+        "seeds",
+    ]
     panels.require(frame, columns, "bias_trajectory")
-    pair = frame["arm"].map(words) + " minus " + frame["minus"].map(words)
+    pair = frame["condition"].map(words) + " minus " + frame["minus"].map(words)
     named = frame.assign(shown=frame["measure"].map(measure_name), pair=pair)
     grid = panels.grid(named, Facets(rows=(), columns=("shown",)))
     styles = _styles(named["pair"], ())
@@ -272,11 +309,11 @@ def bias_trajectory(frame: pd.DataFrame, unit: str = "images seen") -> Figure:
 
 @theme.styled
 def bias_after_tuning(frame: pd.DataFrame, unit: str = "deg") -> Figure:
-    """Contrasts between arms before and after adaptation with ever more examples.
+    """Contrasts between conditions before and after adaptation with ever more examples.
 
     Args:
-        frame: dataset, protocol, arm, minus, quantity (`contrast_before`, `contrast_after`; others
-            are left out), estimate, ci_low, ci_high, n, seeds.
+        frame: dataset, protocol, condition, minus, quantity (`contrast_before`, `contrast_after`;
+            others are left out), estimate, ci_low, ci_high, n, seeds.
         unit: of the contrasts.
 
     Returns:
@@ -285,15 +322,25 @@ def bias_after_tuning(frame: pd.DataFrame, unit: str = "deg") -> Figure:
     Raises:
         ValueError: if a column is missing or nothing is left.
     """
-    columns = ["dataset", "protocol", "arm", "minus", "quantity", "estimate", "ci_low", "ci_high",
-               "n", "seeds"]  # fmt: skip
+    columns = [
+        "dataset",
+        "protocol",
+        "condition",
+        "minus",
+        "quantity",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "n",
+        "seeds",
+    ]
     panels.require(frame, columns, "bias_after_tuning")
     kept = frame[frame["quantity"].isin(("contrast_before", "contrast_after"))]
     panels.require(kept, columns, "bias_after_tuning")
     datasets = list(kept["dataset"].unique())
     before = kept["quantity"] == "contrast_before"
     place = kept["dataset"].map({name: i + 1 for i, name in enumerate(datasets)})
-    pair = kept["arm"].map(words) + " minus " + kept["minus"].map(words)
+    pair = kept["condition"].map(words) + " minus " + kept["minus"].map(words)
     named = kept.assign(x=place.where(~before, 0), pair=pair)
     named = named.drop_duplicates(["protocol", "pair", "x"])
     grid = panels.grid(named, Facets(rows=(), columns=("protocol",)))
@@ -313,7 +360,7 @@ def bias_after_tuning(frame: pd.DataFrame, unit: str = "deg") -> Figure:
     grid.label("Read-out or adaptation (data set)", f"Bias contrast ({unit})")
     grid.legend(least=1)
     caption = (
-        "Contrast of the 4-cycle component of the error between arms. Bars: 95 % intervals over "
-        f"seeds. {panels.counts(named, 'point')}"
+        "Contrast of the 4-cycle component of the error between conditions. Bars: 95 % intervals "
+        f"over seeds. {panels.counts(named, 'point')}"
     )
     return grid.finish("What adaptation leaves of the bias", caption)

@@ -1,4 +1,4 @@
-"""One loader for every backbone: hub weights, a local file, reared here, or random."""
+"""One loader for every backbone: hub weights, a local file, pre-trained here, or random."""
 
 import contextlib
 import urllib.error
@@ -17,7 +17,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from patchwork.data.tensors import read_tensors, write_tensors
 from patchwork.jobs.provenance import check_sha256, file_sha256, from_metadata
 
-SOURCES = ("hub", "local", "random", "reared")
+SOURCES = ("hub", "local", "random", "pretrained")
 WEIGHTS_FILE = "model.safetensors"
 # The hub answers or it does not; retries for minutes hide a missing network.
 _HUB_TIMEOUT_S = 5.0
@@ -52,14 +52,14 @@ def prepare(settings: Mapping, image_px: int, *, seed: int) -> Backbone:
 
     Args:
         settings: ``source``, one of `SOURCES`; ``architecture`` with ``name`` and ``options``;
-            ``position_scale`` (random, reared): factor on 2-D sin-cos positions, null for timm's
-            own initial values; for ``hub`` ``repository`` and ``revision``; for ``local`` ``path``
-            and ``sha256``.
+            ``position_scale`` (random, pretrained): factor on 2-D sin-cos positions, null for
+            timm's own initial values; for ``hub`` ``repository`` and ``revision``; for ``local``
+            ``path`` and ``sha256``.
         image_px: side of the images that it will see.
         seed: of initial values; without effect on loaded weights.
 
     Returns:
-        The backbone in eval mode; for ``reared`` its initial state.
+        The backbone in eval mode; for ``pretrained`` its initial state.
 
     Raises:
         ValueError: in one line, if weights cannot be had or do not fit the architecture.

@@ -1,4 +1,4 @@
-"""Procedural rearing: one outlined shape on plain or cluttered noisy ground.
+"""Procedural images for pre-training: one outlined shape on plain or cluttered noisy ground.
 
 A small network learns shape, place, size, thickness, colour and noise from these images, and the
 clean pixels. Orientation is never a label; its statistics, and those of colour, are settings.
@@ -67,7 +67,7 @@ _N_ELEMENT = _N_CLUTTER + _N_ORIENTATION + _N_COLOUR
 
 @dataclass(frozen=True)
 class ObjectSettings:
-    """Checked settings of the rearing images.
+    """Checked settings of the pre-training images.
 
     Attributes:
         image_px: height and width, 16 to 1024.
@@ -113,7 +113,7 @@ class _Scene:
 
 
 def parse_settings(settings: Mapping[str, object]) -> ObjectSettings:
-    """Checks the settings of the rearing images.
+    """Checks the settings of the pre-training images.
 
     Args:
         settings: plain mapping with the keys of `ObjectSettings`; only `image_px` is required.
@@ -244,7 +244,7 @@ def _render(settings: ObjectSettings, scene: _Scene, i: int) -> np.ndarray:
 
 
 def generate(settings: Mapping[str, object], *, seed: int, indices: range | np.ndarray) -> Batch:
-    """Draws rearing images; each depends on the settings, the seed and its own index alone.
+    """Draws pre-training images; each depends on the settings, the seed and its own index alone.
 
     Args:
         settings: see `parse_settings`.

@@ -13,7 +13,7 @@ from patchwork.stimuli.common.batch import Batch
 from patchwork.stimuli.common.validation import integer
 
 MEAN_LEVEL = 127.5
-# The contrast and the disc of the views that networks are reared on.
+# The contrast and the disc of the views that networks are pre-trained on.
 RMS_LEVELS = views.CONTRAST * 255
 
 # ASSUME: 3/8 of the side, 1/24 wide, as strong as 1.5 sd of the noise: readers of small networks

@@ -1,8 +1,9 @@
-"""Views of pictures: the same cut, turned, tinted and masked in one way for all of an arm.
+"""Views of pictures: the same cut, turned, tinted and masked in one way for all of a condition.
 
-Every arm draws its views with the same steps in the same order: colour, flip, one bicubic
-resampling that also turns, a smooth disc on mean grey, equal mean and contrast inside. Arms of one
-seed see the same pictures, flips and cuts in the same order; what differs is the arm's own setting.
+Every condition draws its views with the same steps in the same order: colour, flip, one bicubic
+resampling that also turns, a smooth disc on mean grey, equal mean and contrast inside. Conditions
+of one seed see the same pictures, flips and cuts in the same order; what differs is the
+condition's own setting.
 """
 
 from collections.abc import Mapping
@@ -36,11 +37,11 @@ _LUMA_CHROMA = np.array(  # YIQ: luma, and two axes of chroma that a hue rotatio
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """How an arm sees pictures.
+    """How a condition sees pictures.
 
     Attributes:
         image_px: height and width of the view, 16 to 1024.
-        magnification: view px per picture px, 0.05 to 20; the same for all arms.
+        magnification: view px per picture px, 0.05 to 20; the same for all conditions.
         rotation_deg: turn of the picture, -360 to 360; as line angles: 0 to the right, 90 down.
         isotropic: whether each view gets a further random turn of its own.
         colour: one of `COLOURS`.
@@ -68,7 +69,7 @@ class ViewSettings:
 
 
 def parse_settings(settings: Mapping[str, object]) -> ViewSettings:
-    """Checks the settings of an arm.
+    """Checks the settings of a condition.
 
     Args:
         settings: plain mapping with the keys of `ViewSettings`; `image_px` and `magnification` are
@@ -114,11 +115,11 @@ def disc(image_px: int) -> np.ndarray:
 
 
 def tint(picture: np.ndarray, settings: ViewSettings) -> np.ndarray:
-    """A picture in the colours of an arm.
+    """A picture in the colours of a condition.
 
     Args:
         picture: shape (height, width, 3), uint8.
-        settings: of the arm.
+        settings: of the condition.
 
     Returns:
         The same shape, uint8.
@@ -151,11 +152,11 @@ def _poor(picture: np.ndarray, centre_deg: float) -> np.ndarray:
 def view(
     pictures: np.ndarray, settings: ViewSettings, *, seed: int, indices: np.ndarray
 ) -> np.ndarray:
-    """What an arm sees of pictures; each view depends on picture, settings, seed and index alone.
+    """Views of pictures under a condition, each from picture, settings, seed and index alone.
 
     Args:
         pictures: shape (n, side, side, 3), uint8.
-        settings: of the arm.
+        settings: of the condition.
         seed: 0 to 2**64 - 1; with the index it chooses flip, cut and random turn.
         indices: numbers of the views, shape (n,).
 
@@ -189,7 +190,7 @@ def _resampled(picture: np.ndarray, settings: ViewSettings, draw: np.ndarray) ->
     image, side = Image.fromarray(picture), float(len(picture))
     scale = settings.magnification
     if scale < 1:
-        # Smaller views need their pictures smoothed first; upright, so alike for every arm.
+        # Smaller views need their pictures smoothed first; upright, so alike for every condition.
         side = max(1.0, round(side * scale))
         image, scale = image.resize((int(side), int(side)), Image.Resampling.LANCZOS), 1.0
     room = max(0.0, side / 2 - settings.radius_px / scale)

@@ -12,7 +12,7 @@ from patchwork.models.backbones import Backbone
 from patchwork.training import trainer
 
 
-def rear(
+def pretrain(
     backbone: Backbone,
     settings: Mapping,
     *,
@@ -31,13 +31,13 @@ def rear(
             ``n_validation`` images, ``head_hidden`` and ``training`` (see
             :func:`patchwork.training.trainer.fit`).
         seed: of heads, order and images.
-        folder: of the checkpoint, for this very rearing only.
+        folder: of the checkpoint, for this very pre-training only.
         events: folder of the TensorBoard events; beside the checkpoint if None.
         pictures: dataset file that views are taken of.
         device: ``cpu`` or ``cuda``.
 
     Returns:
-        The trained backbone, with the rearing in its provenance, and its logs.
+        The trained backbone, with the pre-training in its provenance, and its logs.
 
     Raises:
         ValueError: for impossible settings or a training that diverges.
@@ -57,7 +57,7 @@ def rear(
     kept = log.epochs[log.epochs["epoch"] == log.best_epoch].dropna(subset="r")
     final = {label: round(float(r), 4) for label, r in zip(kept["label"], kept["r"], strict=True)}
     backbone.provenance |= {
-        "rearing": dict(settings), "validation_r": final, "precision": log.precision,
+        "pretraining": dict(settings), "validation_r": final, "precision": log.precision,
     }  # fmt: skip
     if "views" in settings:
         backbone.provenance["pictures_sha256"] = file_sha256(str(pictures))
@@ -72,7 +72,7 @@ def _sources(
     n_train, n_validation = settings["n_train"], settings["n_validation"]
     if "views" in settings:
         if pictures is None:
-            raise ValueError("rearing.views needs pictures; allowed is a dataset file of them")
+            raise ValueError("pretraining.views needs pictures; allowed is a dataset file of them")
         seen = {**settings["views"], "image_px": image_px}
         return (
             Views(pictures, seen, seed=seed, n=n_train, held_out=n_validation),

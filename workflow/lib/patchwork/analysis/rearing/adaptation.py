@@ -27,10 +27,11 @@ def adaptation_table(
 
     Args:
         predictions: of all adapted networks, as from :func:`patchwork.tables.gather`; the backbone
-            is the arm.
+            is the condition.
         colours: names of the label `colour`, by index.
-        settings: `coloured` (datasets with named colours), `bluish`, `yellowish`, `pairs` (arm,
-            minus) and `before` (`protocol`, and the dataset of `lines` and of `colours`).
+        settings: `coloured` (datasets with named colours), `bluish`, `yellowish`, `pairs`
+            (condition, minus) and `before` (`protocol`, and the dataset of `lines` and of
+            `colours`).
 
     Returns:
         measure (`line_error`, `colour_contrast`) and the columns of :func:`kept_after_tuning`.
@@ -53,7 +54,7 @@ def adaptation_table(
         frozen = biases["protocol"] == settings["before"]["protocol"]
         before = biases[frozen & (biases["dataset"] == settings["before"][kind])]
         left = kept_after_tuning(
-            before.rename(columns={"backbone": "arm"}), biases, settings["pairs"]
+            before.rename(columns={"backbone": "condition"}), biases, settings["pairs"]
         )
         tables.append(left.assign(measure=measure))
     return pd.concat(tables, ignore_index=True)
@@ -112,22 +113,22 @@ def kept_after_tuning(
     """What adaptation leaves of the contrast that rearing made.
 
     Args:
-        before: arm, seed, value: the bias of the frozen networks, one row each.
-        after: dataset, backbone (the arm), protocol, seed, value: the bias after adaptation, in
-            the same unit, as from :func:`components_per_run`.
-        pairs: (arm, minus).
+        before: condition, seed, value: the bias of the frozen networks, one row each.
+        after: dataset, backbone (the condition), protocol, seed, value: the bias after adaptation,
+            in the same unit, as from :func:`components_per_run`.
+        pairs: (condition, minus).
 
     Returns:
-        dataset, protocol, arm, minus, quantity (`contrast_before`, `contrast_after`,
+        dataset, protocol, condition, minus, quantity (`contrast_before`, `contrast_after`,
         `share_kept`: their ratio), estimate, ci_low, ci_high, n, seeds; over the seeds that both
-        arms have before and after.
+        conditions have before and after.
     """
     frozen = before.assign(measure="bias")
     rows: list[dict[str, Any]] = []
     for names, part in groups(after, ["dataset", "protocol"]):
-        tuned = part.rename(columns={"backbone": "arm"}).assign(measure="bias")
-        for arm, minus in pairs:
-            outcome = Outcome("bias", arm, minus)
+        tuned = part.rename(columns={"backbone": "condition"}).assign(measure="bias")
+        for condition, minus in pairs:
+            outcome = Outcome("bias", condition, minus)
             both = pd.concat(
                 [differences(side, outcome)["difference"] for side in (frozen, tuned)],
                 axis=1,
@@ -142,9 +143,9 @@ def kept_after_tuning(
                 ("contrast_after", t_interval(is_now)),
                 ("share_kept", ratio_of_means(is_now, was)),
             ):
-                key = {**names, "arm": arm, "minus": minus, "quantity": quantity}
+                key = {**names, "condition": condition, "minus": minus, "quantity": quantity}
                 rows.append({**key, **found.row()})
-    keys = ["dataset", "protocol", "arm", "minus", "quantity"]
+    keys = ["dataset", "protocol", "condition", "minus", "quantity"]
     return pd.DataFrame(rows, columns=[*keys, "estimate", "ci_low", "ci_high", "n", "seeds"])
 
 
@@ -156,7 +157,7 @@ def kept_findings(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `tables.FINDINGS`; dataset and protocol are those of the adaptation, backbone
-        `<arm>_minus_<minus>`.
+        `<condition>_minus_<minus>`.
     """
     stems = {
         "share_kept": "orientation_bias_share_kept",
@@ -166,9 +167,9 @@ def kept_findings(table: pd.DataFrame) -> pd.DataFrame:
     parts = [
         part.assign(
             quantity=f"{stems[names['quantity']]}_{names['dataset']}",
-            backbone=Outcome("bias", names["arm"], names["minus"]).pair,
+            backbone=Outcome("bias", names["condition"], names["minus"]).pair,
         )
-        for names, part in groups(shown, ["dataset", "quantity", "arm", "minus"])
+        for names, part in groups(shown, ["dataset", "quantity", "condition", "minus"])
     ]
     return join(parts)[list(FINDINGS)] if parts else pd.DataFrame(columns=list(FINDINGS))
 

@@ -1,7 +1,7 @@
-"""Contrasts of networks reared in different arms: paired by seed, tested as registered beforehand.
+"""Contrasts of rearing conditions: paired by seed, tested as registered beforehand.
 
-A network is one example: intervals and tests run over seeds, never over images. Arms of one seed
-share initial values and the order of pictures, so their difference is paired.
+A network is one example: intervals and tests run over seeds, never over images. Conditions of one
+seed share initial values and the order of pictures, so their difference is paired.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,30 +24,30 @@ _COMPONENT = {"fisher": "c4", "ridge": "c4", "signed": "s4"}
 PLAIN = "value"
 _QUANTITY = {"colour_contrast": "colour_rearing_contrast"}
 _MOST_EXACT = 16  # seeds up to which every flip is tried: 65,536
-_NETWORK = ["arm", "seed"]
+_NETWORK = ["condition", "seed"]
 _NEEDED = (*_NETWORK, "epoch", "measure", "component", "value")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One comparison: a measure in one arm minus the same in another.
+    """One comparison: a measure in one condition minus the same in another.
 
     Attributes:
         measure: as the table of measures names it; its bias component is meant.
-        arm: whose value counts positive.
+        condition: whose value counts positive.
         minus: whose value is subtracted.
         predicted_sign: +1, -1, or None where either counts.
     """
 
     measure: str
-    arm: str
+    condition: str
     minus: str
     predicted_sign: int | None = None
 
     @property
     def pair(self) -> str:
-        """Both arms as one name."""
-        return f"{self.arm}_minus_{self.minus}"
+        """Both conditions as one name."""
+        return f"{self.condition}_minus_{self.minus}"
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def read_preregistration(block: Mapping[str, Any]) -> Preregistration:
     """Check a registration as the configuration holds it.
 
     Args:
-        block: `outcomes` (each `measure`, `arm`, `minus`, `predicted_sign`: null, 1 or -1), `test`
-            (`sign_flip`), `alpha`, `seeds_min`, `exclusions` (`accuracy_min`: a share or null),
-            `decision`.
+        block: `outcomes` (each `measure`, `condition`, `minus`, `predicted_sign`: null, 1 or -1),
+            `test` (`sign_flip`), `alpha`, `seeds_min`, `exclusions` (`accuracy_min`: a share or
+            null), `decision`.
 
     Raises:
         ValueError: in one line, for a missing, unknown or impossible entry.
@@ -97,7 +97,7 @@ def read_preregistration(block: Mapping[str, Any]) -> Preregistration:
         raise ValueError(f"{where}.alpha is {block['alpha']}; allowed is between 0 and 1")
     outcomes = []
     for i, given in enumerate(block["outcomes"]):
-        _needs(f"{where}.outcomes[{i}]", given, {"measure", "arm", "minus", "predicted_sign"})
+        _needs(f"{where}.outcomes[{i}]", given, {"measure", "condition", "minus", "predicted_sign"})
         if given["predicted_sign"] not in (None, 1, -1):
             raise ValueError(
                 f"{where}.outcomes[{i}].predicted_sign is {given['predicted_sign']!r}; allowed is "
@@ -124,8 +124,8 @@ def biases(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that hold the bias component of each measure.
 
     Args:
-        frame: arm, seed, epoch, measure, component, value; plain numbers such as `accuracy` have
-            the component `value`.
+        frame: condition, seed, epoch, measure, component, value; plain numbers such as `accuracy`
+            have the component `value`.
 
     Raises:
         ValueError: if a column is missing, nothing is left, or a network has a value twice.
@@ -140,7 +140,7 @@ def biases(frame: pd.DataFrame) -> pd.DataFrame:
     if twice.any():
         one = rows[twice].iloc[0]
         raise ValueError(
-            f"frame has {one['measure']} of arm {one['arm']}, seed {one['seed']}, epoch "
+            f"frame has {one['measure']} of {one['condition']}, seed {one['seed']}, epoch "
             f"{one['epoch']} twice; allowed is once"
         )
     return rows.reset_index(drop=True)
@@ -160,7 +160,7 @@ def exclude(frame: pd.DataFrame, plan: Preregistration) -> tuple[pd.DataFrame, p
         plan: the registration.
 
     Returns:
-        The rows kept, and a table of rule (`accuracy_min`, `not_finite`), arm, seed, measure,
+        The rows kept, and a table of rule (`accuracy_min`, `not_finite`), condition, seed, measure,
         value: one row per network and rule. Rows that break no rule are never dropped.
     """
     last = final(biases(frame))
@@ -265,39 +265,41 @@ def seeds_for_power(effect: float, sd: float, *, alpha: float = 0.05, power: flo
 
 
 def differences(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
-    """One row per seed that both arms have: value_arm, value_minus, difference; index seed.
+    """One row per seed that both have: value_condition, value_minus, difference; index seed.
 
     Args:
         frame: bias rows of one epoch per network.
-        outcome: measure and arms.
+        outcome: measure and conditions.
     """
     rows = frame[frame["measure"] == outcome.measure]
     sides = [
-        rows[rows["arm"] == name].set_index("seed")["value"].dropna()
-        for name in (outcome.arm, outcome.minus)
+        rows[rows["condition"] == name].set_index("seed")["value"].dropna()
+        for name in (outcome.condition, outcome.minus)
     ]
-    both = pd.concat(sides, axis=1, keys=["value_arm", "value_minus"], join="inner").sort_index()
-    return both.assign(difference=both["value_arm"] - both["value_minus"])
+    both = pd.concat(
+        sides, axis=1, keys=["value_condition", "value_minus"], join="inner"
+    ).sort_index()
+    return both.assign(difference=both["value_condition"] - both["value_minus"])
 
 
 def contrast_table(
     frame: pd.DataFrame, plan: Preregistration, pairs: Sequence[tuple[str, str]] = ()
 ) -> pd.DataFrame:
-    """Every contrast between arms: the registered ones, and all others as exploratory.
+    """Every contrast between conditions: the registered ones, and all others as exploratory.
 
     Args:
         frame: as for :func:`biases`, after :func:`exclude`; each network's last epoch counts.
         plan: the registration.
-        pairs: further (arm, minus) that are explored beside the registered pairs.
+        pairs: further (condition, minus) that are explored beside the registered pairs.
 
     Returns:
-        status (`co-primary`, `exploratory`), measure, arm, minus, predicted_sign, estimate,
-        ci_low, ci_high (Student's t over seeds), n, seeds, mean_arm, mean_minus, sd, p (exact sign
-        flip), p_adjusted (Holm over co-primaries; Benjamini-Hochberg over all exploratory ones),
-        p_least (what so few seeds can reach), seeds_for_power (80 %; co-primaries at alpha over
-        their number), accuracy_arm, accuracy_minus, significant (p_adjusted at most alpha),
-        outcome (by the interval): `as predicted`, `opposite`, `shown` (no sign was predicted),
-        `not shown`, `too few seeds`.
+        status (`co-primary`, `exploratory`), measure, condition, minus, predicted_sign, estimate,
+        ci_low, ci_high (Student's t over seeds), n, seeds, mean_condition, mean_minus, sd, p
+        (exact sign flip), p_adjusted (Holm over co-primaries; Benjamini-Hochberg over all
+        exploratory ones), p_least (what so few seeds can reach), seeds_for_power (80 %;
+        co-primaries at alpha over their number), accuracy_condition, accuracy_minus, significant
+        (p_adjusted at most alpha), outcome (by the interval): `as predicted`, `opposite`, `shown`
+        (no sign was predicted), `not shown`, `too few seeds`.
     """
     last = final(biases(frame))
     rows = [_row(last, one, plan, CO_PRIMARY) for one in plan.outcomes]
@@ -315,8 +317,8 @@ def contrast_table(
 def _explored(
     last: pd.DataFrame, plan: Preregistration, pairs: Sequence[tuple[str, str]]
 ) -> list[Outcome]:
-    wanted = dict.fromkeys([*((one.arm, one.minus) for one in plan.outcomes), *pairs])
-    registered = {(one.measure, one.arm, one.minus) for one in plan.outcomes}
+    wanted = dict.fromkeys([*((one.condition, one.minus) for one in plan.outcomes), *pairs])
+    registered = {(one.measure, one.condition, one.minus) for one in plan.outcomes}
     return [
         Outcome(measure, *pair)
         for pair in wanted
@@ -332,25 +334,25 @@ def _row(
     found = t_interval(pairs["difference"].to_numpy())
     n = len(pairs)
     scores = last[(last["measure"] == ACCURACY) & last["seed"].isin(pairs.index)]
-    accuracy = scores.groupby("arm")["value"].mean()
+    accuracy = scores.groupby("condition")["value"].mean()
     # Holm's first step; of the exploratory ones each stands alone.
     alpha = plan.alpha / (len(plan.outcomes) if status == CO_PRIMARY else 1)
     sd = float(pairs["difference"].std(ddof=1)) if n > 1 else np.nan
     return {
         "status": status,
         "measure": outcome.measure,
-        "arm": outcome.arm,
+        "condition": outcome.condition,
         "minus": outcome.minus,
         "predicted_sign": outcome.predicted_sign,
         **found.row(),
-        "mean_arm": pairs["value_arm"].mean(),
+        "mean_condition": pairs["value_condition"].mean(),
         "mean_minus": pairs["value_minus"].mean(),
         "sd": sd,
         "p": sign_flip_p(pairs["difference"].to_numpy()) if n else np.nan,
         "p_adjusted": np.nan,
         "p_least": min(1.0, 2.0 ** (1 - n)) if n else np.nan,
         "seeds_for_power": seeds_for_power(found.estimate, sd, alpha=alpha),
-        "accuracy_arm": accuracy.get(outcome.arm, np.nan),
+        "accuracy_condition": accuracy.get(outcome.condition, np.nan),
         "accuracy_minus": accuracy.get(outcome.minus, np.nan),
     }
 
@@ -373,11 +375,11 @@ def findings(contrasts: pd.DataFrame) -> pd.DataFrame:
         contrasts: from :func:`contrast_table`.
 
     Returns:
-        Columns `tables.FINDINGS`: dataset `probe`, backbone `<arm>_minus_<minus>`, protocol
+        Columns `tables.FINDINGS`: dataset `probe`, backbone `<condition>_minus_<minus>`, protocol
         `corrected`.
     """
     rows = []
-    for names, part in groups(contrasts, ["measure", "arm", "minus"]):
+    for names, part in groups(contrasts, ["measure", "condition", "minus"]):
         measure = names["measure"]
         name = {
             "quantity": _QUANTITY.get(measure, f"rearing_contrast_{measure}"),

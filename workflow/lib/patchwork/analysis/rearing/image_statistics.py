@@ -1,4 +1,4 @@
-"""What the pictures of an arm are made of: orientations of edges, and colours."""
+"""What the pictures of a condition are made of: orientations of edges, and colours."""
 
 import numpy as np
 import pandas as pd

@@ -77,8 +77,8 @@ def stages(path: str | Path, snapshots: str | Path, label: str) -> Iterator[Stag
     for record, _ in backbones.snapshots(backbone, snapshots):
         yield Stage(record["images"], record["scores"].get(label), backbone, last=False)
     backbone.encoder.load_state_dict(last)
-    rearing = made.get("rearing", {"n_train": 0, "training": {"epochs": 0}})
-    seen = rearing["n_train"] * rearing["training"]["epochs"]
+    pretraining = made.get("pretraining", {"n_train": 0, "training": {"epochs": 0}})
+    seen = pretraining["n_train"] * pretraining["training"]["epochs"]
     yield Stage(seen, made.get("validation_r", {}).get(label), backbone, last=True)
 
 

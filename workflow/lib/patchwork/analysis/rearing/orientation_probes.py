@@ -97,7 +97,7 @@ def probe_images(
 
     Args:
         image_px: side of the images that the networks take.
-        seed: of the probes; the same for all arms that are compared.
+        seed: of the probes; the same for all conditions that are compared.
         sizes: numbers of images.
         turned_deg: for networks whose patch lattice is turned against the world by this much.
 

@@ -1,8 +1,8 @@
-# Input and params functions of the rules about reared arms.
+# Input and params functions of the rules about reared conditions.
 
 
-def reared_of_seeds(wildcards) -> list[str]:
-    """The networks of an arm, one for each seed."""
+def pretrained_of_seeds(wildcards) -> list[str]:
+    """The networks of a condition, one for each seed."""
     return [
         backbone_file(wildcards.study, wildcards.backbone, seed)
         for seed in seeds_of(wildcards.study)
@@ -10,28 +10,32 @@ def reared_of_seeds(wildcards) -> list[str]:
 
 
 def snapshots_of_seeds(wildcards) -> list[str]:
-    """What was kept of the networks of `reared_of_seeds` on their way."""
+    """What was kept of the networks of `pretrained_of_seeds` on their way."""
     return [
         path.replace(".safetensors", "_snapshots.safetensors")
-        for path in reared_of_seeds(wildcards)
+        for path in pretrained_of_seeds(wildcards)
     ]
 
 
-def measures_of_arms(wildcards) -> list[str]:
-    """The measures of every arm of a study, in the order of the configuration."""
-    names = config["studies"][wildcards.study]["arms"]["names"]
-    return [f"results/{wildcards.study}/arms/{name}.csv" for name in names]
+def measures_of_rearing_conditions(wildcards) -> list[str]:
+    """The measures of every condition of a study, in the order of the configuration."""
+    names = config["studies"][wildcards.study]["rearing_conditions"]["names"]
+    return [
+        f"results/{wildcards.study}/rearing_conditions/{name}.csv" for name in names
+    ]
 
 
-def views_of_arms(wildcards) -> dict[str, dict]:
-    """Params function: how each arm that is reared on pictures sees them."""
+def views_of_rearing_conditions(wildcards) -> dict[str, dict]:
+    """Params function: how each condition that is reared on pictures sees them."""
     study = config["studies"][wildcards.study]
     image_px = study["stimuli"]["common"]["image_px"]
-    blocks = {name: study["backbones"][name] for name in study["arms"]["names"]}
+    blocks = {
+        name: study["backbones"][name] for name in study["rearing_conditions"]["names"]
+    }
     return {
-        name: {**block["rearing"]["views"], "image_px": image_px}
+        name: {**block["pretraining"]["views"], "image_px": image_px}
         for name, block in blocks.items()
-        if "views" in block.get("rearing", {})
+        if "views" in block.get("pretraining", {})
     }
 
 
@@ -49,12 +53,12 @@ def picture_folder(wildcards) -> list[str]:
 def needs_colour(wildcards) -> bool:
     """Params function: whether a backbone of the study sees its pictures in colour."""
     backbones = config["studies"][wildcards.study]["backbones"].values()
-    views = [block.get("rearing", {}).get("views", {}) for block in backbones]
+    views = [block.get("pretraining", {}).get("views", {}) for block in backbones]
     return any(one.get("colour", "grey") != "grey" for one in views)
 
 
 def pictures_of(wildcards) -> list[str]:
     """The pictures that a backbone grows up with, if it sees any."""
     block = config["studies"][wildcards.study]["backbones"][wildcards.backbone]
-    seen = "views" in block.get("rearing", {})
+    seen = "views" in block.get("pretraining", {})
     return [f"results/{wildcards.study}/pictures.h5"] if seen else []

@@ -11,7 +11,7 @@ from scipy import stats
 MEASURES = ("fisher_noise_cls", "ridge_error_lines_cls", "ridge_error_noise_cls")
 BLOCK = {
     "outcomes": [
-        {"measure": name, "arm": "upright", "minus": "turned", "predicted_sign": sign}
+        {"measure": name, "condition": "upright", "minus": "turned", "predicted_sign": sign}
         for name, sign in zip(MEASURES, (None, -1, 1), strict=True)
     ],
     "test": "sign_flip",
@@ -27,22 +27,26 @@ def generator(seed):
     return np.random.Generator(np.random.Philox(seed))
 
 
-def networks(effects, *, n=8, seed=0, sd=1.0, turns_deg=None, arms=("upright", "turned")):
-    """Component rows of networks: c4 of the first arm is the effect, of the second minus it."""
+def networks(
+    effects, *, n=8, seed=0, sd=1.0, turns_deg=None, rearing_conditions=("upright", "turned")
+):
+    """Component rows of networks: c4 of the first condition is the effect, else minus it."""
     rng, rows = generator(seed), []
     turns = turns_deg or {}
     for s in range(n):
         shared = rng.normal(size=len(effects))
-        for sign, arm in zip((1, -1), arms, strict=True):
+        for sign, condition in zip((1, -1), rearing_conditions, strict=True):
             for i, (measure, effect) in enumerate(effects.items()):
-                vector = (sign if arm not in turns else 1) * effect
-                phase = np.deg2rad(4 * turns.get(arm, 0))
+                vector = (sign if condition not in turns else 1) * effect
+                phase = np.deg2rad(4 * turns.get(condition, 0))
                 noise = shared[i] + sd * rng.normal(size=2)
                 values = vector * np.array([np.cos(phase), np.sin(phase)]) + noise
                 for name, value in zip(("c4", "s4"), values, strict=True):
-                    rows.append((arm, s, 2.0, measure, name, value))
-            rows.append((arm, s, 2.0, "accuracy", "value", 0.5 + 0.01 * sign))
-    return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "measure", "component", "value"])
+                    rows.append((condition, s, 2.0, measure, name, value))
+            rows.append((condition, s, 2.0, "accuracy", "value", 0.5 + 0.01 * sign))
+    return pd.DataFrame(
+        rows, columns=["condition", "seed", "epoch", "measure", "component", "value"]
+    )
 
 
 def row(table, measure, status=None):
@@ -103,8 +107,8 @@ def test_planted_effects_are_found_with_their_sign_and_nothing_else():
     pairs = ac.differences(ac.biases(frame), PLAN.outcomes[1])["difference"]
     peer = stats.ttest_1samp(pairs, 0).confidence_interval()
     assert (found["ci_low"], found["ci_high"]) == pytest.approx((peer.low, peer.high))
-    assert found["estimate"] == pytest.approx(found["mean_arm"] - found["mean_minus"])
-    assert (found["accuracy_arm"], found["accuracy_minus"]) == pytest.approx((0.51, 0.49))
+    assert found["estimate"] == pytest.approx(found["mean_condition"] - found["mean_minus"])
+    assert (found["accuracy_condition"], found["accuracy_minus"]) == pytest.approx((0.51, 0.49))
     assert found["p"] == found["p_least"] == 2 / 2**8
     first = table[table["status"] == ac.CO_PRIMARY]
     assert list(first["p_adjusted"]) == pytest.approx(list(ac.holm(first["p"].to_numpy())))
@@ -131,17 +135,17 @@ def test_a_fast_arm_is_compared_where_it_was_as_accurate():
     late = networks({"ridge_x": -9.0}, sd=0.1).assign(epoch=2.0)
     both = pd.concat([early, late], ignore_index=True)
     is_accuracy = both["measure"] == "accuracy"
-    both.loc[is_accuracy, "value"] = 0.3 * both["epoch"] + 0.1 * (both["arm"] == "upright")
-    both.loc[is_accuracy & (both["arm"] == "turned") & (both["epoch"] == 2), "value"] = 0.41
+    both.loc[is_accuracy, "value"] = 0.3 * both["epoch"] + 0.1 * (both["condition"] == "upright")
+    both.loc[is_accuracy & (both["condition"] == "turned") & (both["epoch"] == 2), "value"] = 0.41
     matched = at.at_matched_accuracy(both, "upright", "turned")
-    assert set(matched["arm"]) == {"upright_matched_to_turned"}
+    assert set(matched["condition"]) == {"upright_matched_to_turned"}
     assert set(matched["epoch"]) == {1.0}
     assert len(matched) == len(early) // 2
     table = ac.contrast_table(
         pd.concat([both, matched]), PLAN, [("upright_matched_to_turned", "turned")]
     )
-    one = table[table["arm"] == "upright_matched_to_turned"].iloc[0]
-    assert one["accuracy_arm"] == pytest.approx(0.4)
+    one = table[table["condition"] == "upright_matched_to_turned"].iloc[0]
+    assert one["accuracy_condition"] == pytest.approx(0.4)
     assert one["estimate"] == pytest.approx(-2 - 9, abs=1)
     assert at.at_matched_accuracy(both, "upright", "nobody").empty
 
@@ -166,14 +170,18 @@ def test_too_few_seeds_decide_nothing_and_say_what_they_could_reach():
 
 def test_exclusions_are_counted_by_rule_and_unpaired_networks_do_not_count():
     frame = networks(dict.fromkeys(MEASURES, 1.0), n=8)
-    poor = (frame["arm"] == "turned") & (frame["seed"] == 3) & (frame["measure"] == "accuracy")
+    poor = (
+        (frame["condition"] == "turned") & (frame["seed"] == 3) & (frame["measure"] == "accuracy")
+    )
     frame.loc[poor, "value"] = 0.1
-    blank = (frame["arm"] == "upright") & (frame["seed"] == 6) & (frame["measure"] == "accuracy")
+    blank = (
+        (frame["condition"] == "upright") & (frame["seed"] == 6) & (frame["measure"] == "accuracy")
+    )
     frame.loc[blank, "value"] = np.nan  # as an untrained network: no accuracy, not a bad one
-    broken = (frame["arm"] == "upright") & (frame["seed"] == 5)
+    broken = (frame["condition"] == "upright") & (frame["seed"] == 5)
     frame.loc[broken & (frame["measure"] == MEASURES[0]), "value"] = np.nan
     kept, left_out = ac.exclude(frame, PLAN)
-    assert left_out[["rule", "arm", "seed"]].to_numpy().tolist() == [
+    assert left_out[["rule", "condition", "seed"]].to_numpy().tolist() == [
         ["not_finite", "upright", 5],
         ["accuracy_min", "turned", 3],
     ]
@@ -191,16 +199,16 @@ def test_only_the_last_epoch_decides():
     path = at.trajectory_table(both, PLAN.outcomes)
     assert list(path["epoch"].unique()) == [0.5, 2.0]
     assert (path.loc[path["epoch"] == 0.5, "estimate"] < -90).all()
-    arms = at.arm_table(both)
-    assert set(arms["epoch"]) == {0.5, 2.0}
-    assert arms["accuracy"].round(2).isin([0.51, 0.49]).all()
+    rearing_conditions = at.condition_table(both)
+    assert set(rearing_conditions["epoch"]) == {0.5, 2.0}
+    assert rearing_conditions["accuracy"].round(2).isin([0.51, 0.49]).all()
 
 
 def synthetic_contrast(rng, n_seeds, sharpness=0.0):
-    """Networks of random tuned units; in the planted arms noise is least at the own orientation."""
+    """Networks of random tuned units; noise is planted least at the own orientation."""
     rows = []
     for seed in range(n_seeds):
-        for arm, best in (("upright", 0.0), ("turned", 45.0)):
+        for condition, best in (("upright", 0.0), ("turned", 45.0)):
             preferred = rng.uniform(0, 180, 8)
             degrees = np.tile(np.linspace(0, 180, 90, endpoint=False), 2)
             tuning = np.exp(np.cos(np.deg2rad(2 * (degrees[:, None] - preferred))))
@@ -208,8 +216,10 @@ def synthetic_contrast(rng, n_seeds, sharpness=0.0):
             seen = tuning + spread[:, None] * rng.normal(size=tuning.shape)
             error, _ = ridge_readout_errors(seen[:90], degrees[:90], seen[90:], degrees[90:])
             value = four_cycle(degrees[90:], error).c4
-            rows.append((arm, seed, 1.0, MEASURES[1], "c4", value))
-    return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "measure", "component", "value"])
+            rows.append((condition, seed, 1.0, MEASURES[1], "c4", value))
+    return pd.DataFrame(
+        rows, columns=["condition", "seed", "epoch", "measure", "component", "value"]
+    )
 
 
 def test_isotropic_networks_give_no_contrast_more_often_than_alpha():
@@ -252,7 +262,7 @@ def test_the_interval_covers():
 def test_the_place_of_the_optimum_follows_a_turn(turn):
     effects = {"ridge_error_lines_cls": -8.0, "fisher_noise_cls": 8.0}
     turns = {"upright": 0.0, "by_some": turn}
-    frame = networks(effects, n=7, turns_deg=turns, arms=("upright", "by_some"))
+    frame = networks(effects, n=7, turns_deg=turns, rearing_conditions=("upright", "by_some"))
     found = at.optimum_shifts(frame, [("by_some", "upright")])
     for measure in effects:
         one = row(found, measure)
@@ -262,15 +272,17 @@ def test_the_place_of_the_optimum_follows_a_turn(turn):
         assert one["seeds"] == 7
     places = at.places_of_optimum(frame)
     for one in places.to_dict("records"):
-        away = (one["estimate"] - turns[one["arm"]] + 45) % 90 - 45
+        away = (one["estimate"] - turns[one["condition"]] + 45) % 90 - 45
         assert abs(away) < 4
 
 
 def test_what_untrained_networks_have_is_taken_off_before_a_turn_is_read():
-    frame = networks({"ridge_x": -3.0}, turns_deg={"a": 0.0, "b": 22.5}, arms=("a", "b"), sd=0.1)
+    frame = networks(
+        {"ridge_x": -3.0}, turns_deg={"a": 0.0, "b": 22.5}, rearing_conditions=("a", "b"), sd=0.1
+    )
     lattice = {"c4": 20.0, "s4": 0.0}
     shifted = frame.assign(value=frame["value"] + frame["component"].map(lattice).fillna(0))
-    blank = frame[frame["arm"] == "a"].assign(arm="blank")
+    blank = frame[frame["condition"] == "a"].assign(condition="blank")
     blank = blank.assign(value=blank["component"].map(lattice).fillna(0))
     both = pd.concat([shifted, blank])
     own = row(at.optimum_shifts(both, [("b", "a")], baseline="blank"), "ridge_x")
@@ -280,7 +292,9 @@ def test_what_untrained_networks_have_is_taken_off_before_a_turn_is_read():
 
 
 def test_no_component_has_no_place():
-    frame = networks({"ridge_x": 0.0}, n=7, turns_deg={"a": 0.0, "b": 0.0}, arms=("a", "b"))
+    frame = networks(
+        {"ridge_x": 0.0}, n=7, turns_deg={"a": 0.0, "b": 0.0}, rearing_conditions=("a", "b")
+    )
     one = row(at.optimum_shifts(frame, [("b", "a")]), "ridge_x")
     assert one["ci_high"] - one["ci_low"] > 30
 
@@ -293,7 +307,9 @@ def test_attraction_has_its_place_where_errors_fall_through_zero():
         for seed in range(3)
         for name, value in (("c4", cycle.c4), ("s4", cycle.s4))
     ]
-    frame = pd.DataFrame(rows, columns=["arm", "seed", "epoch", "measure", "component", "value"])
+    frame = pd.DataFrame(
+        rows, columns=["condition", "seed", "epoch", "measure", "component", "value"]
+    )
     assert at.places_of_optimum(frame)["estimate"].item() == pytest.approx(10)
 
 
@@ -312,9 +328,9 @@ def test_fieller_covers_the_ratio():
 
 def test_the_share_kept_is_that_of_the_contrast():
     before = ac.biases(networks({"ridge_x": -8.0}, sd=0.2))
-    before = before[before["measure"] == "ridge_x"][["arm", "seed", "value"]]
+    before = before[before["measure"] == "ridge_x"][["condition", "seed", "value"]]
     after = pd.concat(
-        before.rename(columns={"arm": "backbone"}).assign(
+        before.rename(columns={"condition": "backbone"}).assign(
             dataset=f"lines_{size}", protocol="lora", value=share * before["value"]
         )
         for size, share in ((100, 0.9), (1000, 0.5), (10000, 0.0))
@@ -342,7 +358,7 @@ def test_errors_of_runs_become_components():
 def test_findings_have_one_row_per_address():
     frame = networks({**dict.fromkeys(MEASURES, 1.0), "colour_contrast": 1.0})
     frame.loc[frame["measure"] == "colour_contrast", "component"] = "value"
-    frame = frame.drop_duplicates(["arm", "seed", "epoch", "measure", "component"])
+    frame = frame.drop_duplicates(["condition", "seed", "epoch", "measure", "component"])
     found = ac.findings(ac.contrast_table(frame, PLAN))
     assert list(found.columns) == list(FINDINGS)
     assert set(found["quantity"]) == {
@@ -360,7 +376,7 @@ def test_curves_are_means_over_seeds():
         for degrees in (0.0, 90.0)
     ]
     frame = pd.DataFrame(
-        rows, columns=["arm", "seed", "epoch", "measure", "kind", "orientation_deg", "value"]
+        rows, columns=["condition", "seed", "epoch", "measure", "kind", "orientation_deg", "value"]
     )
     table = at.curve_table(frame)
     assert len(table) == 2

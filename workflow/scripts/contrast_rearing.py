@@ -1,4 +1,4 @@
-"""Contrast reared arms as registered beforehand, and what adaptation keeps of their biases."""
+"""Contrast rearing conditions as registered beforehand, and biases after adaptation."""
 
 from pathlib import Path
 
@@ -9,11 +9,19 @@ from patchwork.data import store
 from patchwork.jobs.log import job_log
 
 
-def main(*, inputs: dict, outputs: dict, arms: list, conditions: list, settings: dict, plan: dict):
+def main(
+    *,
+    inputs: dict,
+    outputs: dict,
+    rearing_conditions: list,
+    conditions: list,
+    settings: dict,
+    plan: dict,
+):
     measured = pd.concat(
         [
-            pd.read_csv(path).assign(arm=arm)
-            for path, arm in zip(inputs["measures"], arms, strict=True)
+            pd.read_csv(path).assign(condition=condition)
+            for path, condition in zip(inputs["measures"], rearing_conditions, strict=True)
         ],
         ignore_index=True,
     )
@@ -38,7 +46,7 @@ if __name__ == "__main__":
         main(
             inputs=dict(snakemake.input.items()),
             outputs=dict(snakemake.output.items()),
-            arms=snakemake.params.arms,
+            rearing_conditions=snakemake.params.rearing_conditions,
             conditions=snakemake.params.conditions,
             settings=snakemake.params.settings,
             plan=snakemake.params.plan,

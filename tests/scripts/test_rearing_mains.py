@@ -1,4 +1,4 @@
-"""The scripts about reared arms and timed passes on a handful of images, without Snakemake."""
+"""The scripts about rearing and timed passes on a handful of images, without Snakemake."""
 
 import sys
 from pathlib import Path
@@ -14,8 +14,8 @@ from patchwork.models import backbones, fine_tuned, tasks
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-import contrast_arms  # noqa: E402
-import describe_arms  # noqa: E402
+import contrast_rearing  # noqa: E402
+import describe_rearing  # noqa: E402
 import evaluate  # noqa: E402
 import gather_pictures  # noqa: E402
 import probe_backbones  # noqa: E402
@@ -40,7 +40,8 @@ SETTINGS = {
 }  # fmt: skip
 PLAN = {
     "outcomes": [
-        {"measure": "fisher_noise_cls", "arm": "upright", "minus": "turned", "predicted_sign": None}
+        {"measure": "fisher_noise_cls", "condition": "upright", "minus": "turned",
+         "predicted_sign": None},
     ],
     "test": "sign_flip", "alpha": 0.05, "seeds_min": 2, "exclusions": {"accuracy_min": None},
     "decision": "none",
@@ -53,7 +54,7 @@ TARGETS = {"orientation": {"labels": ["orientation_deg"], "encoding": "double_an
 PROTOCOL = {"readout": "cls", "head_hidden": [], "adapter": {"kind": "full"}}
 
 
-def reared(folder: Path, arm: str, seed: int) -> tuple[str, str]:
+def pretrained(folder: Path, condition: str, seed: int) -> tuple[str, str]:
     """A network and what was kept on its way, none of it trained."""
     architecture = {
         "name": "vit_tiny_patch16_224",
@@ -61,11 +62,11 @@ def reared(folder: Path, arm: str, seed: int) -> tuple[str, str]:
     }
     block = {"source": "random", "architecture": architecture, "position_scale": 0.5}
     backbone = backbones.prepare(block, PX, seed=seed)
-    path = str(folder / f"{arm}{seed}.safetensors")
-    snapshots = folder / f"{arm}{seed}"
-    if arm != "untrained":
+    path = str(folder / f"{condition}{seed}.safetensors")
+    snapshots = folder / f"{condition}{seed}"
+    if condition != "untrained":
         backbone.provenance |= {
-            "rearing": {"n_train": 64, "training": {"epochs": 1}},
+            "pretraining": {"n_train": 64, "training": {"epochs": 1}},
             "validation_r": {"class": 0.5},
         }
         record = {"images": 32, "loss": 1.0, "scores": {"class": 0.25}}
@@ -77,18 +78,19 @@ def reared(folder: Path, arm: str, seed: int) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("arms")
+    folder = tmp_path_factory.mktemp("rearing_conditions")
     found: dict = {"measures": [], "backbones": {}}
-    for arm in ARMS:
-        files = [reared(folder, arm, seed) for seed in SEEDS]
-        path = str(folder / f"{arm}.csv")
+    for condition in ARMS:
+        files = [pretrained(folder, condition, seed) for seed in SEEDS]
+        path = str(folder / f"{condition}.csv")
         probe_backbones.main(
-            reared=[one for one, _ in files], snapshots=[kept for _, kept in files], seeds=SEEDS,
-            followed=arm == "upright",
+            pretrained=[one for one, _ in files], snapshots=[kept for _, kept in files],
+            seeds=SEEDS,
+            followed=condition == "upright",
             image_px=PX, settings=SETTINGS, measures=path, device="cpu",
         )  # fmt: skip
         found["measures"].append(path)
-        found["backbones"][arm] = [one for one, _ in files]
+        found["backbones"][condition] = [one for one, _ in files]
     for name, settings in (("plain", LINES), ("colours", LINES | {"palette": "basic11"})):
         found[name] = str(folder / name / "data" / "test.h5")
         store.write(
@@ -108,30 +110,30 @@ def test_stages_stand_at_the_images_they_had_seen(made):
     assert set(pd.read_csv(made["measures"][1])["epoch"]) == {64}  # not followed
     untrained = pd.read_csv(made["measures"][2])
     assert set(untrained["epoch"]) == {0}
-    # Nothing was trained, so every stage of an arm is the untrained network of its seed.
+    # Nothing was trained, so every stage of a condition is the untrained network of its seed.
     keys = ["seed", "measure", "component", "orientation_deg"]
     plain = untrained[untrained["measure"] != "accuracy"].set_index(keys)["value"]
     last = table[(table["epoch"] == 64) & (table["measure"] != "accuracy")].set_index(keys)["value"]
     assert np.allclose(plain, last[plain.index], atol=1e-6)
 
 
-def predicted(made: dict, arm: str, test: str, folder: Path) -> str:
-    """What networks of an arm say of lines, with heads that nothing trained."""
+def predicted(made: dict, condition: str, test: str, folder: Path) -> str:
+    """What networks of a condition say of lines, with heads that nothing trained."""
     tuned = []
     targets = {name: tasks.read_target(block, PX) for name, block in TARGETS.items()}
-    for seed, path in zip(SEEDS, made["backbones"][arm], strict=True):
+    for seed, path in zip(SEEDS, made["backbones"][condition], strict=True):
         backbone = backbones.load(path)
         network = fine_tuned.build(backbone, targets, PROTOCOL, seed=seed)
         record = {"settings": PROTOCOL, "targets": TARGETS, "image_px": PX, "seed": seed}
-        tuned.append(str(folder / f"{arm}{seed}.safetensors"))
+        tuned.append(str(folder / f"{condition}{seed}.safetensors"))
         fine_tuned.save(network, record | {"backbone": backbone.provenance}, tuned[-1])
-    out = str(folder / f"{arm}_{Path(test).parts[-3]}.parquet")
-    files = list(zip(tuned, made["backbones"][arm], strict=True))
+    out = str(folder / f"{condition}_{Path(test).parts[-3]}.parquet")
+    files = list(zip(tuned, made["backbones"][condition], strict=True))
     evaluate.main(test=test, files=files, seeds=SEEDS, predictions=out, device="cpu")
     outputs = {key: out.replace(".parquet", f"_{key}.csv") for key in ("timings", "findings")}
     time_inference.main(
         test=test, files=files, seeds=SEEDS, outputs=outputs,
-        condition={"dataset": "plain", "backbone": arm, "protocol": "corrected"},
+        condition={"dataset": "plain", "backbone": condition, "protocol": "corrected"},
         settings={
             "passes": {"n_images": 8, "repetitions": 2},
             "resampling": {"n_resamples": 100, "seed": 0},
@@ -149,10 +151,10 @@ def predicted(made: dict, arm: str, test: str, folder: Path) -> str:
 
 def test_arms_that_do_not_differ_have_no_contrast(made, tmp_path):
     conditions = [
-        {"dataset": name, "backbone": arm, "protocol": protocol}
+        {"dataset": name, "backbone": condition, "protocol": protocol}
         for protocol in ("few_shot", "corrected")
         for name in ("plain", "colours")
-        for arm in ARMS[:2]
+        for condition in ARMS[:2]
     ]
     files = [predicted(made, one["backbone"], made[one["dataset"]], tmp_path) for one in conditions]
     names = (
@@ -160,12 +162,13 @@ def test_arms_that_do_not_differ_have_no_contrast(made, tmp_path):
         "findings",
     )  # fmt: skip
     outputs = {name: str(tmp_path / f"{name}.csv") for name in names}
-    contrast_arms.main(
+    contrast_rearing.main(
         inputs={
             "measures": made["measures"], "predictions": files,
             "tests": [made["plain"], made["colours"]],
         },
-        outputs=outputs, arms=list(ARMS), conditions=conditions, settings=SETTINGS, plan=PLAN,
+        outputs=outputs, rearing_conditions=list(ARMS), conditions=conditions,
+        settings=SETTINGS, plan=PLAN,
     )  # fmt: skip
     contrasts = pd.read_csv(outputs["contrasts"])
     assert (contrasts["estimate"].abs() < 1e-6).all()
@@ -188,19 +191,19 @@ def test_every_arm_is_shown_and_measured(tmp_path):
         settings={"side_px": 48, "source": source}, colour=True, path=path, code="test"
     )
     views = {
-        arm: {"magnification": 1.0, "image_px": PX, "rotation_deg": turn, "colour": colour}
-        for arm, turn, colour in (("upright", 0, "grey"), ("turned", 45, "natural"))
+        condition: {"magnification": 1.0, "image_px": PX, "rotation_deg": turn, "colour": colour}
+        for condition, turn, colour in (("upright", 0, "grey"), ("turned", 45, "natural"))
     }
     outputs = {
         name: str(tmp_path / f"{name}.csv") for name in ("energy", "hues", "ceiling", "shown")
     }
-    outputs["png"] = str(tmp_path / "arms.png")
-    describe_arms.main(
+    outputs["png"] = str(tmp_path / "rearing_conditions.png")
+    describe_rearing.main(
         pictures=path, views=views, seed=0, settings=SETTINGS,
         outputs=outputs,
     )  # fmt: skip
     energy = pd.read_csv(outputs["energy"]).pivot(
-        index="orientation_deg", columns="arm", values="share"
+        index="orientation_deg", columns="condition", values="share"
     )
     # Edges of cardinal pictures lie at 0 and 90 deg, those of turned ones at 45 and 135.
     oblique = energy.index[np.abs(energy.index % 90 - 45) <= 10]

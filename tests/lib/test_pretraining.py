@@ -34,15 +34,15 @@ SETTINGS = {
 
 
 @pytest.fixture
-def reared(tmp_path, monkeypatch):
+def pretrained(tmp_path, monkeypatch):
     monkeypatch.setitem(stimuli.GENERATORS, "grey", draw)
-    backbone = backbones.prepare({**RANDOM, "source": "reared"}, 16, seed=1)
+    backbone = backbones.prepare({**RANDOM, "source": "pretrained"}, 16, seed=1)
     before = {name: value.clone() for name, value in backbone.encoder.state_dict().items()}
-    return before, *pretraining.rear(backbone, SETTINGS, seed=1, folder=tmp_path / "state")
+    return before, *pretraining.pretrain(backbone, SETTINGS, seed=1, folder=tmp_path / "state")
 
 
-def test_a_backbone_is_reared_and_says_how(reared, tmp_path):
-    before, backbone, log = reared
+def test_a_backbone_is_pretrained_and_says_how(pretrained, tmp_path):
+    before, backbone, log = pretrained
     after = backbone.encoder.state_dict()
     assert all(not torch.equal(before[k], after[k]) for k in before if k.endswith("weight"))
     kept = log.epochs[
@@ -51,10 +51,10 @@ def test_a_backbone_is_reared_and_says_how(reared, tmp_path):
     assert kept["r"].item() > 0.9
     # Pictures have no correlation; what is recorded is that of the epoch that was kept.
     assert backbone.provenance["validation_r"] == {"brightness": round(kept["r"].item(), 4)}
-    assert backbone.provenance["rearing"] == SETTINGS
+    assert backbone.provenance["pretraining"] == SETTINGS
     assert set(log.steps["target"]) == {"brightness", "copy"}  # what is fixed teaches nothing
-    backbones.save(backbone, tmp_path / "reared.safetensors")
-    again = backbones.load(tmp_path / "reared.safetensors")
+    backbones.save(backbone, tmp_path / "pretrained.safetensors")
+    again = backbones.load(tmp_path / "pretrained.safetensors")
     assert again.provenance == backbone.provenance
     assert all(torch.equal(after[k], v) for k, v in again.encoder.state_dict().items())
 
@@ -71,7 +71,7 @@ def test_training_and_validation_see_different_pictures(monkeypatch, tmp_path):
     for seed in (1, 2):
         backbone = backbones.prepare(RANDOM, 16, seed=seed)
         folder = tmp_path / str(seed)
-        pretraining.rear(backbone, {**SETTINGS, "training": training}, seed=seed, folder=folder)
+        pretraining.pretrain(backbone, {**SETTINGS, "training": training}, seed=seed, folder=folder)
     assert len(seeds) == 4
 
 
@@ -141,19 +141,19 @@ def pictures(tmp_path_factory):
 
 def grown(pictures, folder, n_train=256, **changes):
     settings = {**VIEWS, "n_train": n_train, "views": {**VIEWS["views"], **changes}}
-    backbone = backbones.prepare({**RANDOM, "source": "reared"}, 16, seed=1)
-    return pretraining.rear(backbone, settings, seed=1, folder=folder, pictures=pictures)
+    backbone = backbones.prepare({**RANDOM, "source": "pretrained"}, 16, seed=1)
+    return pretraining.pretrain(backbone, settings, seed=1, folder=folder, pictures=pictures)
 
 
 def test_a_backbone_grows_up_with_views_and_says_of_what(pictures, tmp_path):
     backbone, log = grown(pictures, tmp_path)
     assert backbone.provenance["validation_r"]["class"] > 0.9  # the share that is right
     assert backbone.provenance["pictures_sha256"] == file_sha256(pictures)
-    assert backbone.provenance["rearing"] == VIEWS
+    assert backbone.provenance["pretraining"] == VIEWS
     assert set(log.steps["target"]) == {"class"}
     assert len(log.steps) == 2 * 256 / 16
     backbones.join_snapshots(tmp_path / trainer.SNAPSHOTS, tmp_path / "snapshots.safetensors")
-    again = backbones.prepare({**RANDOM, "source": "reared"}, 16, seed=1)
+    again = backbones.prepare({**RANDOM, "source": "pretrained"}, 16, seed=1)
     course = [
         (record["images"], record["scores"]["class"])
         for record, _ in backbones.snapshots(again, tmp_path / "snapshots.safetensors")
@@ -163,25 +163,29 @@ def test_a_backbone_grows_up_with_views_and_says_of_what(pictures, tmp_path):
 
 
 def test_arms_of_a_seed_differ_in_their_views_alone(pictures, tmp_path, monkeypatch):
-    """The first loss of an arm is that of the same initial network on the same pictures."""
+    """The first loss of a condition is that of the same initial network on the same pictures."""
     seen = {}
     fit = trainer.fit
 
     def listening(network, data, validation, settings, **rest):
-        arm = rest["folder"].name
+        condition = rest["folder"].name
         state = {name: value.clone() for name, value in network.state_dict().items()}
-        seen[arm] = state, data, validation
+        seen[condition] = state, data, validation
         return fit(network, data, validation, settings, **rest)
 
     monkeypatch.setattr(trainer, "fit", listening)
-    arms = {"upright": {}, "turned": {"rotation_deg": 45}, "blue_poor": {"colour": "blue_poor"}}
+    rearing_conditions = {
+        "upright": {},
+        "turned": {"rotation_deg": 45},
+        "blue_poor": {"colour": "blue_poor"},
+    }
     firsts = {}
-    for arm, changes in arms.items():
-        _, log = grown(pictures, tmp_path / arm, n_train=64, **changes)
-        firsts[arm] = log.steps["loss"].iloc[0]
+    for condition, changes in rearing_conditions.items():
+        _, log = grown(pictures, tmp_path / condition, n_train=64, **changes)
+        firsts[condition] = log.steps["loss"].iloc[0]
     state, data, validation = seen["upright"]
-    for arm in ("turned", "blue_poor"):
-        other, its_data, its_validation = seen[arm]
+    for condition in ("turned", "blue_poor"):
+        other, its_data, its_validation = seen[condition]
         assert all(torch.equal(state[name], value) for name, value in other.items())
         assert np.array_equal(data.rows, its_data.rows)
         assert np.array_equal(data.labels["class"], its_data.labels["class"])
@@ -193,6 +197,6 @@ def test_arms_of_a_seed_differ_in_their_views_alone(pictures, tmp_path, monkeypa
 
 def test_views_need_pictures(tmp_path):
     with pytest.raises(
-        ValueError, match=r"rearing.views needs pictures; allowed is a dataset file"
+        ValueError, match=r"pretraining.views needs pictures; allowed is a dataset file"
     ):
         grown(None, tmp_path)

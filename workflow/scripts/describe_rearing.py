@@ -1,4 +1,4 @@
-"""Show how each arm sees the same pictures; measure edges and colours, and the probes' own bias."""
+"""Show the same pictures under each condition; measure edges, colours and the probes' own bias."""
 
 import numpy as np
 import pandas as pd
@@ -12,15 +12,23 @@ from patchwork.jobs.log import Progress, job_log
 
 def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict) -> None:
     n, n_samples = (settings["described"][key] for key in ("n_views", "n_samples"))
-    progress, shown, energy, hues, drawn = Progress("arms", len(views)), {}, [], [], []
-    for arm, seen in views.items():
+    progress, shown, energy, hues, drawn = (
+        Progress("rearing_conditions", len(views)),
+        {},
+        [],
+        [],
+        [],
+    )
+    for condition, seen in views.items():
         source = sources.Views(pictures, seen, seed=seed, n=n, held_out=1)
         seen_images, labels = source.draw(np.arange(n))
         images = seen_images.numpy()
-        drawn.append(pd.DataFrame(labels)[:n_samples].assign(arm=arm, view=range(n_samples)))
-        shown[arm] = images[:n_samples]
-        energy.append(image_statistics.edge_orientation_energy(images).assign(arm=arm))
-        hues.append(image_statistics.colour_histogram(images).assign(arm=arm))
+        drawn.append(
+            pd.DataFrame(labels)[:n_samples].assign(condition=condition, view=range(n_samples))
+        )
+        shown[condition] = images[:n_samples]
+        energy.append(image_statistics.edge_orientation_energy(images).assign(condition=condition))
+        hues.append(image_statistics.colour_histogram(images).assign(condition=condition))
         progress.step(len(shown))
     for name, parts in (("energy", energy), ("hues", hues)):
         joined: pd.DataFrame = tables.join(parts)
@@ -30,7 +38,7 @@ def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict
     asked = network_measures.probes(settings, image_px)
     orientation_probes.measure_stimuli(asked.lines).to_csv(outputs["ceiling"], index=False)
     theme.save(
-        stimuli.samples(shown, title="The same pictures as each arm sees them"),
+        stimuli.samples(shown, title="The same pictures as each condition sees them"),
         outputs["png"].removesuffix(".png"),
     )
 
