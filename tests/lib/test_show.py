@@ -34,8 +34,24 @@ def test_the_text_holds_every_claim_verdict_and_reason():
     assert "artefact: 1, undetermined: 1" in text[-1]
 
 
-def test_the_markdown_has_one_row_per_decision():
-    text = show.markdown(table())
+def test_the_markdown_has_one_row_per_claim_and_one_column_per_protocol():
+    known = table()
+    known.loc[1, "protocol"] = "q"
+    assert show.markdown(known) == [
+        "| claim | p | q |", "|---|---|---|",
+        "| **X1** Things are large. | artefact | undetermined |",
+    ]  # fmt: skip
+    other = known.loc[1:].assign(claim="X2", statement="Others are small.")
+    both = show.markdown(pd.concat([known, other]))
+    assert both[3] == "| **X2** Others are small. |  | undetermined |"
+
+
+def test_two_decisions_of_one_protocol_share_a_cell():
+    assert show.markdown(table())[2].endswith("| artefact; undetermined |")
+
+
+def test_the_full_markdown_has_one_row_per_decision():
+    text = show.markdown_full(table())
     assert len(text) == 4
     assert text[2] == "| **X1** Things are large. | p | 1.5 [1, 2] | a null: 0.5 | artefact |"
     assert text[3] == "|  | p |  |  | undetermined |"
@@ -44,7 +60,7 @@ def test_the_markdown_has_one_row_per_decision():
 def test_an_estimate_without_interval_says_so():
     known = table()
     known.loc[0, ["ci_low", "ci_high"]] = float("nan")
-    assert "| 1.5 (no interval) |" in show.markdown(known)[2]
+    assert "| 1.5 (no interval) |" in show.markdown_full(known)[2]
 
 
 def test_a_folder_without_claims_is_named(tmp_path, capsys):
@@ -54,4 +70,6 @@ def test_a_folder_without_claims_is_named(tmp_path, capsys):
     show.main(tmp_path)
     assert "report.html" in capsys.readouterr().out
     show.main(tmp_path, "--markdown")
-    assert capsys.readouterr().out.startswith("| claim |")
+    assert capsys.readouterr().out.startswith("| claim | p |")
+    show.main(tmp_path, "--markdown-full")
+    assert capsys.readouterr().out.startswith("| claim | protocol |")

@@ -1,4 +1,4 @@
-"""Print the claims of a results folder: ``python -m patchwork.show results [--markdown]``."""
+"""Print claims: ``python -m patchwork.show results [--markdown or --markdown-full]``."""
 
 import shutil
 import sys
@@ -46,7 +46,22 @@ def _interval(row: dict) -> str:
 
 
 def markdown(claims: pd.DataFrame) -> list[str]:
-    """The table of claims in Markdown, one row per claim and protocol.
+    """The verdicts in Markdown, one row per claim and one column per protocol.
+
+    Args:
+        claims: columns of :data:`patchwork.claims.COLUMNS`.
+    """
+    protocols = list(dict.fromkeys(claims["protocol"]))
+    text = [f"| claim | {' | '.join(map(str, protocols))} |", "|" + "---|" * (1 + len(protocols))]
+    for claim, rows in claims.groupby("claim", sort=False):
+        found = rows.groupby("protocol")["verdict"].agg("; ".join)
+        cells = [found.get(protocol, "") for protocol in protocols]
+        text.append(f"| **{claim}** {rows['statement'].iloc[0]} | {' | '.join(cells)} |")
+    return text
+
+
+def markdown_full(claims: pd.DataFrame) -> list[str]:
+    """The table of claims in Markdown with intervals and controls, one row per claim and protocol.
 
     Args:
         claims: columns of :data:`patchwork.claims.COLUMNS`.
@@ -69,8 +84,9 @@ def main(results: Path, style: str = "") -> None:
     if not table.is_file():
         raise SystemExit(f"{table}: not there; run make or snakemake first")
     claims = pd.read_csv(table)
-    if style == "--markdown":
-        print("\n".join(markdown(claims)))
+    written = {"--markdown": markdown, "--markdown-full": markdown_full}.get(style)
+    if written is not None:
+        print("\n".join(written(claims)))
         return
     print("\n".join(lines(claims, shutil.get_terminal_size((100, 24)).columns)))
     print(f"claims:  {table}\nreport:  {results / 'report.html'}\nfigures: {results}/*/figures/")
