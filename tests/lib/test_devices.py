@@ -13,7 +13,7 @@ import sys, time
 from pathlib import Path
 import torch
 torch.cuda.device_count = lambda: 2
-from patchwork import devices
+from patchwork.jobs import devices
 with devices.lease(int(sys.argv[1]), Path(sys.argv[2])) as device:
     import os
     print(device, os.environ["CUDA_VISIBLE_DEVICES"], flush=True)

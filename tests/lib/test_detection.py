@@ -330,7 +330,7 @@ MEMORY = """
     import json, sys
     sys.path.insert(0, {tests!r})
     import planted
-    from patchwork import localising, recordings
+    from patchwork.recordings import detection, readers
 
     def resident_mb(line):
         # Not ru_maxrss, which a new process takes over from the one that started it.
@@ -338,10 +338,10 @@ MEMORY = """
             return int(dict(one.split(":", 1) for one in file)[line].split()[0]) / 1024
 
     before = resident_mb("VmRSS")
-    found = recordings.open_recording({path!r})
-    recordings.check_alive(found, 60)
-    search = localising.Search(overlap_s=10, edge_s=0, threshold=0.5, merge_s=2)
-    events = localising.localise(found, planted.observe, search).events
+    found = readers.open_recording({path!r})
+    readers.check_alive(found, 60)
+    search = detection.Search(overlap_s=10, edge_s=0, threshold=0.5, merge_s=2)
+    events = detection.localise(found, planted.observe, search).events
     grown_mb = resident_mb("VmHWM") - before
     print(json.dumps([grown_mb, events[["channel", "onset_s"]].values.tolist()]))
 """

@@ -6,15 +6,15 @@ CODE = """
 import sys
 from pathlib import Path
 from accelerate import Accelerator
-from patchwork import launching
+from patchwork.training import distributed
 
 def work(folder):
-    main = launching.is_main_process()
+    main = distributed.is_main_process()
     state = Accelerator(mixed_precision="no", cpu=True)
     agreed = int(main == state.is_main_process)
     Path(folder, f"{state.process_index}_of_{state.num_processes}_{int(main)}_{agreed}").touch()
 
-launching.launch(work, (sys.argv[1],), int(sys.argv[2]))
+distributed.launch(work, (sys.argv[1],), int(sys.argv[2]))
 """
 
 
