@@ -32,6 +32,27 @@ def test_claims_figure_grows_with_its_text():
     assert all(text.get_window_extent().y0 >= frame.y0 - 1 for text in axes.texts)
 
 
+def test_the_grid_has_one_mark_per_verdict_in_the_row_of_its_protocol():
+    frame = frames.claims()
+    (axes,) = claims.verdict_grid(frame).axes
+    fills = [to_rgb(patch.get_facecolor()) for patch in axes.patches]
+    assert fills == [to_rgb(theme.VERDICTS[v]) for v in frame["verdict"]]
+    placed = {text.get_text(): text.get_position() for text in axes.texts}
+    x, y = zip(*((p.get_x() + p.get_width() / 2, p.get_y()) for p in axes.patches), strict=True)
+    names = [placed[name][0] for name in frame["claim"]]
+    assert np.allclose(x, names, atol=1)
+    rows = [placed[name][1] for name in frame["protocol"]]
+    assert np.ptp(np.array(rows) - y) < 1e-6  # labels stand at their row's cells
+    assert "\u2717 fails (1)" in theme.text_of(claims.verdict_grid(frame), "caption")
+
+
+def test_two_decisions_of_one_protocol_share_a_cell_of_the_grid():
+    frame = pd.concat([frames.claims(), frames.claims().tail(1)])
+    (axes,) = claims.verdict_grid(frame).axes
+    widths = [patch.get_width() for patch in axes.patches]
+    assert widths[-1] == widths[-2] < widths[0] / 2
+
+
 def test_claims_page_is_escaped_well_formed_and_complete():
     from html.parser import HTMLParser
 

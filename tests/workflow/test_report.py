@@ -74,7 +74,7 @@ def test_a_reader_finds_each_figure_and_the_claims_table(tiny, browser):
     listed = browser.execute_script("return JSON.stringify(results)")
     expected = {
         path.name for path in (tiny.folder / "results").glob("*/figures/*.svg")
-    } | {"claims_table.svg", "claims.html"}  # fmt: skip
+    } | {"claims_table.svg", "verdicts.svg", "claims.html"}  # fmt: skip
     assert {name for name in expected if name in listed} == expected
     # Pictures lie in the page itself: nothing is fetched when it is opened elsewhere.
     uris = browser.execute_script("return Object.values(results).map(r => r.data_uri.slice(0, 40))")

@@ -1,4 +1,4 @@
-# Every claim decided by its rule, as a table for machines, a page and a figure for readers.
+# Every claim decided by its rule, as a table for machines, a page and figures for readers.
 
 
 rule decide_claims:
@@ -41,6 +41,13 @@ rule plot_claims:
             labels={"figure": "claims overview"},
         ),
         png="<results>/claims/claims_table.png",
+        grid=report(
+            "<results>/claims/verdicts.svg",
+            caption="../report/claims.rst",
+            category="claims",
+            labels={"figure": "verdicts at a glance"},
+        ),
+        grid_png="<results>/claims/verdicts.png",
     log:
         "<logs>/plot_claims.log",
     benchmark:

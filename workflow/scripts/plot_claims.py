@@ -1,4 +1,4 @@
-"""Show the table of claims as a page and as a figure."""
+"""Show the claims as a page, as a table and as a grid of verdicts."""
 
 from pathlib import Path
 
@@ -7,10 +7,11 @@ from patchwork.figures import claims, theme
 from patchwork.jobs.log import job_log
 
 
-def main(*, table: str, page: str, stem: str) -> None:
+def main(*, table: str, page: str, stem: str, grid: str) -> None:
     frame = pd.read_csv(table)
     Path(page).write_text(claims.claims_html(frame), encoding="utf-8")
     theme.save(claims.claims_table(frame), stem)
+    theme.save(claims.verdict_grid(frame), grid)
 
 
 if __name__ == "__main__":
@@ -19,4 +20,5 @@ if __name__ == "__main__":
             table=snakemake.input.claims,
             page=snakemake.output.page,
             stem=snakemake.output.png.removesuffix(".png"),
+            grid=snakemake.output.grid_png.removesuffix(".png"),
         )

@@ -1,4 +1,4 @@
-"""The table of claims, as a figure and as a page."""
+"""The claims: verdicts at a glance, a table as a figure, and a page."""
 
 import html
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from patchwork.figures import panels, theme
 from patchwork.figures.panels import words
@@ -163,6 +163,61 @@ def claims_table(frame: pd.DataFrame) -> Figure:
         f"{NONE}: no number. Each verdict follows from the decision rule of its claim."
     )
     return theme.finish(figure, "Published claims and what became of them", caption.strip())
+
+
+# A mark beside each colour, for readers who do not see it.
+MARKS = {"replicates": "\u2713", "artefact": "!", "fails": "\u2717", "undetermined": "?"}
+_CELL = 17.0  # points
+
+
+def _mark(axes: Axes, x: float, y: float, verdicts: Sequence[str], width: float) -> None:
+    """Marks of one claim under one protocol, side by side in one cell."""
+    part = (width - 1.5) / len(verdicts)
+    for i, verdict in enumerate(verdicts):
+        left = x + i * part
+        axes.add_patch(Rectangle((left, y), part - 0.5, _CELL - 1.5, lw=0, alpha=0.55,
+                                 fc=theme.VERDICTS[verdict]))  # fmt: skip
+        axes.text(left + part / 2, y + _CELL / 2 - 1, MARKS[verdict], ha="center", va="center")
+
+
+@theme.styled
+def verdict_grid(frame: pd.DataFrame) -> Figure:
+    """Every verdict as one mark: claims from left to right, protocols below each other.
+
+    Args:
+        frame: as for `claims_table`, with study.
+
+    Returns:
+        A grid of 17 cm width, a row of cells per protocol.
+
+    Raises:
+        ValueError: if a column is missing, frame is empty, or a verdict is none of the four.
+    """
+    panels.require(frame, ["study"], "verdict_grid")
+    _check(frame, "verdict_grid")
+    protocols = list(dict.fromkeys(frame["protocol"]))
+    names = list(dict.fromkeys(frame["claim"]))
+    left = 2 * _PAD + max(theme.text_width(words(p)) for p in protocols)
+    width = (72 * theme.DOUBLE_CM * theme.CM - left - _PAD) / len(names)
+    top = 2 * _LINE + _PAD
+    height = top + _CELL * len(protocols)
+    figure, axes = theme.blank(theme.DOUBLE_CM, height / 72 / theme.CM)
+    for study, rows in frame.groupby("study", sort=False):
+        first, last = (names.index(rows["claim"].iloc[i]) for i in (0, -1))
+        x = left + first * width
+        axes.text(x, theme.TEXT_PT, words(study), va="baseline", weight="bold")
+        axes.plot([x, left + (last + 1) * width - 2], [_LINE] * 2, color=theme.PALE, lw=0.8)
+    for i, name in enumerate(names):
+        axes.text(left + (i + 0.5) * width - 1, _LINE + theme.TEXT_PT + 1, str(name), ha="center",
+                  va="baseline")  # fmt: skip
+    for (name, protocol), rows in frame.groupby(["claim", "protocol"], sort=False):
+        y = top + protocols.index(protocol) * _CELL
+        _mark(axes, left + names.index(name) * width, y, list(rows["verdict"]), width)
+    for i, protocol in enumerate(protocols):
+        axes.text(_PAD, top + (i + 0.5) * _CELL - 1, words(protocol), va="center")
+    found = frame["verdict"].value_counts()
+    tally = ", ".join(f"{MARKS[v]} {words(v)} ({n})" for v, n in found.items())
+    return theme.finish(figure, f"Verdicts on {len(names)} claims under each protocol", tally)
 
 
 _PAGE = """<!DOCTYPE html>
