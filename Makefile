@@ -16,13 +16,15 @@ INSTALL := pip install --quiet --disable-pip-version-check --no-compile
 # Bytecode by all cores, which pip makes one file after the other; a few templates never compile.
 COMPILE := python -m compileall -qq -j 0
 SNAKEMAKE := $(BIN)/snakemake
+# A view of the run in place of Snakemake's text, which goes to a log file.
+RUN := $(SNAKEMAKE) --logger patchwork
 RESULTS := results
 
-## all: run the default workflow, then show the claims and where report and figures lie
+## all: run the default workflow, then count verdicts, show what changed and where results lie
 all: $(READY)
-	@$(SNAKEMAKE) --cores $(CORES) --quiet host
+	@$(RUN) --cores $(CORES)
 	@$(MAKE) --no-print-directory report
-	@$(BIN)/python -m patchwork.show $(RESULTS)
+	@$(BIN)/python -m patchwork.show $(RESULTS) --summary
 
 ## report: write results/report.html when a result is newer than it
 report: $(READY)
@@ -57,17 +59,17 @@ bench: $(READY) .venv-bench/.ready
 
 ## paper: the published sizes; needs a GPU and, once, a network for the weights
 paper: $(READY)
-	$(SNAKEMAKE) --workflow-profile profiles/gpu --configfile config/scales/paper.yaml
+	$(RUN) --workflow-profile profiles/gpu --configfile config/scales/paper.yaml
 
 ## rearing: controlled rearing on your pictures: make rearing IMAGES=<folder with a folder per class>
 rearing: $(READY)
 	@test -d "$(IMAGES)" || { echo "IMAGES is '$(IMAGES)'; allowed is a folder with one folder of images per class" >&2; exit 1; }
-	OMP_NUM_THREADS=1 $(SNAKEMAKE) --cores $(CORES) --configfile config/scales/natural.yaml \
+	OMP_NUM_THREADS=1 $(RUN) --cores $(CORES) --configfile config/scales/natural.yaml \
 		--config 'studies={rearing: {pictures: {source: {path: "$(abspath $(IMAGES))"}}}}'
 
 ## benchmark-dataset: draw 100,000 labelled chirp figures of arXiv 2503.22713 and their data card
 benchmark-dataset: $(READY)
-	$(SNAKEMAKE) --cores $(CORES) --set-scatter shards=8 --configfile config/scales/benchmark.yaml -- \
+	$(RUN) --cores $(CORES) --set-scatter shards=8 --configfile config/scales/benchmark.yaml -- \
 		$(RESULTS)/chirps/benchmark/data/README.md
 
 ## clean: remove every result, but not the environment

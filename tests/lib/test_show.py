@@ -73,3 +73,28 @@ def test_a_folder_without_claims_is_named(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("| claim | p |")
     show.main(tmp_path, "--markdown-full")
     assert capsys.readouterr().out.startswith("| claim | protocol |")
+
+
+def test_changes_name_verdicts_that_differ_are_new_or_are_gone():
+    previous = table()
+    assert show.changes(table(), previous) == []
+    now = previous.assign(verdict=["artefact", "fails"])
+    assert show.changes(now, previous) == ["X1 p: fails, was undetermined"]
+    assert show.changes(now, previous[:1]) == ["X1 p: fails (new)"]
+    assert show.changes(now[:1], previous) == ["X1 p: gone, was undetermined"]
+    # Numbers that move without a verdict are no change.
+    assert show.changes(previous.assign(estimate=7.0), previous) == []
+
+
+def test_a_summary_compares_with_the_last_summary(tmp_path, capsys):
+    def shown(claimed: pd.DataFrame) -> str:
+        claimed.to_csv(tmp_path / "claims.csv", index=False)
+        show.main(tmp_path, "--summary")
+        return capsys.readouterr().out
+
+    first = shown(table())
+    assert first.startswith("2 verdicts: artefact: 1, undetermined: 1\nclaims: ")
+    assert str(tmp_path / "report.html") in first
+    assert "no verdict changed since the last run" in shown(table())
+    changed = shown(table().assign(verdict=["replicates", "undetermined"]))
+    assert "changed since the last run:\n  X1 p: replicates, was artefact\n" in changed

@@ -1,4 +1,9 @@
-"""Print claims: ``python -m patchwork.show results [--markdown or --markdown-full]``."""
+"""Print the claims of a results folder: ``python -m patchwork.show results [STYLE]``.
+
+Without a style every claim with its reasons; ``--markdown``: the verdicts alone;
+``--markdown-full``: with intervals and controls; ``--summary``: how many verdicts of each kind,
+what changed since the last summary, where results lie.
+"""
 
 import shutil
 import sys
@@ -27,8 +32,69 @@ def lines(claims: pd.DataFrame, width: int) -> list[str]:
             labels = [f"    {row['protocol']}", *[""] * len(wrapped)]
             pairs = zip(labels, wrapped, strict=False)
             text += [f"{label:<{_LEFT}}{part}" for label, part in pairs]
-    counts = claims["verdict"].value_counts()
-    return [*text, "", ", ".join(f"{name}: {n}" for name, n in counts.items())]
+    return [*text, "", counts(claims)]
+
+
+def counts(claims: pd.DataFrame) -> str:
+    """How many verdicts of each kind there are, the most frequent first.
+
+    Args:
+        claims: with a column ``verdict``.
+    """
+    return ", ".join(f"{name}: {n}" for name, n in claims["verdict"].value_counts().items())
+
+
+def changes(claims: pd.DataFrame, previous: pd.DataFrame) -> list[str]:
+    """A line for each verdict that is another one, is new or is gone.
+
+    Args:
+        claims: with columns ``claim``, ``protocol`` and ``verdict``; rows of one claim and protocol
+            are told apart by their order.
+        previous: the same of an earlier run.
+    """
+    now, before = _verdicts(claims), _verdicts(previous)
+    text = []
+    for row in dict.fromkeys([*now, *before]):
+        name = f"{row[0]} {row[1]}"
+        if row not in before:
+            text.append(f"{name}: {now[row]} (new)")
+        elif row not in now:
+            text.append(f"{name}: gone, was {before[row]}")
+        elif now[row] != before[row]:
+            text.append(f"{name}: {now[row]}, was {before[row]}")
+    return text
+
+
+def _verdicts(claims: pd.DataFrame) -> dict[tuple[str, str, int], str]:
+    rows = claims.astype({"claim": str, "protocol": str})
+    place = rows.groupby(["claim", "protocol"]).cumcount()
+    return dict(
+        zip(zip(rows["claim"], rows["protocol"], place, strict=True), rows["verdict"], strict=True)
+    )
+
+
+def summary(results: Path, claims: pd.DataFrame) -> list[str]:
+    """Counts of verdicts, what changed since the last summary, and where to look.
+
+    Args:
+        results: its ``claims_previous.csv``, if there is one, holds the claims of the last summary.
+        claims: columns of :data:`patchwork.claims.COLUMNS`.
+    """
+    text = [f"{len(claims)} verdicts: {counts(claims)}"]
+    earlier = results / "claims_previous.csv"
+    if earlier.is_file():
+        changed = changes(claims, pd.read_csv(earlier))
+        text += [
+            "changed since the last run:" if changed else "no verdict changed since the last run"
+        ]
+        text += [f"  {line}" for line in changed]
+    return [
+        *text,
+        f"claims:  {results / 'claims.html'}, as a table {results / 'claims.csv'}",
+        f"report:  {results / 'report.html'}",
+        f"figures: {results}/*/figures/",
+        f"logs:    {results}/logs/",
+    ]
 
 
 def _number(value: float) -> str:
@@ -87,6 +153,10 @@ def main(results: Path, style: str = "") -> None:
     written = {"--markdown": markdown, "--markdown-full": markdown_full}.get(style)
     if written is not None:
         print("\n".join(written(claims)))
+        return
+    if style == "--summary":
+        print("\n".join(summary(results, claims)))
+        shutil.copyfile(table, results / "claims_previous.csv")
         return
     print("\n".join(lines(claims, shutil.get_terminal_size((100, 24)).columns)))
     print(f"claims:  {table}\nreport:  {results / 'report.html'}\nfigures: {results}/*/figures/")
