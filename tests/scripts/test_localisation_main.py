@@ -10,6 +10,7 @@ from patchwork import stimuli
 from patchwork.data import store
 from patchwork.stimuli import chirps
 from patchwork.tables import FINDINGS
+from rule_files import outputs_of
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -23,7 +24,6 @@ SETTINGS = {
 }
 LABELS = ("start_s", "start_hz", "end_hz")
 BLOCK = {"n_resamples": 100, "seed": 0, "coverage": 0.9, "n_bins": 3}
-OUTPUTS = ("metrics", "errors_along", "conformal", "presence", "points", "sentences", "findings")
 
 
 def written(folder: Path, dataset: str) -> str:
@@ -70,7 +70,7 @@ def made(tmp_path_factory) -> dict[str, pd.DataFrame]:
         for dataset in SETTINGS
         for seed in (0, 1)
     ]
-    outputs = {name: str(folder / f"{name}.csv") for name in OUTPUTS}
+    outputs = outputs_of("analyse_localisation", folder)
     analyse_localisation.main(
         inputs={
             "predictions": [predicted(folder, tests[run["dataset"]], run) for run in runs],

@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT / "workflow/scripts"), str(ROOT / "tests/lib")]
 
 import localise_recording  # noqa: E402
 import planted  # noqa: E402
+from rule_files import outputs_of  # noqa: E402
 from small_networks import RANDOM  # noqa: E402
 
 TARGETS = {
@@ -60,13 +61,7 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 
 def localise(files: dict[str, str], folder: Path, recording: str | None = None, **settings) -> dict:
-    outputs = {
-        "events": str(folder / "events.csv"),
-        "fif": str(folder / "chirps-annot.fif"),
-        "csv": str(folder / "chirps_annot.csv"),
-        "edf": str(folder / "chirps.edf"),
-        "overlays": str(folder / "overlays"),
-    }
+    outputs = outputs_of("localise_recording", folder)
     localise_recording.main(
         recording=recording or files["recording"],
         network=(files["model"], files["backbone"]),
@@ -95,7 +90,7 @@ def test_every_output_tells_of_the_same_events(files, tmp_path):
     names = {f"{stem}.{ending}" for stem in ("001_Cz", "002_C3_A2")
              for ending in ("svg", "png", "csv")}  # fmt: skip
     assert {path.name for path in Path(outputs["overlays"]).iterdir()} == names
-    shown = pd.read_csv(tmp_path / "overlays/001_Cz.csv")
+    shown = pd.read_csv(Path(outputs["overlays"]) / "001_Cz.csv")
     assert shown["onset_s"].tolist() == pytest.approx(
         table.loc[table["channel"] == "Cz", "onset_s"].tolist(), abs=1e-5
     )
@@ -126,4 +121,4 @@ def test_bad_input_leaves_one_line_and_no_output(files, tmp_path):
     (tmp_path / "a.edf").write_text("no recording")
     with pytest.raises(ValueError, match=r"a.edf: is no EDF file by its header; allowed is"):
         localise(files, tmp_path, str(tmp_path / "a.edf"))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.edf"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.edf"]

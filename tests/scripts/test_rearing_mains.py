@@ -10,6 +10,7 @@ from patchwork import stimuli, tables
 from patchwork.data import store
 from patchwork.data.tensors import write_tensors
 from patchwork.models import backbones, fine_tuned, tasks
+from rule_files import outputs_of
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -127,10 +128,11 @@ def predicted(made: dict, condition: str, test: str, folder: Path) -> str:
         record = {"settings": PROTOCOL, "targets": TARGETS, "image_px": PX, "seed": seed}
         tuned.append(str(folder / f"{condition}{seed}.safetensors"))
         fine_tuned.save(network, record | {"backbone": backbone.provenance}, tuned[-1])
-    out = str(folder / f"{condition}_{Path(test).parts[-3]}.parquet")
+    folder = folder / condition / Path(test).parts[-3]
+    out = outputs_of("evaluate", folder)["predictions"]
     files = list(zip(tuned, made["backbones"][condition], strict=True))
     evaluate.main(test=test, files=files, seeds=SEEDS, predictions=out, device="cpu")
-    outputs = {key: out.replace(".parquet", f"_{key}.csv") for key in ("timings", "findings")}
+    outputs = outputs_of("time_inference", folder)
     time_inference.main(
         test=test, files=files, seeds=SEEDS, outputs=outputs,
         condition={"dataset": "plain", "backbone": condition, "protocol": "corrected"},

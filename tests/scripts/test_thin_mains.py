@@ -12,6 +12,7 @@ import torch
 from patchwork.data import store
 from patchwork.jobs import provenance
 from patchwork.models import backbones, fine_tuned
+from rule_files import outputs_of
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -70,39 +71,31 @@ def draw(folder: Path, split: str, first: int, n: int) -> str:
 def made(tmp_path_factory) -> dict[str, str]:
     """Images and a backbone."""
     folder = tmp_path_factory.mktemp("made")
-    paths = {
+    outputs = outputs_of("prepare_backbone", folder)
+    prepare_backbone.main(
+        backbone=BACKBONE, image_px=32, seed=0, pictures=[], outputs=outputs,
+        folders=(str(folder / "state"), str(folder / "events")), device="cpu",
+    )  # fmt: skip
+    return {
         "train": draw(folder, "train", 0, 32),
         "validation": draw(folder, "validation", 1000, 16),
         "test": draw(folder, "test", 2000, 16),
-        "backbone": str(folder / "backbone.safetensors"),
+        **outputs,
     }
-    prepare_backbone.main(
-        backbone=BACKBONE, image_px=32, seed=0, pictures=[],
-        outputs={
-            "backbone": paths["backbone"], "log": str(folder / "log.parquet"),
-            "snapshots": str(folder / "snapshots.safetensors"),
-        },
-        folders=(str(folder / "state"), str(folder / "events")), device="cpu",
-    )  # fmt: skip
-    return paths
 
 
 def arguments(made: dict[str, str], folder: Path) -> tuple:
     inputs = {key: made[key] for key in ("train", "validation", "backbone")}
-    outputs = {
-        "model": str(folder / "model.safetensors"),
-        "steps": str(folder / "steps.parquet"),
-        "epochs": str(folder / "epochs.csv"),
-    }
+    outputs = outputs_of("fine_tune", folder)
     folders = (str(folder / "state"), str(folder / "events"))
     return inputs, outputs, PROTOCOL, TRAINING, 0, folders, "cpu"
 
 
 @pytest.fixture(scope="module")
-def tuned(made, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tuned")
-    fine_tune.main(*arguments(made, folder))
-    return folder
+def tuned(made, tmp_path_factory) -> dict[str, str]:
+    given = arguments(made, tmp_path_factory.mktemp("tuned"))
+    fine_tune.main(*given)
+    return given[1]
 
 
 def test_shards_join_into_the_images_of_one_draw(made, tmp_path):
@@ -113,10 +106,9 @@ def test_shards_join_into_the_images_of_one_draw(made, tmp_path):
 
 
 def test_a_training_leaves_model_logs_and_events_and_no_checkpoint(tuned):
-    assert {p.name for p in tuned.iterdir()} == {
-        "model.safetensors", "steps.parquet", "epochs.csv", "events"
-    }  # fmt: skip
-    steps = pd.read_parquet(tuned / "steps.parquet")
+    folder = Path(tuned["model"]).parent
+    assert {str(p) for p in folder.iterdir()} == set(tuned.values())
+    steps = pd.read_parquet(tuned["steps"])
     # Width does not vary in these images, so nothing learns it.
     assert set(steps["target"]) == {"orientation", "length"}
     assert steps["step"].nunique() == 8
@@ -125,14 +117,14 @@ def test_a_training_leaves_model_logs_and_events_and_no_checkpoint(tuned):
 def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_path):
     path = str(tmp_path / "predictions.parquet")
     evaluate.main(
-        test=made["test"], files=[(tuned / "model.safetensors", made["backbone"])], seeds=[3],
+        test=made["test"], files=[(tuned["model"], made["backbone"])], seeds=[3],
         predictions=path, device="cpu",
     )  # fmt: skip
     table = pd.read_parquet(path)
     assert len(table) == 16
     assert set(table["seed"]) == {3}
     images = torch.from_numpy(store.read(made["test"]).images)
-    network = fine_tuned.load(tuned / "model.safetensors", made["backbone"])
+    network = fine_tuned.load(tuned["model"], made["backbone"])
     expected = fine_tuned.predict(network, images)["length"][:, 0] * 32
     assert table["predicted_length_px"].to_numpy() == pytest.approx(expected, rel=1e-4)
 
@@ -146,7 +138,7 @@ def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
         "patched": str(folder / "patches.parquet"),
         "compared": str(folder / "similarity.csv"),
     }
-    model = str(tuned / "model.safetensors")
+    model = tuned["model"]
     ablate_heads.main(
         test=made["test"], files=[(model, made["backbone"])] * 2, seeds=[0, 1],
         effects=files["ablated"],
@@ -222,13 +214,13 @@ def test_two_processes_write_what_one_writes(made, tuned, tmp_path):
         "arguments = json.loads(sys.argv[2])\n"
         "distributed.launch(fine_tune.main, (*arguments, 2), 2)"
     )
-    given = json.dumps(arguments(made, tmp_path))
+    given = arguments(made, tmp_path)
     run = subprocess.run(
-        [sys.executable, "-c", code, str(SCRIPTS), given],
+        [sys.executable, "-c", code, str(SCRIPTS), json.dumps(given)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
-    one, two = (pd.read_parquet(f / "steps.parquet") for f in (tuned, tmp_path))
+    one, two = (pd.read_parquet(files["steps"]) for files in (tuned, given[1]))
     assert one["loss"].to_numpy() == pytest.approx(two["loss"].to_numpy(), rel=1e-3)
 
 
@@ -284,10 +276,7 @@ def pretrained(made: dict[str, str], gathered: str, folder: Path, **views) -> di
         "head_hidden": [], "targets": {"class": target},
         "training": {**TRAINING, "snapshot_images": [16, 100]},
     }  # fmt: skip
-    outputs = {
-        "backbone": str(folder / "pretrained.safetensors"), "log": str(folder / "log.parquet"),
-        "snapshots": str(folder / "snapshots.safetensors"),
-    }  # fmt: skip
+    outputs = outputs_of("prepare_backbone", folder)
     prepare_backbone.main(
         backbone={**BACKBONE, "source": "pretrained", "pretraining": block}, image_px=32, seed=0,
         pictures=[gathered], outputs=outputs,
@@ -318,7 +307,6 @@ def test_a_backbone_grows_up_with_the_gathered_pictures(made, gathered, tmp_path
 
 
 def test_a_backbone_without_rearing_has_an_empty_log_and_no_snapshots(made):
-    folder = Path(made["backbone"]).parent
-    assert len(pd.read_parquet(folder / "log.parquet")) == 0
+    assert len(pd.read_parquet(made["log"])) == 0
     one = backbones.load(made["backbone"])
-    assert list(backbones.snapshots(one, folder / "snapshots.safetensors")) == []
+    assert list(backbones.snapshots(one, made["snapshots"])) == []

@@ -19,10 +19,10 @@ def main(*, inputs: dict, outputs: dict, conditions: list[dict], block: dict) ->
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     found = colour_tables.colour_tables(frame, sets, angles, block["colour"], resampling)
     for name in ("errors", "merges", "clusterings", "contrasts"):
-        getattr(found, name).to_csv(outputs[name], index=False)
+        tables.write(getattr(found, name), outputs[name])
     hues = colour_tables.hue_findings(frame, held_out, angles, resampling)
     findings = tables.join([found.findings, hues])[list(tables.FINDINGS)]
-    findings.to_csv(outputs["findings"], index=False)
+    tables.write(findings, outputs["findings"])
 
 
 def described(tests: list[str], block: dict) -> tuple[dict, dict, dict]:

@@ -34,9 +34,16 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
         coverage=block["coverage"],
         resampling=resampling,
     )
-    for name in ("metrics", "errors_along", "conformal", "presence", "points", "sentences"):
-        getattr(found, name).to_csv(outputs[name], index=False)
-    found.findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+    for name in (
+        "metrics",
+        "errors_along",
+        "conformal",
+        "presence",
+        "points",
+        "sentences",
+        "findings",
+    ):
+        tables.write(getattr(found, name), outputs[name])
 
 
 def spectrograms(made: dict, n: int) -> Iterator[np.ndarray]:

@@ -25,17 +25,17 @@ def main(
     for value, table in (("error_deg", found.curves), ("signed_error_deg", found.bias)):
         ideal = curves.assign(ci_low=curves[value], ci_high=curves[value])
         both = tables.join([table, ideal[list(table.columns)]])
-        both.to_csv(outputs["curves" if value == "error_deg" else "bias"], index=False)
-    found.harmonics.to_csv(outputs["harmonics"], index=False)
-    found.contrasts.to_csv(outputs["contrasts"], index=False)
+        tables.write(both, outputs["curves" if value == "error_deg" else "bias"])
+    tables.write(found.harmonics, outputs["harmonics"])
+    tables.write(found.contrasts, outputs["contrasts"])
     exact = contrasts.assign(
         backbone="ideal_observer", n=0, seeds=0,
         ci_low=contrasts["estimate"], ci_high=contrasts["estimate"],
     )  # fmt: skip
     histograms = errors.histograms(frame, angles, asked["error_bin_width_deg"])
-    histograms.to_csv(outputs["histograms"], index=False)
+    tables.write(histograms, outputs["histograms"])
     findings = tables.join([found.contrasts, exact])[list(tables.FINDINGS)]
-    findings.to_csv(outputs["findings"], index=False)
+    tables.write(findings, outputs["findings"])
 
 
 def described(tests: list[str]) -> tuple[dict, dict]:

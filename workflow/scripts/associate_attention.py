@@ -3,6 +3,7 @@
 import pandas as pd
 from patchwork.jobs.log import job_log
 from patchwork.networks import association, tables
+from patchwork.tables import write
 
 
 def main(*, inputs: dict[str, str], outputs: dict[str, str], names: dict, analysis: dict) -> None:
@@ -26,7 +27,7 @@ def main(*, inputs: dict[str, str], outputs: dict[str, str], names: dict, analys
         "findings": findings,
     }
     for name, table in made.items():
-        table.to_csv(outputs[name], index=False)
+        write(table, outputs[name])
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from patchwork.jobs.log import job_log
 
 def main(*, findings: list[str], studies: list[str], stated: dict, path: str) -> None:
     parts = [pd.read_csv(file).assign(study=s) for file, s in zip(findings, studies, strict=True)]
-    table = tables.join(parts)[list(claims.FINDINGS)]
-    claims.decide(stated, table).to_csv(path, index=False)
+    tables.write(claims.decide(stated, tables.join(parts)), path)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from functools import partial
 
 from patchwork.jobs.log import job_log
 from patchwork.networks import association, cycles, data, spectral, tables
+from patchwork.tables import write
 
 
 def main(*, dataset: dict, analysis: dict, outputs: dict[str, str]) -> None:
@@ -34,7 +35,7 @@ def main(*, dataset: dict, analysis: dict, outputs: dict[str, str]) -> None:
         ),
     }
     for name, table in made.items():
-        table.to_csv(outputs[name], index=False)
+        write(table, outputs[name])
 
 
 if __name__ == "__main__":

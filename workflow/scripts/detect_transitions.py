@@ -21,12 +21,11 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options:
         for parts, table in ((curves, log), (found, detections), (counts, counted)):
             parts.append(table.assign(**run))
         progress.step(i + 1)
-    pd.concat(curves).drop(columns="absolute_error").to_csv(outputs["curves"], index=False)
-    pd.concat(found).to_csv(outputs["transitions"], index=False)
+    tables.write(pd.concat(curves).drop(columns="absolute_error"), outputs["curves"])
+    tables.write(pd.concat(found), outputs["transitions"])
     table = pd.concat(counts, ignore_index=True)
-    table.to_csv(outputs["counts"], index=False)
-    epochs = tables.gather(inputs["epochs"], runs)
-    epochs.to_csv(outputs["epochs"], index=False)
+    tables.write(table, outputs["counts"])
+    tables.write(tables.gather(inputs["epochs"], runs), outputs["epochs"])
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     findings = transitions.findings(
         table[table["target"] == transitions.TOTAL],
@@ -34,7 +33,7 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options:
         (chosen["first"], chosen["later"]),
         resampling,
     )
-    findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+    tables.write(findings[list(tables.FINDINGS)], outputs["findings"])
 
 
 if __name__ == "__main__":

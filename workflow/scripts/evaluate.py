@@ -1,6 +1,7 @@
 """Predict every target of every test image with the networks of all seeds."""
 
 import torch
+from patchwork import tables
 from patchwork.data import sources
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log
@@ -12,7 +13,7 @@ def main(*, test: str, files: list, seeds: list, predictions: str, device: str) 
     table = evaluation.of_seeds(
         lambda network: evaluation.predictions(network, source), files, seeds, device
     )
-    table.to_parquet(predictions, index=False)
+    tables.write(table, predictions)
 
 
 if __name__ == "__main__":

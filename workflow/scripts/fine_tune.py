@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from patchwork import tables
 from patchwork.data import sources
 from patchwork.jobs import devices, provenance
 from patchwork.jobs.log import job_log
@@ -46,8 +47,8 @@ def main(
         "precision": log.precision,
         "backbone": backbone.provenance,
     }
-    log.steps.to_parquet(outputs["steps"])
-    log.epochs.to_csv(outputs["epochs"], index=False)
+    tables.write(log.steps, outputs["steps"])
+    tables.write(log.epochs, outputs["epochs"])
     fine_tuned.save(network, record, outputs["model"])
     shutil.rmtree(checkpoints, ignore_errors=True)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from patchwork import tables
 from patchwork.figures import theme
 from patchwork.figures.chirps import recordings as figures
 from patchwork.jobs import devices
@@ -28,7 +29,7 @@ def main(
     widths = detection.half_widths(predicted, settings["seed"], settings["coverage"])
     readers.check_alive(found, DURATION_S)
     result = detection.localise(found, predict, search, widths)
-    result.events.round(6).to_csv(outputs["events"], index=False)
+    tables.write(result.events.round(6), outputs["events"])
     for kind in ("fif", "csv", "edf"):
         annotations.save(result.events, found.clock, outputs[kind])
     searched = figures.Searched(

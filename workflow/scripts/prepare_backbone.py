@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from patchwork import tables
 from patchwork.jobs import devices, provenance
 from patchwork.jobs.log import job_log
 from patchwork.models import backbones
@@ -36,7 +37,7 @@ def main(
             device=device,
         )
         steps = logs.steps
-    steps.to_parquet(outputs["log"])
+    tables.write(steps, outputs["log"])
     backbones.join_snapshots(checkpoints / trainer.SNAPSHOTS, outputs["snapshots"])
     backbones.save(made, outputs["backbone"])
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -17,9 +17,9 @@ def main(
             attributes |= reader.label_attributes
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     metrics = errors.metric_tables(frame, attributes, resampling)
-    metrics.to_csv(outputs["metrics"], index=False)
+    tables.write(metrics, outputs["metrics"])
     found = metrics.assign(quantity=metrics["target"] + "_" + metrics["metric"])
-    found[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+    tables.write(found[list(tables.FINDINGS)], outputs["findings"])
 
 
 if __name__ == "__main__":

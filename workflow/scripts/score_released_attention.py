@@ -5,6 +5,7 @@ import itertools
 import pandas as pd
 from patchwork.jobs.log import job_log
 from patchwork.networks import data, tables
+from patchwork.tables import write
 
 
 def main(*, dataset: dict, graph_free_epochs: int, scores: str) -> None:
@@ -20,7 +21,7 @@ def main(*, dataset: dict, graph_free_epochs: int, scores: str) -> None:
             graph_free_epochs=graph_free_epochs,
         )
         frames.append(table.assign(network=index, factor=factor))
-    pd.concat(frames, ignore_index=True).to_csv(scores, index=False)
+    write(pd.concat(frames, ignore_index=True), scores)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ def main(
         seeds,
         device,
     )
-    passes.to_csv(outputs["timings"], index=False)
+    tables.write(passes, outputs["timings"])
     resampling = Resampling(**settings["resampling"])
     found = timing_findings(passes.assign(**condition), resampling)
-    found[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+    tables.write(found, outputs["findings"])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from patchwork.jobs.log import job_log
 from patchwork.networks import data, tables
 from patchwork.networks.graph_attention import AttentionTraining
+from patchwork.tables import write
 
 
 def main(*, dataset: dict, training: dict, attention: str) -> None:
@@ -10,7 +11,7 @@ def main(*, dataset: dict, training: dict, attention: str) -> None:
     networks = data.load(**dataset["source"])
     settings = AttentionTraining(**sizes)
     table = tables.trained_attention(networks, settings, dataset["n_trained_seeds"])
-    table.to_csv(attention, index=False)
+    write(table, attention)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Gather the tables of many runs into one, and condense one into findings."""
+"""Tables: their declared columns, checked when written; those of many runs gathered into one."""
 
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
@@ -9,6 +12,80 @@ import pandas as pd
 RUN = ("dataset", "backbone", "protocol", "seed")
 CONDITION = ("dataset", "backbone", "protocol")
 FINDINGS = ("quantity", *CONDITION, "estimate", "ci_low", "ci_high", "n", "seeds")
+_DECLARED = Path(__file__).with_suffix(".toml")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What one kind of table holds.
+
+    Attributes:
+        rows: what a row is.
+        columns: name to meaning with unit, in the order of the file.
+        optional: columns that may be missing.
+        others: which further columns there may be, in words; empty: none.
+    """
+
+    rows: str
+    columns: Mapping[str, str]
+    optional: frozenset[str]
+    others: str
+
+
+@cache
+def schemas() -> dict[str, Schema]:
+    """Every kind of table, by the end of its path."""
+    declared = tomllib.loads(_DECLARED.read_text(encoding="utf-8"))
+    shared = declared.pop("columns")
+    found = {}
+    for file, one in declared.items():
+        meanings = shared | one.get("means", {})
+        columns = {name: meanings[name] for name in one["columns"].split()}
+        optional = frozenset(one.get("optional", "").split())
+        found[file] = Schema(one["rows"], columns, optional, one.get("others", ""))
+    return found
+
+
+def schema_of(path: str | Path) -> Schema:
+    """The kind of table that a file holds.
+
+    Raises:
+        ValueError: if no table of that name is declared.
+    """
+    for file, schema in schemas().items():
+        if PurePath(path).match(file):
+            return schema
+    raise ValueError(f"{path}: is no declared table; allowed is {', '.join(schemas())}")
+
+
+def write(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as CSV or Parquet, as the path ends, if its columns are those declared.
+
+    Args:
+        frame: columns in any order; an empty frame may lack them.
+        path: of one of :func:`schemas`.
+
+    Raises:
+        ValueError: if a column is missing or unknown.
+    """
+    schema = schema_of(path)
+    names = [name for name in schema.columns if name not in schema.optional]
+    if frame.empty and not len(frame.columns):
+        frame = pd.DataFrame(columns=names)
+    for name in names:
+        if name not in frame.columns:
+            raise ValueError(f"{path}: lacks the column {name!r}; needed are {', '.join(names)}")
+    odd = [name for name in frame.columns if name not in schema.columns]
+    if odd and not schema.others:
+        raise ValueError(
+            f"{path}: has the unknown column {odd[0]!r}; allowed are {', '.join(schema.columns)}"
+        )
+    if not odd:
+        frame = frame[[name for name in schema.columns if name in frame.columns]]
+    if str(path).endswith(".parquet"):
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False)
 
 
 def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
