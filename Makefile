@@ -34,7 +34,7 @@ report: $(READY)
 
 ## test: lint, types, unit tests, dry runs, a tiny workflow from end to end, its report
 test: $(TESTED) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 ## lint: style of Python and Snakemake files, types of the library
 lint: $(TESTED)

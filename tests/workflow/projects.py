@@ -1,4 +1,4 @@
-"""A copy of the project to run Snakemake in."""
+"""A copy of the project to run Snakemake in; as a program, the run of the tiny scale."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=1800,
         )
 
     def read(self, path: str) -> str:
@@ -59,3 +59,8 @@ def run_tiny(folder: Path) -> str:
         if run.returncode:
             return run.stdout[-6000:]
     return ""
+
+
+if __name__ == "__main__":
+    shared = Path(sys.argv[1])
+    (shared / "message").write_text(run_tiny(shared / "project"))
