@@ -77,6 +77,52 @@ def test_a_wrong_type_is_named_with_what_is_allowed():
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda claim, row: row.update(claimed=[22.5, 0]),
+            "decisions[0].claimed is [22.5, 0]; allowed is the lower bound first",
+        ),
+        (
+            lambda claim, row: row.update(claimed=180),
+            "decisions[0].claimed is 180; allowed is array: Lower and upper bound, the lower first",
+        ),
+        (
+            lambda claim, row: row.update(claimed=[0]),
+            "decisions[0].claimed is [0]; allowed is at least 2 entries",
+        ),
+        (
+            lambda claim, row: row.update(claimed=["0", 1]),
+            "decisions[0].claimed[0] is '0'; allowed is number or null: A number, or null for no",
+        ),
+        (
+            lambda claim, row: row.update(survive=[0, 1]),
+            "decisions[0] has the unknown key 'survive'; allowed is quantity, dataset, backbone",
+        ),
+        (
+            lambda claim, row: row.pop("claimed"),
+            "decisions[0] lacks 'claimed'; needed are quan",
+        ),
+        (lambda claim, row: row.pop("survives"), "decisions[0] lacks 'survives', which goes with"),
+        (lambda claim, row: row.pop("control"), "decisions[0] lacks 'control', which goes with"),
+        (
+            lambda claim, row: row.update(survives=None),
+            "decisions[0].survives is None; allowed is array",
+        ),
+        (
+            lambda claim, row: row.update(control={"protocol": "x"}),
+            "decisions[0].control lacks 'quantity'; needed are quantity, dataset",
+        ),
+        (lambda claim, row: claim.pop("paper"), "lacks 'paper'; needed are study, paper, statem"),
+    ],
+)
+def test_a_claim_that_cannot_be_decided_is_refused(change, words):
+    text = complaint(lambda c: change(c["claims"]["A1"], c["claims"]["A1"]["decisions"][0]))
+    assert text.startswith("config/claims.yaml: A1"), text
+    assert words in text
+
+
 def test_no_samples_are_refused():
     text = complaint(lambda c: c["studies"]["lines"]["stimuli"]["splits"]["train"].update(n=0))
     assert "stimuli.splits.train.n is 0; allowed is at least 8" in text

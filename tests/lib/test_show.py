@@ -1,11 +1,11 @@
 import pandas as pd
 import pytest
-from patchwork import claims, show
+from patchwork import claims, show, tables
 
 ROWS = {"q": (1.5, 1.0, 2.0), "c": (0.5, 0.4, 0.6)}
 FINDINGS = pd.DataFrame(
     [("s", name, "d", "b", "p", *numbers, 10, 3) for name, numbers in ROWS.items()],
-    columns=list(claims.FINDINGS),
+    columns=["study", *tables.FINDINGS],
 )
 ADDRESS = {"dataset": "d", "backbone": "b", "protocol": "p"}
 CLAIMS = {

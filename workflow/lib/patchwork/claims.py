@@ -1,29 +1,19 @@
 """One decision rule for every claim: where the interval lies, and where its control's lies.
 
 No verdict is written by hand: a claim states beforehand in which region the estimate must lie, and
-in which region the control must lie for the claim to survive it.
+in which region a control that could refute the claim must lie. What a claim and its decisions hold
+is fixed by workflow/schemas/claims.schema.yaml, which is checked before the first job.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-COLUMNS = (
-    "claim", "study", "paper", "protocol", "statement", "published", "estimate", "ci_low",
-    "ci_high", "n", "seeds", "control", "control_estimate", "verdict", "reason",
-)  # fmt: skip
-FINDINGS = (
-    "study", "quantity", "dataset", "backbone", "protocol", "estimate", "ci_low", "ci_high", "n",
-    "seeds",
-)  # fmt: skip
 VERDICTS = ("replicates", "artefact", "fails", "undetermined")
 _ADDRESS = ("quantity", "dataset", "backbone", "protocol")
-_CLAIM_KEYS = ("study", "paper", "statement", "published", "decisions")
-_DECISION_KEYS = (*_ADDRESS, "claimed")
-_DECISION_OPTIONS = ("control", "survives", "seeds_min", "unit")
 
 Region = tuple[float, float]
 INSIDE, OUTSIDE, ACROSS = "inside", "outside", "across"
@@ -60,26 +50,10 @@ class Finding:
         return f"{numbers} {unit}".strip()
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What was said beforehand.
-
-    Attributes:
-        claimed: region (low, high) in which the estimate lies if the claim is right.
-        survives: region in which the control lies if the claim survives it; None: no control.
-        seeds_min: seeds below which nothing is decided, of the estimate and of a control that
-            has seeds.
-        unit: of the quantity, for the reason.
-        control: what the control is, for the reason.
-        control_unit: unit of the control's quantity.
-    """
-
-    claimed: Region
-    survives: Region | None = None
-    seeds_min: int = 1
-    unit: str = ""
-    control: str = "the control"
-    control_unit: str = ""
+def region_of(bounds: Sequence[float | None]) -> Region:
+    """Lower and upper bound; null is none."""
+    low, high = bounds
+    return -math.inf if low is None else float(low), math.inf if high is None else float(high)
 
 
 def place(finding: Finding, region: Region) -> str:
@@ -101,30 +75,34 @@ def _region_text(region: Region, unit: str) -> str:
     return f"{low:.3g} to {high:.3g} {unit}".strip()
 
 
-def verdict(rule: Rule, found: Finding | None, control: Finding | None) -> tuple[str, str]:
+Find = Callable[[Mapping[str, Any]], Finding | None]
+
+
+def verdict(decision: Mapping[str, Any], find: Find) -> tuple[str, str]:
     """Decides one claim under one protocol.
 
     Args:
-        rule: regions and limits.
-        found: the estimate, or None if it is not there yet.
-        control: the control's estimate, or None.
+        decision: as for :func:`decide`.
+        find: gives the finding that an address names, or None if it is not there yet.
 
     Returns:
         One of `VERDICTS`, and one sentence with the numbers that led to it.
     """
+    unit, seeds_min = decision.get("unit", ""), decision.get("seeds_min", 1)
+    found, region = find(decision), region_of(decision["claimed"])
     if found is None:
         return "undetermined", "not yet computed"
-    estimate, claimed = found.text(rule.unit), _region_text(rule.claimed, rule.unit)
+    estimate, claimed = found.text(unit), _region_text(region, unit)
     if math.isnan(found.estimate):
         return "undetermined", "The quantity is not defined in these data, so there is no estimate."
     if not found.known:
         return "undetermined", "The estimate has no interval."
-    if found.seeds < rule.seeds_min:
+    if found.seeds < seeds_min:
         return (
             "undetermined",
-            f"The estimate {estimate} rests on {found.seeds} of at least {rule.seeds_min} seeds.",
+            f"The estimate {estimate} rests on {found.seeds} of at least {seeds_min} seeds.",
         )
-    where = place(found, rule.claimed)
+    where = place(found, region)
     if where == OUTSIDE:
         return "fails", f"The estimate {estimate} lies outside the claimed region, {claimed}."
     if where == ACROSS:
@@ -134,26 +112,31 @@ def verdict(rule: Rule, found: Finding | None, control: Finding | None) -> tuple
             f"{claimed}.",
         )
     holds = f"The estimate {estimate} lies in the claimed region, {claimed}"
-    return _controlled(rule, control, holds)
-
-
-def _controlled(rule: Rule, control: Finding | None, holds: str) -> tuple[str, str]:
-    """The verdict on a claim whose estimate lies where it should."""
-    if rule.survives is None:
+    if "control" not in decision:
         return "replicates", f"{holds}; no control applies."
+    return _controlled(decision, find(decision["control"]), holds)
+
+
+def _controlled(
+    decision: Mapping[str, Any], control: Finding | None, holds: str
+) -> tuple[str, str]:
+    """The verdict on a claim whose estimate lies where it should."""
+    name, seeds_min = decision["control"]["description"], decision.get("seeds_min", 1)
+    unit = decision["control"].get("unit", decision.get("unit", ""))
+    survives = region_of(decision["survives"])
     if control is None:
-        return "undetermined", f"{holds}, but {rule.control} is not yet computed."
+        return "undetermined", f"{holds}, but {name} is not yet computed."
     if not control.known:
-        return "undetermined", f"{holds}, but {rule.control} has no interval."
-    if 0 < control.seeds < rule.seeds_min:
+        return "undetermined", f"{holds}, but {name} has no interval."
+    if 0 < control.seeds < seeds_min:
         return (
             "undetermined",
-            f"{holds}, but {rule.control}, {control.text(rule.control_unit)}, rests on "
-            f"{control.seeds} of at least {rule.seeds_min} seeds.",
+            f"{holds}, but {name}, {control.text(unit)}, rests on {control.seeds} of at least "
+            f"{seeds_min} seeds.",
         )
-    region = _region_text(rule.survives, rule.control_unit)
-    numbers = f"{rule.control} gives {control.text(rule.control_unit)}"
-    where = place(control, rule.survives)
+    region = _region_text(survives, unit)
+    numbers = f"{name} gives {control.text(unit)}"
+    where = place(control, survives)
     if where == INSIDE:
         return "replicates", f"{holds}, and {numbers}, as it must if the claim is right ({region})."
     if where == OUTSIDE:
@@ -164,83 +147,49 @@ def _controlled(rule: Rule, control: Finding | None, holds: str) -> tuple[str, s
     )
 
 
-def _keys(where: str, given: Mapping[str, Any], needed: tuple, optional: tuple = ()) -> None:
-    for key in needed:
-        if key not in given:
-            raise ValueError(f"{where} lacks {key}; needed are {', '.join(needed)}")
-    for key in given:
-        if key not in needed + optional:
-            raise ValueError(f"{where} has key {key!r}; allowed are {', '.join(needed + optional)}")
+def _finder(where: str, study: str, findings: pd.DataFrame) -> Find:
+    """Looks up the one row of an address; a null in the address does not restrict."""
+    own = findings[findings["study"] == study]
 
+    def find(address: Mapping[str, Any]) -> Finding | None:
+        rows = own
+        for key in _ADDRESS:
+            if address[key] is not None:
+                rows = rows[rows[key] == address[key]]
+        if len(rows) > 1:
+            raise ValueError(
+                f"{where}: {len(rows)} rows of findings have "
+                f"{', '.join(f'{k} {address[k]}' for k in _ADDRESS)}; allowed is one"
+            )
+        if rows.empty:
+            return None
+        row = rows.iloc[0]
+        count = {key: 0 if pd.isna(row[key]) else int(row[key]) for key in ("n", "seeds")}
+        return Finding(float(row["estimate"]), float(row["ci_low"]), float(row["ci_high"]), **count)
 
-def _region(where: str, bounds: Any) -> Region:
-    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
-        raise ValueError(f"{where} is {bounds!r}; allowed is [low, high], null for no bound")
-    low = -math.inf if bounds[0] is None else float(bounds[0])
-    high = math.inf if bounds[1] is None else float(bounds[1])
-    if not low <= high:
-        raise ValueError(f"{where} is {bounds!r}; allowed is low <= high")
-    return low, high
-
-
-def _rule(where: str, decision: Mapping[str, Any]) -> Rule:
-    _keys(where, decision, _DECISION_KEYS, _DECISION_OPTIONS)
-    control, survives = decision.get("control"), decision.get("survives")
-    if (control is None) != (survives is None):
-        raise ValueError(f"{where} has one of control and survives; allowed is both or neither")
-    if control is not None:
-        _keys(f"{where}.control", control, (*_ADDRESS, "description"), ("unit",))
-    return Rule(
-        claimed=_region(f"{where}.claimed", decision["claimed"]),
-        survives=None if survives is None else _region(f"{where}.survives", survives),
-        seeds_min=decision.get("seeds_min", 1),
-        unit=decision.get("unit", ""),
-        control=control["description"] if control else "",
-        control_unit=(control or {}).get("unit", decision.get("unit", "")),
-    )
-
-
-def _find(
-    where: str, address: Mapping[str, Any], study: str, findings: pd.DataFrame
-) -> Finding | None:
-    """The one row of an address, or None; a null in the address does not restrict."""
-    rows = findings[findings["study"] == study]
-    for key in _ADDRESS:
-        if address[key] is not None:
-            rows = rows[rows[key] == address[key]]
-    if len(rows) > 1:
-        raise ValueError(
-            f"{where}: {len(rows)} rows of findings have "
-            f"{', '.join(f'{k} {address[k]}' for k in _ADDRESS)}; allowed is one"
-        )
-    if rows.empty:
-        return None
-    row = rows.iloc[0]
-    count = {key: 0 if pd.isna(row[key]) else int(row[key]) for key in ("n", "seeds")}
-    return Finding(float(row["estimate"]), float(row["ci_low"]), float(row["ci_high"]), **count)
+    return find
 
 
 def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    _keys(f"claims.{name}", claim, _CLAIM_KEYS)
     for i, decision in enumerate(claim["decisions"]):
-        where = f"claims.{name}.decisions[{i}]"
-        rule = _rule(where, decision)
-        found = _find(where, decision, claim["study"], findings)
-        control = None
-        if decision.get("control") is not None:
-            control = _find(f"{where}.control", decision["control"], claim["study"], findings)
-        outcome, reason = verdict(rule, found, control)
+        find = _finder(f"claims.{name}.decisions[{i}]", claim["study"], findings)
+        found, control = find(decision), decision.get("control")
+        against = find(control) if control else None
+        outcome, reason = verdict(decision, find)
         yield {
             "claim": name,
-            **{key: claim[key] for key in ("study", "paper", "statement", "published")},
+            "study": claim["study"],
+            "paper": claim["paper"],
             "protocol": decision["protocol"],
+            "statement": claim["statement"],
+            "published": claim["published"],
             "estimate": found.estimate if found else math.nan,
             "ci_low": found.ci_low if found else math.nan,
             "ci_high": found.ci_high if found else math.nan,
             "n": found.n if found else None,
             "seeds": found.seeds if found else None,
-            "control": rule.control,
-            "control_estimate": control.estimate if control else math.nan,
+            "control": control["description"] if control else "",
+            "control_estimate": against.estimate if against else math.nan,
             "verdict": outcome,
             "reason": reason,
         }
@@ -249,37 +198,22 @@ def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterat
 def decide(claims: Mapping[str, Mapping[str, Any]], findings: pd.DataFrame) -> pd.DataFrame:
     """Every claim under every protocol for which it has a decision.
 
-    A claim maps `study`, `paper`, `statement`, `published` (text or number) and `decisions`, a
-    list; each decision is one row and maps
-
-    - `protocol`, `quantity`, `dataset`, `backbone`: which row of findings is the estimate (text;
-      null for a key that does not restrict);
-    - `claimed`: [low, high], null for no bound: where the estimate lies if the claim is right;
-    - `control`: {`protocol`, `quantity`, `dataset`, `backbone`, `description`} and perhaps `unit`:
-      which row of findings is the control, and what it is; and `survives`: [low, high]: where the
-      control lies if the claim survives it. Both or neither (null or absent);
-    - `seeds_min` (optional, 1): fewer seeds decide nothing, neither the estimate's nor the
-      control's; a control with no seeds at all (0 or nan: nothing was trained) has too few never;
-    - `unit` (optional): of the quantity.
-
-    Interval of the estimate outside `claimed`: `fails`; across its border: `undetermined`; inside:
-    the control decides: inside `survives`: `replicates`; outside: `artefact`; across:
-    `undetermined`. Rows that do not exist: `undetermined`, "not yet computed".
+    Each decision of a claim is one row. Interval of the estimate outside `claimed`: `fails`; across
+    its border: `undetermined`; inside: the control decides: inside `survives`: `replicates`;
+    outside: `artefact`; across: `undetermined`. Rows that do not exist: `undetermined`, "not yet
+    computed". Fewer seeds than `seeds_min` decide nothing, neither the estimate's nor the
+    control's; a control with no seeds at all (0 or nan: nothing was trained) has too few never.
 
     Args:
-        claims: claim name to its mapping.
-        findings: columns `FINDINGS`; one row per quantity, dataset, backbone and protocol.
+        claims: claim name to its mapping, as claims.schema.yaml describes it.
+        findings: study and ``tables.FINDINGS``; one row per quantity, dataset, backbone and
+            protocol of a study.
 
     Returns:
-        Columns `COLUMNS`; claims in the given order, decisions in theirs.
+        The table ``claims.csv``; claims in the given order, decisions in theirs.
 
     Raises:
-        ValueError: if a key is missing or unknown, a region is none, findings lacks a column, or
-            an address fits several rows.
+        ValueError: if an address fits several rows.
     """
-    lacking = [column for column in FINDINGS if column not in findings.columns]
-    if lacking:
-        raise ValueError(f"findings lacks column {lacking[0]}; needed are {', '.join(FINDINGS)}")
     rows = [row for name, claim in claims.items() for row in _rows(name, claim, findings)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.astype({"n": "Int64", "seeds": "Int64"})
+    return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})

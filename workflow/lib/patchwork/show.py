@@ -19,7 +19,7 @@ def lines(claims: pd.DataFrame, width: int) -> list[str]:
     """The table of claims as text, one claim and protocol after the other.
 
     Args:
-        claims: columns of :data:`patchwork.claims.COLUMNS`.
+        claims: the table ``claims.csv``.
         width: columns of the terminal, 40 or more.
     """
     text = []
@@ -78,7 +78,7 @@ def summary(results: Path, claims: pd.DataFrame) -> list[str]:
 
     Args:
         results: its ``claims_previous.csv``, if there is one, holds the claims of the last summary.
-        claims: columns of :data:`patchwork.claims.COLUMNS`.
+        claims: the table ``claims.csv``.
     """
     text = [f"{len(claims)} verdicts: {counts(claims)}"]
     earlier = results / "claims_previous.csv"
@@ -115,7 +115,7 @@ def markdown(claims: pd.DataFrame) -> list[str]:
     """The verdicts in Markdown, one row per claim and one column per protocol.
 
     Args:
-        claims: columns of :data:`patchwork.claims.COLUMNS`.
+        claims: the table ``claims.csv``.
     """
     protocols = list(dict.fromkeys(claims["protocol"]))
     text = [f"| claim | {' | '.join(map(str, protocols))} |", "|" + "---|" * (1 + len(protocols))]
@@ -130,7 +130,7 @@ def markdown_full(claims: pd.DataFrame) -> list[str]:
     """The table of claims in Markdown with intervals and controls, one row per claim and protocol.
 
     Args:
-        claims: columns of :data:`patchwork.claims.COLUMNS`.
+        claims: the table ``claims.csv``.
     """
     text = ["| claim | protocol | estimate [95 % interval] | control | verdict |", "|" + "---|" * 5]
     for claim, rows in claims.groupby("claim", sort=False):

@@ -1,15 +1,27 @@
 """Check a configuration against closed schemas and say in one line what is wrong and where."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
-from referencing import Registry, Resource
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 # A loss curve of fewer steps has no course to analyse.
 STEPS_MIN = 60
+
+
+def _ascending(_: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    """The keyword `ascending`, which JSON Schema lacks: numbers never fall; nulls do not count."""
+    values = value if isinstance(value, list) else []
+    numbers = [one for one in values if isinstance(one, int | float)]
+    if wanted and numbers != sorted(numbers):
+        yield ValidationError("falls")
+
+
+_Validator = validators.extend(Draft202012Validator, {"ascending": _ascending})
 
 
 def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]], root: str) -> None:
@@ -23,9 +35,14 @@ def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]],
     Raises:
         ValueError: one line with file, key, value and what is allowed.
     """
-    resources = [(name, Resource.from_contents(dict(schema))) for name, schema in schemas.items()]
+    # A schema that names its own dialect would be read without the keyword that it lacks.
+    plain = {
+        name: {key: value for key, value in schema.items() if key != "$schema"}
+        for name, schema in schemas.items()
+    }
+    resources = [(name, DRAFT202012.create_resource(schema)) for name, schema in plain.items()]
     registry: Registry = Registry().with_resources(resources)
-    validator = Draft202012Validator(schemas[root], registry=registry)
+    validator = _Validator(plain[root], registry=registry)
     error = best_match(validator.iter_errors(document))
     if error is not None:
         raise ValueError(f"{place(error.absolute_path)} {_complaint(error)}")
@@ -59,6 +76,10 @@ def _complaint(error: ValidationError) -> str:
     if rule == "required":
         missing = [key for key in allowed if key not in value]
         return f"lacks {missing[0]!r}; needed are {', '.join(allowed)}"
+    if rule == "dependentRequired":
+        pairs = [(key, other) for key in allowed if key in value for other in allowed[key]]
+        known, missing = next(pair for pair in pairs if pair[1] not in value)
+        return f"lacks {missing!r}, which goes with {known}"
     return f"is {_short(value)}; allowed is {_allowed(rule, allowed, error)}"
 
 
@@ -77,6 +98,7 @@ def _allowed(rule: Any, allowed: Any, error: ValidationError) -> str:
         "maxItems": f"at most {allowed} entries",
         "minProperties": f"at least {allowed} entries",
         "uniqueItems": "no entry twice",
+        "ascending": "the lower bound first",
         "pattern": f"text that matches {allowed}",
     }
     if rule in texts:
