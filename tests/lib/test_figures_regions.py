@@ -63,12 +63,18 @@ def overlay(side: int = 96, grid: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:
 def compared() -> pd.DataFrame:
     rng = generator()
     frame = pd.concat([cells().assign(seed=seed) for seed in range(3)], ignore_index=True)
-    looks = frame["head"] == 0
-    matters = rng.random(len(frame)) < 0.5
-    ratio = np.where(looks, 4, 1) * rng.uniform(0.7, 1.3, len(frame))
-    effect = np.where(matters, 20, 0) + rng.normal(0, 0.5, len(frame))
+    attends = frame["head"] == 0
+    has_effect = rng.random(len(frame)) < 0.5
+    ratio = np.where(attends, 4, 1) * rng.uniform(0.7, 1.3, len(frame))
+    effect = np.where(has_effect, 20, 0) + rng.normal(0, 0.5, len(frame))
     return frame.assign(
-        region="chirp", looks=looks, matters=matters, ratio=ratio, effect=effect, n=64, **RUN
+        region="chirp",
+        attends=attends,
+        has_effect=has_effect,
+        ratio=ratio,
+        effect=effect,
+        n=64,
+        **RUN,
     )
 
 
@@ -117,9 +123,9 @@ def scales() -> pd.DataFrame:
 DRAW = {
     "masses": lambda: regions.region_masses(masses()),
     "masses_of_one": lambda: regions.region_masses(masses().query("state == 'tuned'")),
-    "shares": lambda: regions.meaning_by_layer(shares()),
+    "shares": lambda: regions.selectivity_by_layer(shares()),
     "overlay": lambda: regions.attention_overlay(*overlay()),
-    "compared": lambda: regions.looks_and_matters(compared()),
+    "compared": lambda: regions.attention_and_effect(compared()),
     "layers": lambda: ablation_report.layer_effects(by_layer()),
     "spread": lambda: ablation_report.prediction_spread(spread(), unit="s"),
     "released": lambda: ablation_report.released_decomposition(profile()),
@@ -172,7 +178,7 @@ def test_masses_are_powers_of_two_with_a_dot_where_a_region_passes(drawn):
     assert f"({dots} of {len(frame)} cells)" in theme.text_of(drawn["masses"], "caption")
 
 
-def test_shares_leave_out_sums_and_heads_without_meaning(drawn):
+def test_shares_leave_out_sums_and_heads_that_are_not_selective(drawn):
     axes = drawn["shares"].axes[0]
     assert {line.get_label() for line in axes.lines} == {"chirp", "text", "polysemantic"}
     line = next(line for line in axes.lines if line.get_label() == "chirp")
@@ -202,10 +208,10 @@ def test_every_head_is_a_point_and_the_caption_counts_them(drawn):
     points = np.concatenate([c.get_offsets() for c in figure.axes[0].collections])
     expected = frame[["ratio", "effect"]].to_numpy()
     assert np.allclose(points[np.lexsort(points.T)], expected[np.lexsort(expected.T)])
-    both = int((frame["looks"] & frame["matters"]).sum())
-    assert f"{both} look and matter" in theme.text_of(figure, "caption")
+    both = int((frame["attends"] & frame["has_effect"]).sum())
+    assert f"{both} attend and have an effect" in theme.text_of(figure, "caption")
     with pytest.raises(ValueError, match="one per figure"):
-        regions.looks_and_matters(pd.concat([frame, frame.assign(region="text")]))
+        regions.attention_and_effect(pd.concat([frame, frame.assign(region="text")]))
 
 
 def test_layers_have_rows_for_single_heads_and_for_all_at_once(drawn):
@@ -251,8 +257,8 @@ def test_scales_show_the_chosen_predictors_from_the_top():
     "draw",
     [
         regions.region_masses,
-        regions.meaning_by_layer,
-        regions.looks_and_matters,
+        regions.selectivity_by_layer,
+        regions.attention_and_effect,
         ablation_report.layer_effects,
         ablation_report.released_decomposition,
         ablation_report.label_scales,
@@ -267,7 +273,7 @@ def test_a_frame_without_columns_is_refused_in_one_line(draw):
 def test_points_far_outside_have_room_beside_them():
     frame = compared()
     frame.loc[0, ["effect", "ratio"]] = 500.0, 40.0
-    axes = regions.looks_and_matters(frame).axes[0]
+    axes = regions.attention_and_effect(frame).axes[0]
     to_page = axes.transData.transform
     right, top = to_page((axes.get_xlim()[1], axes.get_ylim()[1]))
     x, y = to_page((40.0, 500.0))

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 from patchwork import interventions
-from patchwork.analysis.heads import group_effects, group_tables, head_tables
-from patchwork.analysis.heads.group_effects import Grouping
+from patchwork.analysis.heads import effect_tables, effects
+from patchwork.analysis.heads.effects import Grouping
 from patchwork.models import fine_tuned
 from patchwork.statistics import Resampling
 from scipy import stats
@@ -63,7 +63,7 @@ def without(one, pictures, heads, values) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("groups", group_effects.GROUPS)
+@pytest.mark.parametrize("groups", effects.GROUPS)
 @pytest.mark.parametrize("baseline", ["zero", "mean"])
 def test_groups_equal_naive_loops(tuned, pictures, groups, baseline):
     taken = {}
@@ -77,10 +77,10 @@ def test_groups_equal_naive_loops(tuned, pictures, groups, baseline):
     def value(layer, part):
         return 0.0 if baseline == "zero" else taken[layer][:, part]
 
-    table = group_effects.group_effects(
+    table = effects.group_effects(
         tuned, pictures.images.numpy(), pictures.labels, TARGETS, Grouping(groups, (baseline,))
     )
-    wanted = group_effects.members(2, 2, groups)
+    wanted = effects.members(2, 2, groups)
     clean = loss(tuned, pictures)
     assert len(table) == len(wanted) * 7
     assert set(table["metric"]) == {"brightness + side loss"}
@@ -96,12 +96,13 @@ def test_groups_equal_naive_loops(tuned, pictures, groups, baseline):
 def test_resampling_takes_another_image_and_order_does_not_matter(tuned, pictures):
     images, labels = pictures.images.numpy(), pictures.labels
     how = Grouping("layers", ("resample", "zero"))
-    table = group_effects.group_effects(tuned, images, labels, TARGETS, how)
+    table = effects.group_effects(tuned, images, labels, TARGETS, how)
     shuffled = Grouping("layers", ("resample", "zero"), order_seed=3)
     assert np.random.Generator(np.random.Philox(3)).permutation(["0", "1"]).tolist() == ["1", "0"]
-    again = group_effects.group_effects(tuned, images, labels, TARGETS, shuffled)
-    pd.testing.assert_frame_equal(table, again)
-    metric, _ = group_effects.metric_of(tuned, labels, TARGETS)
+    again = effects.group_effects(tuned, images, labels, TARGETS, shuffled)
+    assert set(again["groups"]) == {effect_tables.RANDOM_ORDER}
+    pd.testing.assert_frame_equal(table, again.assign(groups="layers"))
+    metric, _ = effects.mean_metric(tuned, labels, TARGETS)
     rows = torch.arange(7)
     with (
         torch.no_grad(),
@@ -113,18 +114,16 @@ def test_resampling_takes_another_image_and_order_does_not_matter(tuned, picture
 
 
 def test_pairs_are_all_or_a_fixed_sample():
-    every = group_effects.members(3, 4, "pairs")
+    every = effects.members(3, 4, "pairs")
     assert len(every) == 12 * 11 // 2
-    some = group_effects.members(12, 12, "pairs", most=50)
+    some = effects.members(12, 12, "pairs", most=50)
     assert len(some) == 50
-    assert some == group_effects.members(12, 12, "pairs", most=50)
-    assert some != group_effects.members(12, 12, "pairs", most=50, seed=1)
-    with pytest.raises(ValueError, match="'trios'"):
-        group_effects.members(3, 4, "trios")
+    assert some == effects.members(12, 12, "pairs", most=50)
+    assert some != effects.members(12, 12, "pairs", most=50, seed=1)
 
 
 def test_predictions_without_a_head_are_spread_as_a_loop_says(tuned, pictures):
-    table = group_effects.prediction_spread(tuned, pictures.images.numpy(), TARGETS)
+    table = effects.prediction_spread(tuned, pictures.images.numpy(), TARGETS)
     with torch.no_grad():
         intact = tuned(pictures.images)["brightness"][:, 0].double().numpy() * 255
         with interventions.ablate(tuned, "1.head_out.0"):
@@ -164,26 +163,24 @@ def made(effect, seeds=3, n=40, depth=6, heads=2, noise=0.02, seed=0) -> pd.Data
 
 def test_percent_is_the_ratio_of_means_and_agrees_with_the_table_of_heads():
     frame = made(lambda layer, head: 10.0 * (layer == 3))
-    table = group_tables.percent_table(frame, FEW).set_index(["layer", "head"])
+    table = effect_tables.percent_table(frame, FEW).set_index(["layer", "head"])
     part = frame[(frame["layer"] == 3) & (frame["head"] == 1)]
     expected = 100 * part["effect"].mean() / part["clean"].mean()
     assert table.loc[(3, 1), "effect"] == pytest.approx(expected)
     assert table.loc[(3, 1), "ci_low"] < 10 < table.loc[(3, 1), "ci_high"] + 0.5
     assert table.loc[(3, 1), "q"] < 0.05
-    plain = head_tables.ablation_table(frame, FEW).set_index(["layer", "head"])["effect"]
+    plain = effect_tables.ablation_table(frame, FEW).set_index(["layer", "head"])["effect"]
     clean = frame["clean"].mean()
     assert np.allclose(100 * plain / clean, table["effect"][plain.index], rtol=1e-6)
 
 
 def test_no_effect_is_equivalent_and_a_large_one_is_not():
     frame = made(lambda layer, head: 10.0 * (layer == 3), n=400, noise=0.002)
-    table = group_tables.percent_table(frame, FEW).set_index(["layer", "head"])
+    table = effect_tables.percent_table(frame, FEW).set_index(["layer", "head"])
     assert not table.loc[3, "equivalent"].any()
     assert table.drop(index=3, level="layer")["equivalent"].mean() > 0.8
-    wild = group_tables.percent_table(made(lambda *_: 0, n=10, noise=0.5), FEW)
+    wild = effect_tables.percent_table(made(lambda *_: 0, n=10, noise=0.5), FEW)
     assert not wild["equivalent"].any(), "too few images to say that nothing happens"
-    with pytest.raises(ValueError, match="margin is 0"):
-        group_tables.percent_table(frame, FEW, 0)
 
 
 def test_intervals_in_percent_cover():
@@ -191,7 +188,7 @@ def test_intervals_in_percent_cover():
     hits, n = 0, 120
     for seed in range(n):
         frame = made(lambda *_: 5.0, seeds=1, n=40, depth=1, heads=1, noise=0.1, seed=seed)
-        row = group_tables.percent_table(frame, Resampling(200)).iloc[0]
+        row = effect_tables.percent_table(frame, Resampling(200)).iloc[0]
         hits += row["ci_low"] <= 5 <= row["ci_high"]
     low, high = stats.binom.interval(0.999, n, 0.95)
     assert low <= hits <= high
@@ -201,8 +198,8 @@ def test_findings_by_depth():
     frame = made(lambda layer, head: 1.0 + layer)
     joint = frame[frame["head"] == 0].assign(groups="layers", head=-1)
     joint = joint.assign(group=joint["layer"].astype(str), effect=2 * joint["effect"])
-    shuffled = joint.assign(groups=group_tables.RANDOM_ORDER)
-    found = group_tables.percent_findings(pd.concat([frame, joint, shuffled]), FEW)
+    shuffled = joint.assign(groups=effect_tables.RANDOM_ORDER)
+    found = effect_tables.percent_findings(pd.concat([frame, joint, shuffled]), FEW)
     rows = found.set_index("quantity")["estimate"]
     for layer in range(6):
         assert rows[f"layer{layer}_percent_loss_increase"] == pytest.approx(1 + layer, abs=0.3)
@@ -216,7 +213,7 @@ def test_findings_by_depth():
     assert rows["last_third_minus_first_third_percent"] == pytest.approx(4, abs=0.3)
     assert rows["random_order_difference_percent"] == 0
     assert rows["equivalent_heads_share"] == 0
-    wide = group_tables.percent_findings(frame, FEW, margin=3.0).set_index("quantity")["estimate"]
+    wide = effect_tables.percent_findings(frame, FEW, margin=3.0).set_index("quantity")["estimate"]
     assert wide["equivalent_heads_share"] == pytest.approx(2 / 6), "layers 0 and 1 of six"
     one = found.set_index("quantity").loc["layer3_percent_loss_increase"]
     assert one["ci_low"] < one["estimate"] < one["ci_high"]
@@ -227,8 +224,8 @@ def test_findings_by_depth():
     ("depth", "early", "middle"), [(12, [1, 2, 3], [6]), (6, [0, 1], [3]), (4, [0, 1], [2])]
 )
 def test_published_layers_keep_their_depth(depth, early, middle):
-    assert group_tables.published_layers(group_tables.EARLY, depth) == early
-    assert group_tables.published_layers(group_tables.MIDDLE, depth) == middle
+    assert effect_tables.published_layers(effect_tables.EARLY, depth) == early
+    assert effect_tables.published_layers(effect_tables.MIDDLE, depth) == middle
 
 
 def test_two_heads_that_stand_in_for_each_other_have_excess():
@@ -237,10 +234,12 @@ def test_two_heads_that_stand_in_for_each_other_have_excess():
         groups="pairs", group="0.0+0.1", other_layer=0, other_head=1, effect=0.2
     )
     frame = pd.concat([single, pair])
-    excess = group_tables.derived(frame).query("groups == 'pair_excess'")
+    excess = effect_tables.derived(frame).query("groups == 'pair_excess'")
     assert len(excess) == len(pair)
     assert excess["effect"].tolist() == pytest.approx([0.2] * len(pair))
-    found = group_tables.percent_findings(frame, FEW).set_index("quantity")["estimate"]
+    found = effect_tables.percent_findings(frame, FEW).set_index("quantity")["estimate"]
     assert found["pair_excess_percent"] == pytest.approx(10, rel=0.05)
     additive = pd.concat([single.assign(effect=0.1), pair])
-    assert np.allclose(group_tables.derived(additive).query("groups == 'pair_excess'")["effect"], 0)
+    assert np.allclose(
+        effect_tables.derived(additive).query("groups == 'pair_excess'")["effect"], 0
+    )

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from patchwork import interventions, statistics
-from patchwork.analysis.heads import head_tables
+from patchwork.analysis.heads import effect_tables
 from scipy import stats
 
 CARRIER, DEAD = (1, 2), (0, 1)
@@ -51,7 +51,7 @@ def effects() -> pd.DataFrame:
 
 
 def table_of(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    table = head_tables.ablation_table(frame, statistics.DEFAULT)
+    table = effect_tables.ablation_table(frame, statistics.DEFAULT)
     return table[table["baseline"] == baseline].set_index(["layer", "head"])
 
 

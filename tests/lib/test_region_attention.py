@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 import wired_attention as wired
-from patchwork.analysis.selectivity import region_attention, region_scores, region_tables
+from patchwork.analysis.selectivity import region_attention, region_tables
 from patchwork.interventions import attention
 from patchwork.statistics import Resampling
 from scipy import stats
@@ -33,10 +33,11 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 def test_maps_are_the_patterns_without_the_prefix_and_follow_rollout(maps):
     model, (pixels, _) = wired.vit(), wired.pictures(24)
-    flow = attention.rollout(model, pixels)[:, 0, 1:]
-    flow = flow / flow.sum(-1, keepdim=True)
-    assert np.allclose(maps.weights["rollout"][:, -1, 0], flow, atol=1e-6)
+    eye, flow = np.eye(wired.GRID**2 + 1), np.eye(wired.GRID**2 + 1)
     for layer, pattern in enumerate(attention.patterns(model, pixels)):
+        flow = (0.5 * eye + 0.5 * pattern.mean(1).numpy()) @ flow
+        reached = flow[:, 0, 1:] / flow[:, 0, 1:].sum(-1, keepdims=True)
+        assert np.allclose(maps.weights["rollout"][:, layer, 0], reached, atol=1e-6)
         cls = pattern[:, :, 0, 1:]
         assert np.allclose(maps.prefix["cls"][:, layer], pattern[:, :, 0, 0], atol=1e-6)
         cls = cls / cls.sum(-1, keepdim=True)
@@ -47,14 +48,19 @@ def test_maps_are_the_patterns_without_the_prefix_and_follow_rollout(maps):
     assert all(np.allclose(w.sum(-1), 1, atol=1e-5) for w in maps.weights.values())
 
 
-def test_tokens_of_high_norm_are_those_that_attention_finds(maps):
+def test_tokens_of_high_norm_are_found_and_scored_as_a_region(maps):
     model, (pixels, regions) = wired.vit(), wired.pictures(24)
     with torch.no_grad():
         model.pos_embed[:, 7] = 40  # token 7 is patch 6
     one = region_attention.attend(model, pixels)
-    for layer in range(2):
-        expected = attention.high_norm_tokens(model, pixels, layer)
+    with torch.no_grad():
+        stream = model.norm_pre(model._pos_embed(model.patch_embed(pixels)))
+    for layer, block in enumerate(model.blocks):
+        lengths = stream[:, 1:].norm(dim=-1)
+        expected = lengths > 4 * lengths.median(dim=1, keepdim=True).values
         assert np.array_equal(one.high_norm[:, layer], expected.numpy())
+        with torch.no_grad():
+            stream = block(stream)
     assert one.high_norm[:, 0, 6].all()
     assert not maps.high_norm.any()
     table = region_attention.region_attention(one, regions, wired.NAMES)[1]
@@ -70,7 +76,7 @@ def test_tokens_of_high_norm_are_those_that_attention_finds(maps):
 
 def test_shares_count_pixels_and_join():
     regions = generator().integers(0, 3, (4, 16, 24, 1)).astype(np.uint8)
-    shares = region_scores.shares_of(regions, ("a", "b", "c"), 6, {"bc": ["b", "c"]})
+    shares = region_attention.shares_of(regions, ("a", "b", "c"), 6, {"bc": ["b", "c"]})
     assert shares.values.shape == (4, 4, 2, 3)
     assert shares.values[2, 1, 1, 2] == (regions[2, 8:, 16:] == 1).mean()
     assert np.allclose(shares.values[:, 3], shares.values[:, 1] + shares.values[:, 2])
@@ -81,7 +87,7 @@ def test_shares_count_pixels_and_join():
         (("a", "b", "c"), 6, {"x": ["y"]}, "'y'"),
     ]:
         with pytest.raises(ValueError, match=match):
-            region_scores.shares_of(regions, names, n_patches, merged)
+            region_attention.shares_of(regions, names, n_patches, merged)
 
 
 def test_patches_of_a_thin_region_belong_to_it():
@@ -89,7 +95,7 @@ def test_patches_of_a_thin_region_belong_to_it():
     values[0, 0] = [0.5, 0.06, 0.04, 0]
     values[0, 1] = [0.03, 0.02, 0.01, 0]
     values[0, 2] = [1, 1, 1, 1]
-    found = region_scores.Shares(("wide", "thin", "all", "none"), values).members()[0]
+    found = region_attention.Shares(("wide", "thin", "all", "none"), values).members()[0]
     assert found[0].tolist() == [True, True, False, False]
     assert found[1].tolist() == [True, True, False, False]
     assert found[2].all()
@@ -109,7 +115,7 @@ def test_scores_equal_loops(maps, scored):
             y, x = divmod(i, wired.GRID)
             share = member[y * p : (y + 1) * p, x * p : (x + 1) * p].mean()
             mass += weight * share
-            belongs.append(share >= region_scores.BELONGS)
+            belongs.append(share >= region_attention.BELONGS)
         assert row.mass == pytest.approx(mass, rel=1e-5)
         assert row.area == pytest.approx(member.mean(), rel=1e-5)
         assert row.auroc == pytest.approx(roc_auc_score(belongs, weights), rel=1e-5)
@@ -119,8 +125,8 @@ def test_scores_equal_loops(maps, scored):
 
 def test_wired_heads_are_what_they_were_wired_to_be(scored):
     _, table = scored
-    judged = region_tables.verdicts(table.assign(**RUN), ["ground", "mark", "frame"])
-    heads = region_tables.semantics(judged)
+    tests = region_tables.selectivity_tests(table.assign(**RUN), ["ground", "mark", "frame"])
+    heads = region_tables.head_selectivity(tests)
     first = heads[(heads["layer"] == 0) & (heads["variant"] == "cls")].set_index("head")
     assert first["kind"].tolist() == ["monosemantic", "neither", "polysemantic"]
     assert first.loc[0, "region"] == "mark"
@@ -129,30 +135,30 @@ def test_wired_heads_are_what_they_were_wired_to_be(scored):
     assert mass.loc[(0, "mark"), "mass"] > 0.9
     assert mass.loc[(0, "mark"), "auroc"] == 1
     assert mass.loc[(0, "mark"), "hit"] == 1
-    assert mass.loc[(0, "mark"), "null"] == region_scores.OTHER_IMAGE
-    assert mass.loc[(0, "frame"), "null"] == region_scores.SHIFTED
+    assert mass.loc[(0, "mark"), "null"] == region_attention.OTHER_IMAGE
+    assert mass.loc[(0, "frame"), "null"] == region_attention.SHIFTED
     assert mass.loc[(1, "mark"), "ratio"] == pytest.approx(1, abs=1e-5)
     assert mass.loc[(1, "mark"), "auroc"] == 0.5
     assert mass.loc[(1, ["ground", "mark", "frame"]), "p"].tolist() == [1, 1, 1]
 
 
-def test_without_the_mark_in_the_wiring_the_head_means_nothing():
+def test_without_the_mark_in_the_wiring_the_head_is_not_selective():
     model, (pixels, regions) = wired.vit(), wired.pictures(24)
     with torch.no_grad():
         model.blocks[0].attn.qkv.bias.zero_()
     maps = region_attention.attend(model, pixels)
     table = region_attention.region_attention(maps, regions, wired.NAMES)[1]
-    judged = region_tables.verdicts(table.assign(**RUN), ["ground", "mark", "frame"])
-    heads = region_tables.semantics(judged)
+    tests = region_tables.selectivity_tests(table.assign(**RUN), ["ground", "mark", "frame"])
+    heads = region_tables.head_selectivity(tests)
     assert set(heads.query("layer == 0 and variant == 'cls'")["kind"]) == {"neither"}
 
 
-def test_the_place_that_a_head_always_looks_at_is_no_mark(maps):
+def test_the_place_that_a_head_always_attends_to_is_no_mark(maps):
     """A mark stays in one half; attention fixed on that half has mass, and no p."""
-    regions = region_scores.shares_of(wired.pictures(24)[1], wired.NAMES, wired.GRID**2, {})
+    regions = region_attention.shares_of(wired.pictures(24)[1], wired.NAMES, wired.GRID**2, {})
     fixed = regions.values[:, 1].mean(0).reshape(-1)
     weights = np.tile(fixed / fixed.sum(), (24, 1, 1))
-    table = region_scores.tests(weights, regions, 0).set_index("region")
+    table = region_attention.null_tests(weights, regions, 0).set_index("region")
     assert table.loc["mark", "ratio"] > 3
     assert table.loc["mark", "ratio_null"] == pytest.approx(table.loc["mark", "ratio"])
     assert table.loc["mark", "p"] == 1
@@ -162,8 +168,8 @@ def test_shifts_equal_rolled_masks():
     rng = generator(3)
     weights = rng.dirichlet(np.ones(12), (5, 2))
     values = rng.random((1, 1, 3, 4)).repeat(5, 0)
-    shares = region_scores.Shares(("still",), values)
-    got = region_scores.tests(weights, shares, 0)
+    shares = region_attention.Shares(("still",), values)
+    got = region_attention.null_tests(weights, shares, 0)
     scores = []
     for flip in ((), (0,), (1,), (0, 1)):
         mask = np.flip(values[0, 0], flip)
@@ -196,7 +202,7 @@ def test_random_maps_pass_at_the_nominal_rate(still):
             for i, (y, x) in enumerate(rng.integers(0, 5, (12, 2))):
                 values[i, 0, y : y + 2, x : x + 2] = 1
             weights = rng.dirichlet(np.full(36, 0.3), (12, 10))
-        table = region_scores.tests(weights, region_scores.Shares(("r",), values), 0)
+        table = region_attention.null_tests(weights, region_attention.Shares(("r",), values), 0)
         assert set(table["null"]) == {"shifted" if still else "other_image"}
         p += table["p"].tolist()
     assert binomial(int(np.sum(np.array(p) <= level)), len(p), level)
@@ -228,13 +234,13 @@ def test_shares_and_findings_count_heads_by_depth():
         1: [(0, "text"), (1, "chirp"), (1, "text"), (3, "chirp")],
         2: [(0, "text"), (3, "chirp")],
     }
-    judged = region_tables.verdicts(head_table(passing), ["chirp", "text", "plain"])
-    heads = region_tables.semantics(judged)
+    tests = region_tables.selectivity_tests(head_table(passing), ["chirp", "text", "plain"])
+    heads = region_tables.head_selectivity(tests)
     assert (heads["kind"] == "polysemantic").sum() == 1
     before = heads.assign(state="untouched", kind="neither", region="")
-    meanings = {"chirp": ["chirp"], "clutter": ["text"]}
+    region_sets = {"chirp": ["chirp"], "clutter": ["text"]}
     both = pd.concat([heads, before])
-    found = region_tables.share_findings(both, meanings, FEW).set_index("quantity")
+    found = region_tables.share_findings(both, region_sets, FEW).set_index("quantity")
     assert found.loc["share_monosemantic_chirp_late", "estimate"] == pytest.approx(
         np.mean([3 / 6, 1 / 6, 1 / 6])
     )
@@ -262,19 +268,19 @@ def test_the_rate_of_false_discoveries_is_over_the_whole_network():
     frame.loc[small, ["p", "ratio", "auroc"]] = [1e-6, 1.1, 0.55]
     ranks = (frame["layer"] == 2) & (frame["head"] == 1) & (frame["region"] == "text")
     frame.loc[ranks, ["p", "ratio", "auroc"]] = [1e-6, 1.1, 0.95]
-    judged = region_tables.verdicts(frame, ["chirp", "text", "plain"])
-    assert judged["passes"].sum() == 1
-    assert judged.loc[judged["passes"], "layer"].tolist() == [3]
+    tests = region_tables.selectivity_tests(frame, ["chirp", "text", "plain"])
+    assert tests["passes"].sum() == 1
+    assert tests.loc[tests["passes"], "layer"].tolist() == [3]
     with pytest.raises(ValueError, match="'sky'"):
-        region_tables.verdicts(frame, ["sky"])
+        region_tables.selectivity_tests(frame, ["sky"])
 
 
 def test_regions_over_seeds_have_intervals_and_p():
     frame = head_table({seed: [(3, "chirp")] for seed in range(4)})
     rng = generator()
     frame["ratio"] += 0.1 * rng.standard_normal(len(frame))
-    judged = region_tables.verdicts(frame, ["chirp", "text"])
-    table = region_tables.region_table(judged, FEW)
+    tests = region_tables.selectivity_tests(frame, ["chirp", "text"])
+    table = region_tables.region_table(tests, FEW)
     assert len(table) == 6 * 2 * 2
     cell = table.set_index(["layer", "head", "region"]).loc[(3, 0, "chirp")]
     assert cell["ci_low"] < cell["ratio"] < cell["ci_high"]
@@ -283,5 +289,5 @@ def test_regions_over_seeds_have_intervals_and_p():
     )
     assert cell["q"] < 0.05
     assert cell["passes"] == 1
-    alone = region_tables.region_table(judged[judged["seed"] == 0], FEW)
+    alone = region_tables.region_table(tests[tests["seed"] == 0], FEW)
     assert alone[["ci_low", "p", "q"]].isna().all(axis=None)

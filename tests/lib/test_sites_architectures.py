@@ -73,15 +73,13 @@ def test_allowed_models_are_read_as_they_compute(model_type):
     assert anatomy.n_prefix == n_prefix
     streams = interventions.read(model, "*.resid_pre", batch)
     patterns = list(attention.patterns(model, batch))
-    flags = attention.high_norm_tokens(model, batch)
     model.set_attn_implementation("eager")
-    told = model(batch, output_attentions=True, output_hidden_states=True)
+    eager = model(batch, output_attentions=True, output_hidden_states=True)
     for layer in range(anatomy.n_layers):
-        torch.testing.assert_close(streams[Site("resid_pre", layer)], told.hidden_states[layer])
-        torch.testing.assert_close(patterns[layer], told.attentions[layer])
+        torch.testing.assert_close(streams[Site("resid_pre", layer)], eager.hidden_states[layer])
+        torch.testing.assert_close(patterns[layer], eager.attentions[layer])
     # Of 32 by 32 pixels, 4 patches of 16 by 16: what is left of the tokens is the prefix.
-    assert told.hidden_states[0].shape[1] == n_prefix + 4
-    assert flags.shape == (2, 4)
+    assert eager.hidden_states[0].shape[1] == n_prefix + 4
 
 
 @pytest.mark.parametrize("model_type", ALLOWED)
@@ -117,10 +115,10 @@ def test_gpt2_streams_equal_its_hidden_states():
     streams = interventions.read(model, "*.resid_pre", batch)
     patterns = list(attention.patterns(model, batch))
     model.set_attn_implementation("eager")
-    told = model(batch, output_attentions=True, output_hidden_states=True)
+    eager = model(batch, output_attentions=True, output_hidden_states=True)
     for layer in range(3):
-        torch.testing.assert_close(streams[Site("resid_pre", layer)], told.hidden_states[layer])
-        torch.testing.assert_close(patterns[layer], told.attentions[layer])
+        torch.testing.assert_close(streams[Site("resid_pre", layer)], eager.hidden_states[layer])
+        torch.testing.assert_close(patterns[layer], eager.attentions[layer])
 
 
 @pytest.mark.parametrize(
@@ -202,5 +200,5 @@ def test_names_alone_are_refused_where_no_model_type_stands():
         ),
     ],
 )
-def test_unknown_models_are_told_what_is_missing(make, message):
+def test_unknown_models_are_eager_what_is_missing(make, message):
     assert message in refusal(make())

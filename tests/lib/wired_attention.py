@@ -1,4 +1,4 @@
-"""A small ViT whose first layer's heads are wired by hand to look at colours, and its pictures."""
+"""A small ViT whose first layer's heads are wired to attend to colours, and its pictures."""
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ PX, PATCH = 64, 8
 GRID = PX // PATCH
 WIDTH, HEADS = 24, 3
 RED, GREEN = 0, 1
-# What each head of the first layer looks at: the mark, nothing in particular, both.
-LOOKS = ((RED,), (), (RED, GREEN))
+# What each head of the first layer attends to: the mark, nothing in particular, both.
+ATTENDED = ((RED,), (), (RED, GREEN))
 
 
 def vit(seed: int = 0) -> VisionTransformer:
@@ -37,7 +37,7 @@ def vit(seed: int = 0) -> VisionTransformer:
         block.attn.qkv.weight.zero_()
         block.attn.qkv.bias.zero_()
         size = WIDTH // HEADS
-        for head, colours in enumerate(LOOKS):
+        for head, colours in enumerate(ATTENDED):
             for unit, colour in enumerate(colours):
                 block.attn.qkv.bias[head * size + unit] = 10  # the same query everywhere
                 block.attn.qkv.weight[WIDTH + head * size + unit, colour] = 1

@@ -127,8 +127,8 @@ def test_regions_are_summarised_over_seeds(written, tmp_path):
         outputs=outputs,
         runs={"attended": RUNS, "ablated": RUNS},
         settings={
-            "judged": ["chirp", "text", "frame", "background"], "looked_at": "chirp",
-            "meanings": {"chirp": ["chirp"], "clutter": ["text", "frame"]},
+            "tested_regions": ["chirp", "text", "frame", "background"], "attended_region": "chirp",
+            "region_sets": {"chirp": ["chirp"], "clutter": ["text", "frame"]},
             "margin_percent": 0.1, "baseline": "zero",
         },
         block=BLOCK,

@@ -1,4 +1,4 @@
-# What single heads look at in pictures with known regions, what they do, and what was published.
+# Attention of single heads on known regions, their effects, and the published ablation.
 
 
 rule attend_regions:
@@ -92,9 +92,9 @@ rule summarise_regions:
         picture=of_runs("overlay_picture.csv", "attention"),
     output:
         attention="<results>/{study}/tables/region_attention.csv",
-        shares="<results>/{study}/tables/head_meanings.csv",
+        shares="<results>/{study}/tables/head_selectivity.csv",
         effects="<results>/{study}/tables/group_effects.csv",
-        compared="<results>/{study}/tables/looks_and_matters.csv",
+        compared="<results>/{study}/tables/attention_and_effect.csv",
         agreement="<results>/{study}/tables/agreement.csv",
         spread="<results>/{study}/tables/prediction_spread.csv",
         overlay="<results>/{study}/tables/overlay.csv",

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import torch
-from patchwork.analysis.heads import group_effects, group_tables
+from patchwork.analysis.heads import effects as head_effects
 from patchwork.data import store
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log
@@ -27,15 +27,14 @@ def main(
     given, baselines = (network, batch.images, batch.labels, targets), tuple(settings["baselines"])
     tables = []
     for groups in settings["groups"]:
-        # Pairs are many, and only their excess over two single heads is asked for.
+        # Pairs are many, and only their excess over two single heads is reported.
         chosen = baselines[:1] if groups == "pairs" else baselines
-        how = group_effects.Grouping(groups, chosen, **options)
-        tables.append(group_effects.group_effects(*given, how))
-    how = group_effects.Grouping("layers", baselines, order_seed=settings["order_seed"], **options)
-    control = group_effects.group_effects(*given, how)
-    tables.append(control.assign(groups=group_tables.RANDOM_ORDER))
+        how = head_effects.Grouping(groups, chosen, **options)
+        tables.append(head_effects.group_effects(*given, how))
+    how = head_effects.Grouping("layers", baselines, order_seed=settings["order_seed"], **options)
+    tables.append(head_effects.group_effects(*given, how))
     pd.concat(tables, ignore_index=True).to_parquet(effects, index=False)
-    table = group_effects.prediction_spread(network, batch.images, targets, baselines[0])
+    table = head_effects.prediction_spread(network, batch.images, targets, baselines[0])
     table.to_csv(spread, index=False)
 
 

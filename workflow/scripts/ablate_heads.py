@@ -1,7 +1,7 @@
 """Ablate each attention head of the networks of all seeds; one row per head, baseline and image."""
 
 import torch
-from patchwork.analysis.heads import head_effects
+from patchwork.analysis.heads import effects as head_effects
 from patchwork.data import store
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log

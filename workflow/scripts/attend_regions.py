@@ -1,4 +1,4 @@
-"""What the heads of one fine-tuned model, and of its backbone before, look at in the pictures."""
+"""Attention of one fine-tuned model, and of its backbone before, on regions of the pictures."""
 
 import torch
 from patchwork.analysis.selectivity import region_attention
@@ -18,7 +18,7 @@ def main(
     images = torch.from_numpy(batch.images)
     with torch.no_grad():
         pixels = network.pixels(images.to(device))
-    per_image, per_head = region_attention.of_states(
+    per_image, per_head = region_attention.attention_by_state(
         {"tuned": (network, images), "untouched": (untouched, pixels)},
         batch.extras["regions"],
         REGIONS,

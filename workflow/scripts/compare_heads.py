@@ -2,7 +2,7 @@
 
 import pandas as pd
 import torch
-from patchwork.analysis.heads import head_effects
+from patchwork.analysis.heads import effects as head_effects
 from patchwork.data import store
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log

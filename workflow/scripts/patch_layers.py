@@ -1,7 +1,7 @@
 """Patch activations between pairs of images that differ in one attribute."""
 
 import torch
-from patchwork.analysis.heads import head_effects
+from patchwork.analysis.heads import effects as head_effects
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log
 from patchwork.stimuli import lines

@@ -2,7 +2,7 @@
 
 import pandas as pd
 from patchwork import tables
-from patchwork.analysis.heads import head_tables
+from patchwork.analysis.heads import effect_tables
 from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
@@ -11,9 +11,9 @@ def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dic
     """`runs`: the conditions of each input, in order; those of similarities have no dataset."""
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     ablated = tables.gather(inputs["ablated"], runs["ablated"])
-    head_tables.ablation_table(ablated, resampling).to_csv(outputs["effects"], index=False)
+    effect_tables.ablation_table(ablated, resampling).to_csv(outputs["effects"], index=False)
     patched = tables.gather(inputs["patched"], runs["patched"])
-    head_tables.patching_table(patched, resampling).to_csv(outputs["patches"], index=False)
+    effect_tables.patching_table(patched, resampling).to_csv(outputs["patches"], index=False)
     compared = pd.concat(
         [
             pd.read_csv(path).assign(**run)
@@ -21,9 +21,9 @@ def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dic
         ],
         ignore_index=True,
     )
-    similarity = head_tables.similarity_table(compared, resampling)
+    similarity = effect_tables.similarity_table(compared, resampling)
     similarity.to_csv(outputs["similarity"], index=False)
-    findings = head_tables.similarity_findings(compared, resampling, untrained)
+    findings = effect_tables.similarity_findings(compared, resampling, untrained)
     findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
 
 

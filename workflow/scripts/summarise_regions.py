@@ -1,9 +1,9 @@
-"""Tables and findings about what heads look at and what they do, over the seeds of a study."""
+"""Tables and findings about selectivity and effects of heads, over the seeds of a study."""
 
 import pandas as pd
 from patchwork import tables
-from patchwork.analysis.heads import group_tables
-from patchwork.analysis.selectivity import region_effects, region_tables
+from patchwork.analysis.heads import effect_tables
+from patchwork.analysis.selectivity import region_tables
 from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
@@ -13,26 +13,26 @@ def main(*, inputs: dict, outputs: dict, runs: dict, settings: dict, block: dict
     how = Resampling(block["n_resamples"], seed=block["seed"])
     attended = tables.gather(inputs["attended"], runs["attended"])
     ablated = tables.gather(inputs["ablated"], runs["ablated"])
-    verdicts = region_tables.verdicts(attended, settings["judged"])
-    heads = region_tables.semantics(verdicts)
-    effects = pd.concat([ablated, group_tables.derived(ablated)], ignore_index=True)
+    tests = region_tables.selectivity_tests(attended, settings["tested_regions"])
+    heads = region_tables.head_selectivity(tests)
+    effects = pd.concat([ablated, effect_tables.derived(ablated)], ignore_index=True)
     baseline, margin = settings["baseline"], settings["margin_percent"]
-    compared = region_effects.looks_and_matters(
-        verdicts, ablated, settings["looked_at"], baseline=baseline, resampling=how
+    compared = region_tables.attention_and_effect(
+        tests, ablated, settings["attended_region"], baseline=baseline, resampling=how
     )
     found = [
-        region_tables.share_findings(heads, settings["meanings"], how),
-        group_tables.percent_findings(ablated, how, baseline, margin),
-        region_effects.agreement_findings(compared, how),
+        region_tables.share_findings(heads, settings["region_sets"], how),
+        effect_tables.percent_findings(ablated, how, baseline, margin),
+        region_tables.agreement_findings(compared, how),
     ]
     spread = tables.gather(inputs["spread"], runs["ablated"])
     written = {
-        "attention": region_tables.region_table(verdicts, how),
+        "attention": region_tables.region_table(tests, how),
         "shares": region_tables.share_table(heads, how),
-        "effects": group_tables.percent_table(effects, how, margin),
+        "effects": effect_tables.percent_table(effects, how, margin),
         "compared": compared,
-        "agreement": region_effects.agreement_table(compared, how),
-        "spread": group_tables.spread_table(spread),
+        "agreement": region_tables.agreement_table(compared, how),
+        "spread": effect_tables.spread_table(spread),
         "overlay": tables.gather(inputs["overlay"][:1], runs["attended"][:1]),
         "picture": tables.gather(inputs["picture"][:1], runs["attended"][:1]),
         "findings": pd.concat(found, ignore_index=True)[list(tables.FINDINGS)],

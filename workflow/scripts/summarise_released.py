@@ -1,7 +1,7 @@
 """Where the numbers of the published ablation come from, over the seeds of a study."""
 
 from patchwork import tables
-from patchwork.analysis.heads import released_ablation
+from patchwork.analysis.heads import released
 from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
 
@@ -12,12 +12,10 @@ def main(*, inputs: dict, outputs: dict, runs: list, block: dict) -> None:
     sweeps = tables.gather(inputs["sweeps"], runs)
     scales = tables.gather(inputs["scales"], runs)
     written = {
-        "profile": released_ablation.profile_table(sweeps, how),
-        "scales": released_ablation.scale_table(scales, how),
+        "profile": released.profile_table(sweeps, how),
+        "scales": released.scale_table(scales, how),
         # The networks are those of every protocol; what is released is the way to ablate.
-        "findings": released_ablation.released_findings(sweeps, scales, how).assign(
-            protocol="released"
-        ),
+        "findings": released.released_findings(sweeps, scales, how).assign(protocol="released"),
     }
     for name, table in written.items():
         table.to_csv(outputs[name], index=False)

@@ -11,6 +11,8 @@ import pandas as pd
 
 RUN = ("dataset", "backbone", "protocol", "seed")
 CONDITION = ("dataset", "backbone", "protocol")
+# States of a network: fine-tuned, and its backbone as it was before.
+TUNED, UNTOUCHED = "tuned", "untouched"
 FINDINGS = ("quantity", *CONDITION, "estimate", "ci_low", "ci_high", "n", "seeds")
 _DECLARED = Path(__file__).with_suffix(".toml")
 

@@ -118,8 +118,8 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
             rearing.bias_curves,
             rearing.bias_trajectory,
             rearing.contrast_forest,
-            regions.looks_and_matters,
-            regions.meaning_by_layer,
+            regions.attention_and_effect,
+            regions.selectivity_by_layer,
             regions.region_masses,
         )
     },

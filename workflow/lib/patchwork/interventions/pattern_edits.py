@@ -31,10 +31,7 @@ class _Pattern:
         ]
 
     def _remember(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        mask = kwargs.get("attention_mask", kwargs.get("attn_mask"))
-        if len(args) > 1 and isinstance(args[1], Tensor):
-            mask = args[1]
-        self.context = (first_argument(args, kwargs), mask)
+        self.context = attention_inputs(args, kwargs)
 
     def _before(self, module: nn.Module, args: tuple) -> tuple | None:
         assert self.context is not None, "attention was not called before its projection"
@@ -101,3 +98,11 @@ def first_argument(args: tuple, kwargs: dict) -> Tensor:
     """The hidden states that a module is called with."""
     key = first_key(args, kwargs)
     return args[0] if key is None else kwargs[key]
+
+
+def attention_inputs(args: tuple, kwargs: dict) -> tuple[Tensor, Tensor | None]:
+    """The hidden states and the mask, if any, that an attention module is called with."""
+    mask = kwargs.get("attention_mask", kwargs.get("attn_mask"))
+    if len(args) > 1 and isinstance(args[1], Tensor):
+        mask = args[1]
+    return first_argument(args, kwargs), mask

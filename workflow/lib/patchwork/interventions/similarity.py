@@ -1,8 +1,7 @@
-"""How alike the heads of two models are: what they look at, and what they put out."""
+"""Similarity of the heads of two models: their attention and their outputs."""
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,10 @@ def map_correlation(one: Tensor, other: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes differ.
     """
-    _same_shape(one, other)
+    if one.shape != other.shape:
+        raise ValueError(
+            f"one has shape {tuple(one.shape)} and other {tuple(other.shape)}; allowed is one shape"
+        )
     a, b = (x.double() - x.double().mean(-1, keepdim=True) for x in (one, other))
     return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
 
@@ -74,16 +76,13 @@ def _centred_kernel(features: Tensor) -> Tensor:
     return kernel.fill_diagonal_(0)
 
 
-def head_similarity(
-    one: nn.Module, other: nn.Module, inputs: Any, token: int = 0, chunk: int = 8
-) -> pd.DataFrame:
-    """Similarity of every head with the same head of another model, on the same inputs.
+def head_similarity(one: nn.Module, other: nn.Module, inputs: Any, chunk: int = 8) -> pd.DataFrame:
+    """Similarity of every head with the same head of another model, by attention and output of CLS.
 
     Args:
         one: a supported model in eval mode.
         other: another with the same number of layers, heads and tokens.
         inputs: examples that both models take, at least 4; streamed.
-        token: whose attention row and head output are compared; 0 is CLS.
         chunk: examples at once.
 
     Returns:
@@ -91,8 +90,7 @@ def head_similarity(
         [-1, 1], and n.
 
     Raises:
-        ValueError: if the models differ in layers or heads, the token is out of range, or fewer
-            than 4 examples are given.
+        ValueError: if the models differ in layers or heads, or fewer than 4 examples are given.
     """
     rewindable(inputs, "inputs")
     shapes = [(a.n_layers, a.n_heads) for a in (sites.find(one), sites.find(other))]
@@ -100,56 +98,27 @@ def head_similarity(
         raise ValueError(
             f"one has (layers, heads) {shapes[0]} and other {shapes[1]}; allowed is equal numbers"
         )
-    maps: list[list[Tensor]] = [[] for _ in range(shapes[0][0])]
-    outputs: list[dict[Site, list[Tensor]]] = [{}, {}]
-    names = [Site("head_out", layer, None, (token,)) for layer in range(shapes[0][0])]
+    (n_layers, n_heads), n = shapes[0], 0
+    maps: list[list[Tensor]] = [[] for _ in range(n_layers)]
+    outputs: list[list[list[Tensor]]] = [[[] for _ in range(n_layers)] for _ in range(2)]
+    names = [Site("head_out", layer, None, (0,)) for layer in range(n_layers)]
     # The first model fixes device and floating type of the inputs for both.
-    for _, batch in batches(inputs, chunk, one):
+    for rows, batch in batches(inputs, chunk, one):
         pairs = zip(attention.patterns(one, batch), attention.patterns(other, batch), strict=True)
         for layer, (a, b) in enumerate(pairs):
-            _check_token(token, min(a.shape[2], b.shape[2]))
-            maps[layer].append(map_correlation(a[:, :, token], b[:, :, token]).cpu())
+            maps[layer].append(map_correlation(a[:, :, 0], b[:, :, 0]).cpu())
         for kept, model in zip(outputs, (one, other), strict=True):
             for site, value in read(model, names, batch).items():
-                kept.setdefault(site, []).append(value[:, 0].cpu())
-    if not outputs[0]:
-        raise ValueError("inputs holds no example; allowed is at least 4")
-    return _table(maps, outputs, names, shapes[0][1])
-
-
-def _check_token(token: int, n_tokens: int) -> None:
-    if not 0 <= token < n_tokens:
-        raise ValueError(f"token is {token}; allowed is 0 to {n_tokens - 1}")
-
-
-def _table(
-    maps: list[list[Tensor]],
-    outputs: list[dict[Site, list[Tensor]]],
-    names: list[Site],
-    n_heads: int,
-) -> pd.DataFrame:
-    rows = []
-    for site in names:
-        correlation = torch.cat(maps[site.layer])
-        if len(correlation) < 4:
-            raise ValueError(f"inputs holds {len(correlation)} examples; allowed is at least 4")
-        features = [torch.cat(kept[site]).unflatten(-1, (n_heads, -1)) for kept in outputs]
-        means = correlation.nanmean(0).numpy()
-        rows += [
-            {
-                "layer": site.layer,
-                "head": head,
-                "map_correlation": float(means[head]),
-                "linear_cka": linear_cka(features[0][:, head], features[1][:, head]),
-                "n": len(correlation),
-            }
-            for head in range(n_heads)
-        ]
-    return pd.DataFrame(rows).astype({"linear_cka": np.float64})
-
-
-def _same_shape(one: Tensor, other: Tensor) -> None:
-    if one.shape != other.shape:
-        raise ValueError(
-            f"one has shape {tuple(one.shape)} and other {tuple(other.shape)}; allowed is one shape"
-        )
+                kept[site.layer].append(value[:, 0].cpu())
+        n += len(rows)
+    if n < 4:
+        raise ValueError(f"inputs holds {n} examples; allowed is at least 4")
+    found = []
+    for layer in range(n_layers):
+        means = torch.cat(maps[layer]).nanmean(0).numpy()
+        a, b = (torch.cat(kept[layer]).unflatten(-1, (n_heads, -1)) for kept in outputs)
+        for head in range(n_heads):
+            cka = linear_cka(a[:, head], b[:, head])
+            found.append((layer, head, float(means[head]), cka, n))
+    columns = ["layer", "head", "map_correlation", "linear_cka", "n"]
+    return pd.DataFrame(found, columns=columns)

@@ -12,6 +12,7 @@ from patchwork.statistics.bootstrap import (
     cluster_bootstrap,
     interval_of,
     joint_bootstrap,
+    over_seeds,
     paired_bootstrap,
     standard_error,
 )
@@ -21,9 +22,8 @@ from patchwork.statistics.effects import (
     equivalence_test,
     false_discovery_rate,
     max_t_p,
-    permutation_p,
+    ratio_table,
     split_half,
-    two_sample_permutation_p,
 )
 
 __all__ = [
@@ -43,9 +43,9 @@ __all__ = [
     "interval_of",
     "joint_bootstrap",
     "max_t_p",
+    "over_seeds",
     "paired_bootstrap",
-    "permutation_p",
+    "ratio_table",
     "split_half",
     "standard_error",
-    "two_sample_permutation_p",
 ]

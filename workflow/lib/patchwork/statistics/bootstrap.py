@@ -8,9 +8,10 @@ counts its units (images with several rows each); without units, its examples.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -37,6 +38,10 @@ class Interval:
     high: float
     n: int
     clusters: int
+
+    def within(self, low: float, high: float) -> "Interval":
+        """The interval with its ends cut to what the quantity can be."""
+        return replace(self, low=max(self.low, low), high=min(self.high, high))
 
     def row(self) -> dict[str, float | int]:
         """As columns of a table: estimate, ci_low, ci_high, n, seeds."""
@@ -357,3 +362,20 @@ def paired_bootstrap(
             f"treated has shape {treated.shape}; allowed is that of control, {control.shape}"
         )
     return cluster_bootstrap(treated - control, clusters, resampling=resampling, units=units)
+
+
+def over_seeds(
+    per_seed: ArrayLike, resampling: Resampling, ends: tuple[float, float] = (-np.inf, np.inf)
+) -> dict[str, float | int]:
+    """Mean of one number per seed, as columns of a table (see `Interval.row`).
+
+    Args:
+        per_seed: shape (seeds,); a seed with nan is left out.
+        resampling: replicates, confidence and seed.
+        ends: what the quantity can be; the interval lies within.
+    """
+    values = np.asarray(per_seed, dtype=np.float64)
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return Interval(np.nan, np.nan, np.nan, 0, 0).row()
+    return cluster_bootstrap(known, None, resampling=resampling).within(*ends).row()

@@ -1,6 +1,5 @@
-"""Tests of effects: permutation, false discovery rate, whole grids, equivalence, confirmation."""
+"""Tests of effects: false discovery rate, whole grids, ratios, equivalence, confirmation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,77 +21,12 @@ from patchwork.statistics.bootstrap import (
     standard_error,
 )
 
+_ALPHA = 0.05
+
 
 def _check_draws(n: int, name: str) -> None:
     if n < 1:
         raise ValueError(f"{name} is {n}; allowed is 1 or more")
-
-
-def permutation_p(
-    statistic: Callable[[np.ndarray], float],
-    labels: np.ndarray,
-    *,
-    n_permutations: int = 9999,
-    seed: int = 0,
-) -> float:
-    """Chance that shuffled labels score as high as the true ones; the truth counts as one shuffle.
-
-    Args:
-        statistic: score of labels in a given order; larger speaks against the null.
-        labels: shape (n,).
-        n_permutations: shuffles, 1 or more.
-        seed: 0 or more.
-
-    Returns:
-        p value, 1 / (n_permutations + 1) to 1.
-
-    Raises:
-        ValueError: if a score is nan or n_permutations is below 1.
-    """
-    _check_draws(n_permutations, "n_permutations")
-    rng = np.random.Generator(np.random.Philox(seed))
-    orders = (rng.permutation(labels) for _ in range(n_permutations))
-    scores = np.array([statistic(labels), *map(statistic, orders)], dtype=np.float64)
-    if np.isnan(scores).any():
-        raise ValueError("statistic is nan for some order of labels; allowed are numbers")
-    # Scores are sums in another order: equal ones may differ in the last bits of a usual score,
-    # of which the truth may be a small difference; a single huge score must not blur the others.
-    resolution = 1e-12 * max(abs(scores[0]), np.median(np.abs(scores)))
-    resolution = resolution if np.isfinite(resolution) else 0.0
-    return float((scores >= scores[0] - resolution).mean())
-
-
-def two_sample_permutation_p(
-    a: np.ndarray, b: np.ndarray, *, n_permutations: int = 9999, seed: int = 0
-) -> float:
-    """Two-sided permutation test that two independent samples have the same mean.
-
-    Args:
-        a: shape (n,), n >= 2.
-        b: shape (m,), m >= 2.
-        n_permutations: shuffles; every arrangement once where there are fewer.
-        seed: 0 or more.
-
-    Returns:
-        p value, above 0 to 1.
-
-    Raises:
-        ValueError: if a sample is not of shape (n,), too small or not finite, or n_permutations is
-            below 1.
-    """
-    _check_draws(n_permutations, "n_permutations")
-    samples = {"a": sample_of(a, "a"), "b": sample_of(b, "b")}
-    for name, sample in samples.items():
-        if len(sample) < 2:
-            raise ValueError(f"{name} has {len(sample)} value; allowed is 2 or more")
-    outcome = stats.permutation_test(
-        tuple(samples.values()),
-        lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
-        n_resamples=n_permutations,
-        vectorized=True,
-        rng=np.random.Generator(np.random.Philox(seed)),
-    )
-    return float(outcome.pvalue)
 
 
 def false_discovery_rate(p: np.ndarray) -> np.ndarray:
@@ -224,6 +158,55 @@ def effect_table(
             "n": len(columns),
         }
     )
+
+
+def ratio_table(
+    values: np.ndarray,
+    whole: np.ndarray,
+    clusters: np.ndarray | None,
+    *,
+    resampling: Resampling = DEFAULT,
+    units: np.ndarray | None = None,
+    scale: float = 1.0,
+    margin: float | None = None,
+) -> pd.DataFrame:
+    """Mean of each cell over the mean of one quantity, with intervals and tests.
+
+    Args:
+        values: shape (n, cells).
+        whole: shape (n,), of which each cell is a share.
+        clusters: as for `effect_table`.
+        resampling: replicates, confidence and seed; cells share the draws.
+        units: as for `bootstrap_means`.
+        scale: 100 for percent.
+        margin: of equivalence, on the scale; None leaves that test out.
+
+    Returns:
+        One row per cell: mean (of values), ratio, ci_low, ci_high, p (of no effect), q
+        (Benjamini-Hochberg), with a margin p_equivalent (two one-sided tests) and equivalent (at
+        the 5 % level), n. Intervals and p are nan where there is one example.
+
+    Raises:
+        ValueError: if shapes differ or values are not finite.
+    """
+    columns = np.column_stack([values, whole])
+    count = levels(*counts_of(len(columns), clusters, units))
+    drawn = bootstrap_means(columns, clusters, resampling, units)
+    means = columns.mean(0)
+    ratio = scale * means[:-1] / means[-1]
+    error = standard_error(scale * drawn[:, :-1] / drawn[:, -1:], count)
+    half = stats.t.ppf((1 + resampling.confidence) / 2, count - 1) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # A share that is the same in every replicate is certain, unless it is none.
+        t = np.where(ratio == 0, 0.0, np.abs(ratio) / error)
+        room = (np.nan if margin is None else margin - np.abs(ratio)) / error
+    p = 2 * stats.t.sf(t, count - 1)
+    table = pd.DataFrame({"mean": means[:-1], "ratio": ratio, "ci_low": ratio - half})
+    table = table.assign(ci_high=ratio + half, p=p, q=false_discovery_rate(p), n=len(columns))
+    if margin is None:
+        return table
+    p_equivalent = stats.t.sf(room, count - 1)
+    return table.assign(p_equivalent=p_equivalent, equivalent=p_equivalent < _ALPHA)
 
 
 def _p_of(effect: np.ndarray, error: np.ndarray, df: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from patchwork import statistics
 from patchwork.statistics import Interval, Resampling, Statistic
@@ -242,3 +243,24 @@ def metric_table(
         for row in _target_rows(part, scales.get(str(target), TargetScale()), resampling)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def auroc(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Chance that a member scores higher than one that is none; ties count half.
+
+    Args:
+        scores: shape (..., n).
+        member: boolean, shape (..., n), broadcastable with scores.
+
+    Returns:
+        Area under the receiver operating characteristic, shape (...), 0 to 1; nan where all are
+        members or none is.
+    """
+    ranks = stats.rankdata(scores, axis=-1)
+    inside = member.sum(-1)
+    outside = member.shape[-1] - inside
+    total = np.einsum("...n,...n->...", ranks, member.astype(np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (total - inside * (inside + 1) / 2) / np.where(
+            inside * outside, inside * outside, np.nan
+        )

@@ -1,4 +1,4 @@
-"""Where the heads of a ViT look: attention over patches, and how it falls on regions."""
+"""Attention of a ViT's heads over patches, scored against regions of the picture and their null."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,20 +9,28 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from patchwork.analysis.selectivity import region_scores
 from patchwork.interventions import attention, read
 from patchwork.interventions.batches import batches
 from patchwork.models import sites
 from patchwork.models.sites import Anatomy, Site
+from patchwork.statistics.metrics import auroc
 
 VARIANTS = ("cls", "received", "rollout")
 HIGH_NORM = "high_norm_tokens"
-# ASSUME: Darcet et al. give absolute lengths of their own models; a multiple of the image's median
-# fits any (see `attention.high_norm_tokens`).
-HIGH_NORM_RATIO = 4.0
 # Rollout averages over heads; its rows carry this number in place of a head's.
 NO_HEAD = -1
-_RESIDUAL = 0.5
+# ASSUME: a patch belongs to a region that covers at least this share of it, so that a line one
+# pixel wide across a patch of 16 by 16 pixels (1/16 of it) still counts. Of a region thinner than
+# that, the patches count that it covers at least half as much as any.
+BELONGS = 0.05
+# ASSUME: masks that overlap less than this from image to image (sum of minima over sum of maxima)
+# move; only for these is another image's mask a null.
+MOVES_BELOW = 0.5
+N_PERMUTATIONS = 4999
+OTHER_IMAGE, SHIFTED = "other_image", "shifted"
+SCORES = (
+    "mass", "area", "hit", "auroc", "mass_high_norm", "null_mass", "null_hit", "null_auroc",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,30 +86,250 @@ def _of_batch(model: nn.Module, anatomy: Anatomy, batch: Any) -> list[np.ndarray
     rows: dict[str, list[Tensor]] = {name: [] for name in VARIANTS}
     flow: Tensor | None = None
     for pattern in attention.patterns(model, batch):
-        rows["cls"].append(attention.cls_row(pattern))
-        rows["received"].append(attention.mean_received(pattern))
-        flow = _followed(flow, pattern.mean(1))
+        rows["cls"].append(pattern[:, :, 0])
+        rows["received"].append(pattern.mean(2))
+        flow = attention.rollout(flow, pattern)
         rows["rollout"].append(flow[:, :1])
     stacked = [torch.stack(rows[name], 1) for name in VARIANTS]
     patches = [one[..., anatomy.n_prefix :] for one in stacked]
     weights = [one / one.sum(-1, keepdim=True) for one in patches]
     prefix = [1 - one.sum(-1) for one in patches]
-    return [one.cpu().numpy() for one in (*weights, *prefix, _high_norm(model, anatomy, batch))]
-
-
-def _followed(flow: Tensor | None, mean: Tensor) -> Tensor:
-    """Rollout after one more layer (Abnar, Zuidema 2020, section 3)."""
-    eye = torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)
-    step = _RESIDUAL * eye + (1 - _RESIDUAL) * mean
-    return step if flow is None else step @ flow
-
-
-def _high_norm(model: nn.Module, anatomy: Anatomy, batch: Any) -> Tensor:
     names = [Site("resid_pre", layer) for layer in range(anatomy.n_layers)]
     streams = read(model, names, batch)
-    lengths = torch.stack([streams[name].norm(dim=-1) for name in names], 1)
-    lengths = lengths[..., anatomy.n_prefix :]
-    return lengths > HIGH_NORM_RATIO * lengths.median(dim=-1, keepdim=True).values
+    long = attention.high_norm_tokens(
+        torch.stack([streams[name] for name in names], 1), anatomy.n_prefix
+    )
+    return [one.cpu().numpy() for one in (*weights, *prefix, long)]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of each patch lies in each region.
+
+    Attributes:
+        names: of the regions, length r.
+        values: shape (n, r, rows, columns), 0 to 1.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
+
+    @property
+    def flat(self) -> np.ndarray:
+        """Shape (n, r, patches)."""
+        return self.values.reshape(*self.values.shape[:2], -1)
+
+    def with_region(self, name: str, member: np.ndarray) -> "Shares":
+        """One more region, of whole patches: member is boolean, shape (n, patches)."""
+        n, _, rows, columns = self.values.shape
+        more = member.reshape(n, 1, rows, columns).astype(np.float64)
+        return Shares((*self.names, name), np.concatenate([self.values, more], axis=1))
+
+    def members(self) -> np.ndarray:
+        """Which patches belong to each region (see `BELONGS`), shape (n, r, patches)."""
+        flat = self.flat
+        least = np.minimum(BELONGS, flat.max(-1, keepdims=True) / 2)
+        return (flat > 0) & (flat >= least)
+
+    def moves(self) -> np.ndarray:
+        """Whether each region lies elsewhere in another image, shape (r,)."""
+        found = []
+        for one in range(len(self.names)):
+            some = self.values[:, one]
+            some = some[some.any((1, 2))]
+            other = np.roll(some, 1, axis=0)
+            whole = np.maximum(some, other).sum()
+            overlap = np.minimum(some, other).sum() / whole if whole else 1.0
+            found.append(len(some) > 1 and overlap < MOVES_BELOW)
+        return np.array(found)
+
+    def elsewhere(self, seed: int) -> "Shares":
+        """One null mask per image: another image's if the region moves, else shifted at random.
+
+        Shifts wrap around the borders; they are drawn anew for each image.
+        """
+        rng = np.random.Generator(np.random.Philox(seed))
+        n, _, rows, columns = self.values.shape
+        moved = self.values.copy()
+        drawn = 1 + rng.integers(rows * columns - 1, size=n)
+        for one, moving in enumerate(self.moves()):
+            if moving:
+                with_it = np.flatnonzero(self.values[:, one].any((1, 2)))
+                moved[with_it, one] = self.values[np.roll(with_it, 1), one]
+                continue
+            for i, shift in enumerate(drawn):
+                moved[i, one] = np.roll(self.values[i, one], divmod(shift, columns), (0, 1))
+        return Shares(self.names, moved)
+
+
+def shares_of(
+    regions: np.ndarray,
+    names: Sequence[str],
+    n_patches: int,
+    merged: Mapping[str, Sequence[str]],
+) -> Shares:
+    """Spread a map of region numbers over the patches of a ViT.
+
+    Args:
+        regions: uint8, shape (n, H, W, 1): index into names of each pixel.
+        names: of the regions.
+        n_patches: patches of the ViT; they are square.
+        merged: name of a further region to the names that it joins.
+
+    Returns:
+        Shares of the names, then of the merged ones.
+
+    Raises:
+        ValueError: if a number has no name, the picture cannot be cut into so many square patches,
+            or a merged name is unknown.
+    """
+    n, height, width = regions.shape[:3]
+    px = round(np.sqrt(height * width / n_patches))
+    if px == 0 or height % px or width % px or height * width // px**2 != n_patches:
+        raise ValueError(
+            f"regions are {height} by {width}; allowed is a size that {n_patches} square patches "
+            "cover"
+        )
+    if regions.max() >= len(names):
+        raise ValueError(f"regions hold {regions.max()}; allowed is below {len(names)}")
+    unknown = [one for parts in merged.values() for one in parts if one not in names]
+    if unknown:
+        raise ValueError(f"merged names {unknown[0]!r}; allowed is {', '.join(names)}")
+    cut = regions.reshape(n, height // px, px, width // px, px)
+    plain = np.stack([(cut == k).mean((2, 4)) for k in range(len(names))], axis=1)
+    place = {name: k for k, name in enumerate(names)}
+    joined = [plain[:, [place[one] for one in parts]].sum(1) for parts in merged.values()]
+    return Shares((*names, *merged), np.concatenate([plain, *(j[:, None] for j in joined)], axis=1))
+
+
+def pointing(weights: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Whether the patch of largest weight belongs to the region; tied patches share the point.
+
+    Args:
+        weights: shape (n, heads, patches).
+        member: boolean, shape (n, r, patches).
+
+    Returns:
+        shape (n, heads, r), 0 to 1.
+
+    Source:
+        Zhang et al. 2018, Top-down Neural Attention by Excitation Backprop, section 4.3.
+    """
+    top = weights == weights.max(-1, keepdims=True)
+    return np.einsum("nhp,nrp->nhr", top / top.sum(-1, keepdims=True), member.astype(float))
+
+
+def region_scores(
+    weights: np.ndarray, regions: Shares, nulls: Shares, long: np.ndarray
+) -> pd.DataFrame:
+    """Scores of every head, image and region that the image has.
+
+    Args:
+        weights: shape (n, heads, patches), rows summing to 1.
+        regions: true masks.
+        nulls: masks elsewhere, as `Shares.elsewhere` gives them.
+        long: boolean, shape (n, patches): tokens of high norm.
+
+    Returns:
+        head, region, example and `SCORES`: mass (share of the attention), area (share of the
+        picture), hit (pointing game), auroc (attention over patches that belong against the
+        others), mass_high_norm (part of the mass on tokens of high norm), and the first three of
+        the null's masks.
+    """
+    shape = (*weights.shape[:2], len(regions.names))
+    member, null_member = regions.members(), nulls.members()
+    columns = {
+        "mass": np.einsum("nhp,nrp->nhr", weights, regions.flat),
+        "area": np.broadcast_to(regions.flat.mean(-1)[:, None], shape),
+        "hit": pointing(weights, member),
+        "auroc": auroc(weights[:, :, None], member[:, None]),
+        "mass_high_norm": np.einsum("nhp,nrp,np->nhr", weights, regions.flat, long),
+        "null_mass": np.einsum("nhp,nrp->nhr", weights, nulls.flat),
+        "null_hit": pointing(weights, null_member),
+        "null_auroc": auroc(weights[:, :, None], null_member[:, None]),
+    }
+    example, head, region = (place.reshape(-1) for place in np.indices(shape))
+    table = pd.DataFrame(
+        {"head": head, "region": np.array(regions.names)[region], "example": example}
+        | {name: values.reshape(-1).astype(np.float32) for name, values in columns.items()}
+    )
+    return table[table["area"] > 0].reset_index(drop=True)
+
+
+def mean_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean of each score over images, per head and region, and their number n."""
+    grouped = scores.groupby(["head", "region"], sort=False)
+    table = grouped[list(SCORES)].mean()
+    return table.assign(n=grouped.size()).reset_index()
+
+
+def null_tests(weights: np.ndarray, regions: Shares, seed: int) -> pd.DataFrame:
+    """Does attention lie on a region more than on the same masks elsewhere?
+
+    A region that moves is tested by giving each image the mask of another one, at random; what a
+    head does in all images, such as attending to the middle, is then in the null as well. For
+    a region that stays where it is (a frame, a title) that would be no null: there the masks of
+    all images are shifted and mirrored together, in all ways, around the borders.
+
+    Args:
+        weights: shape (n, heads, patches), rows summing to 1.
+        regions: masks.
+        seed: of the permutations.
+
+    Returns:
+        head, region, null (`OTHER_IMAGE` or `SHIFTED`), ratio (attention mass over area, both
+        summed over images), ratio_null (the null's mean), p (one-sided). Regions that no image has
+        are left out.
+    """
+    rows = []
+    for one, moving in enumerate(regions.moves()):
+        masks = regions.values[:, one]
+        with_it = masks.any((1, 2))
+        if not with_it.any():
+            continue
+        given, masks = weights[with_it], masks[with_it]
+        test = _other_images if moving else _shifts
+        true, null_mean, p = test(given, masks, seed)
+        area = masks.mean((1, 2)).sum()
+        frame = pd.DataFrame({"ratio": true / area, "ratio_null": null_mean / area, "p": p})
+        null = OTHER_IMAGE if moving else SHIFTED
+        rows.append(frame.assign(head=range(len(p)), region=regions.names[one], null=null))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _p(true: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Share of the draws (draws, heads) at least as large as the truth, itself one of them."""
+    # Equal sums in another order differ in the last bits.
+    return (drawn >= true - 1e-9 * (1 + np.abs(true))).mean(0)
+
+
+def _other_images(
+    weights: np.ndarray, masks: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n = len(masks)
+    # mass[h, i, j]: attention of head h in image i on the mask of image j.
+    mass = np.einsum("ihp,jp->hij", weights, masks.reshape(n, -1), optimize=True)
+    rng = np.random.Generator(np.random.Philox(seed))
+    orders = rng.permuted(np.tile(np.arange(n), (N_PERMUTATIONS, 1)), axis=1)
+    orders = np.concatenate([np.arange(n)[None], orders])
+    drawn = np.stack([one[np.arange(n), orders].sum(1) for one in mass], axis=1)
+    return drawn[0], n * mass.mean((1, 2)), _p(drawn[0], drawn)
+
+
+def _shifts(
+    weights: np.ndarray, masks: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every shift and mirror image of all masks together; nothing is drawn."""
+    n, heads = weights.shape[:2]
+    shape = masks.shape[1:]
+    seen = np.fft.fft2(weights.reshape(n, heads, *shape))
+    every = []
+    for axes in ((), (1,), (2,), (1, 2)):
+        placed = np.conj(np.fft.fft2(np.flip(masks, axes) if axes else masks))
+        sums = np.fft.ifft2(np.einsum("nhxy,nxy->hxy", seen, placed)).real
+        every.append(sums.reshape(heads, -1))
+    drawn = np.concatenate(every, axis=1).T
+    return drawn[0], drawn.mean(0), _p(drawn[0], drawn)
 
 
 def region_attention(
@@ -126,15 +354,15 @@ def region_attention(
 
     Returns:
         Two tables. Per image: layer, head (`NO_HEAD` for rollout), variant, region, example, and
-        `region_scores.SCORES`. Per head: layer, head, variant, region, null, ratio, ratio_null, p
-        (one-sided, see `region_scores.tests`), the means of the scores, prefix_share (0 to 1) and
+        `SCORES`. Per head: layer, head, variant, region, null, ratio, ratio_null, p
+        (one-sided, see `null_tests`), the means of the scores, prefix_share (0 to 1) and
         n (images that have the region).
 
     Raises:
         ValueError: if regions and maps do not fit together, or a name is unknown.
     """
     n_patches = next(iter(maps.weights.values())).shape[-1]
-    plain = region_scores.shares_of(regions, names, n_patches, merged or {})
+    plain = shares_of(regions, names, n_patches, merged or {})
     per_image, per_head = [], []
     for layer in range(maps.high_norm.shape[1]):
         long = maps.high_norm[:, layer]
@@ -142,9 +370,9 @@ def region_attention(
         nulls = here.elsewhere(seed)
         for variant, weights in maps.weights.items():
             given = weights[:, layer].astype(np.float64)
-            images = region_scores.score(given, here, nulls, long)
-            table = region_scores.tests(given, here, seed).merge(
-                region_scores.means(images), on=["head", "region"], validate="one_to_one"
+            images = region_scores(given, here, nulls, long)
+            table = null_tests(given, here, seed).merge(
+                mean_scores(images), on=["head", "region"], validate="one_to_one"
             )
             share = maps.prefix[variant][:, layer].mean(0)
             table = table.assign(prefix_share=share[table["head"]])
@@ -153,7 +381,7 @@ def region_attention(
     return pd.concat(per_image, ignore_index=True), pd.concat(per_head, ignore_index=True)
 
 
-def of_states(
+def attention_by_state(
     networks: Mapping[str, tuple[nn.Module, Any]],
     regions: np.ndarray,
     names: Sequence[str],
@@ -162,7 +390,7 @@ def of_states(
     """:func:`region_attention` of several states of one network on the same pictures.
 
     Args:
-        networks: state (`region_tables.TUNED`, or `UNTOUCHED` for the backbone as it was before)
+        networks: state (`tables.TUNED`, or `UNTOUCHED` for the backbone as it was before)
             to the model and the pictures as it takes them.
         regions: as for :func:`region_attention`.
         names: of the regions.

@@ -1,14 +1,16 @@
-"""Which heads mean what, by attention to known regions: verdicts, shares, findings."""
+"""Head selectivity by attention to known regions, and against ablation: tests, shares, findings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from patchwork import statistics
 from patchwork.statistics import Resampling
-from patchwork.tables import CONDITION, FINDINGS, RUN, groups, join
+from patchwork.statistics.metrics import auroc
+from patchwork.tables import CONDITION, FINDINGS, RUN, TUNED, UNTOUCHED, groups, join
 
 # ASSUME: a region passes for a head if its attention mass exceeds the null's at this false
 # discovery rate over all layers, heads and regions of a network ...
@@ -19,8 +21,13 @@ AUROC_LEAST = 0.7
 # ... and is this much more than the null's. Many images make any small excess significant, and
 # ranks alone pass for attention that is all but uniform; these two ask for a size.
 EXCESS_LEAST = 1.25
+# ASSUME: a head has an effect if the loss rises without it, at this false discovery rate over the
+# heads of its network, images resampled.
+Q_EFFECT = 0.05
+COUNTS = ("attends_with_effect", "attends_only", "effect_only", "neither")
+# Haldane and Anscombe: half a head more in each cell, so that an empty one has an odds ratio.
+_HALF = 0.5
 KINDS = ("monosemantic", "polysemantic", "neither")
-TUNED, UNTOUCHED = "tuned", "untouched"
 # ASSUME: published layers are counted from 0 in a network of 12; a network of another depth is
 # cut at the same relative depth of the layers' centres.
 PARTS = {"early": (0.0, 1 / 3), "late": (1 / 2, 1.0), "all": (0.0, 1.0)}
@@ -32,26 +39,27 @@ def relative_depth(layer: pd.Series) -> pd.Series:
     return (layer + 0.5) / (layer.max() + 1)
 
 
-def verdicts(frame: pd.DataFrame, judged: Sequence[str]) -> pd.DataFrame:
+def selectivity_tests(frame: pd.DataFrame, regions: Sequence[str]) -> pd.DataFrame:
     """Test each region of each head, with one false discovery rate per network and variant.
 
     Args:
         frame: dataset, backbone, protocol, seed, state (`TUNED` or `UNTOUCHED`), variant, layer,
             head, region, ratio, ratio_null, p, auroc.
-        judged: the regions that a head may mean; others stay in no table.
+        regions: those that heads are tested on; others stay in no table.
 
     Returns:
-        The rows of the judged regions with q and passes (q below `Q`, `EXCESS_LEAST` and
+        The rows of the tested regions with q and passes (q below `Q`, `EXCESS_LEAST` and
         `AUROC_LEAST` reached).
 
     Raises:
-        ValueError: if a judged region is nowhere in the frame.
+        ValueError: if a region is nowhere in the frame.
     """
-    lacking = [name for name in judged if name not in set(frame["region"])]
+    lacking = [name for name in regions if name not in set(frame["region"])]
     if lacking:
-        raise ValueError(f"judged names {lacking[0]!r}; the frame has {sorted(set(frame.region))}")
+        known = sorted(set(frame["region"]))
+        raise ValueError(f"tested_regions names {lacking[0]!r}; the frame has {known}")
     parts = []
-    kept = frame[frame["region"].isin(judged)]
+    kept = frame[frame["region"].isin(regions)]
     for _, part in groups(kept, [*RUN, "state", "variant"]):
         q = statistics.false_discovery_rate(part["p"].to_numpy())
         above = part["ratio"] >= EXCESS_LEAST * part["ratio_null"]
@@ -60,17 +68,17 @@ def verdicts(frame: pd.DataFrame, judged: Sequence[str]) -> pd.DataFrame:
     return join(parts)
 
 
-def semantics(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """What each head means: one region passes (monosemantic), several (polysemantic), or none.
+def head_selectivity(tests: pd.DataFrame) -> pd.DataFrame:
+    """Kind of each head: one region passes (monosemantic), several (polysemantic), or none.
 
     Args:
-        verdicts: of :func:`verdicts`; rollout, which has no heads, is left out.
+        tests: of :func:`selectivity_tests`; rollout, which has no heads, is left out.
 
     Returns:
         dataset, backbone, protocol, seed, state, variant, layer, head, kind (of `KINDS`), region
         (the one that passes; empty text otherwise), regions (number that pass).
     """
-    heads = verdicts[verdicts["head"] >= 0]
+    heads = tests[tests["head"] >= 0]
     keys = [*RUN, *_HEAD]
     count = heads.groupby(keys, sort=False)["passes"].sum().rename("regions").reset_index()
     kinds = [KINDS[0], KINDS[1]]
@@ -81,25 +89,18 @@ def semantics(verdicts: pd.DataFrame) -> pd.DataFrame:
     return named.assign(region=named["region"].where(mono, ""))
 
 
-def _over_seeds(per_seed: pd.Series, resampling: Resampling, n: int) -> dict[str, float | int]:
-    """Interval of a share over seeds; no share lies outside 0 to 1."""
-    one = statistics.cluster_bootstrap(per_seed.to_numpy(float), None, resampling=resampling).row()
-    one |= {"ci_low": max(one["ci_low"], 0.0), "ci_high": min(one["ci_high"], 1.0)}
-    return one | {"n": n, "seeds": len(per_seed)}
-
-
 def share_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     """Share of each layer's heads that are of a kind, with intervals over seeds.
 
     Args:
-        heads: of :func:`semantics`.
+        heads: of :func:`head_selectivity`.
         resampling: of the intervals.
 
     Returns:
         dataset, backbone, protocol, state, variant, layer, kind, region (empty text but for
-        monosemantic heads, which have one row per region that any head of the condition means, and
-        one, ``any``, for all), estimate (share, 0 to 1), ci_low, ci_high, n (heads of a layer),
-        seeds.
+        monosemantic heads, which have one row per region that any head of the condition is
+        selective for, and one, ``any``, for all), estimate (share, 0 to 1), ci_low, ci_high, n
+        (heads of a layer), seeds.
     """
     rows = []
     for names, part in groups(heads, [*CONDITION, "state", "variant"]):
@@ -113,15 +114,16 @@ def share_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
             for (kind, region), member in wanted.items():
                 per_seed = member[here.index].groupby(here["seed"]).mean()
                 row = names | {"layer": layer, "kind": kind, "region": region}
-                rows.append(row | _over_seeds(per_seed, resampling, here["head"].nunique()))
+                row |= statistics.over_seeds(per_seed, resampling, (0.0, 1.0))
+                rows.append(row | {"n": here["head"].nunique()})
     return pd.DataFrame(rows)
 
 
-def region_table(verdicts: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def region_table(tests: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     """How each head's attention falls on each region, over seeds.
 
     Args:
-        verdicts: of :func:`verdicts`.
+        tests: of :func:`selectivity_tests`.
         resampling: of the intervals.
 
     Returns:
@@ -133,7 +135,7 @@ def region_table(verdicts: pd.DataFrame, resampling: Resampling) -> pd.DataFrame
     cells = [*_HEAD[2:], "region"]
     measures = ["ratio", "ratio_null", "mass", "area", "hit", "auroc", "mass_high_norm"]
     parts = []
-    for names, part in groups(verdicts, [*CONDITION, "state", "variant"]):
+    for names, part in groups(tests, [*CONDITION, "state", "variant"]):
         seeds = part.pivot_table(index="seed", columns=cells, values=["ratio", "ratio_null"])
         table = part.groupby(cells)[[*measures, "prefix_share", "passes"]].mean()
         table["null"] = part.groupby(cells)["null"].first()
@@ -165,21 +167,21 @@ def _tested(ratio: pd.DataFrame, null: pd.DataFrame, resampling: Resampling) -> 
 
 def share_findings(
     heads: pd.DataFrame,
-    meanings: Mapping[str, Sequence[str]],
+    region_sets: Mapping[str, Sequence[str]],
     resampling: Resampling,
     variant: str = "cls",
 ) -> pd.DataFrame:
     """Shares of monosemantic and polysemantic heads by depth, over seeds, and their null.
 
     Args:
-        heads: of :func:`semantics`.
-        meanings: name to the regions that it stands for, such as clutter: text and frame.
+        heads: of :func:`head_selectivity`.
+        region_sets: name to the regions that it stands for, such as clutter: text and frame.
         resampling: of the intervals.
         variant: of the attention that counts.
 
     Returns:
         Columns `tables.FINDINGS`. With `PARTS` early (first third), late (last half) and all:
-        ``share_monosemantic_<name>_<part>`` for each of the meanings,
+        ``share_monosemantic_<name>_<part>`` for each of the sets,
         ``share_monosemantic_any_<part>`` and ``share_polysemantic_<part>``, of fine-tuned networks;
         with ``_untouched`` behind, of their backbones as they were before; and with
         ``_excess_over_untouched``, the difference.
@@ -190,23 +192,24 @@ def share_findings(
         depth = relative_depth(part["layer"])
         for name, (low, high) in PARTS.items():
             here = part[(depth > low) & (depth < high)]
-            for quantity, member in _meant(here, meanings).items():
+            n = int(here.groupby("seed")[["layer", "head"]].apply(_n_heads).max())
+            for quantity, member in _members(here, region_sets).items():
                 per_seed = member.groupby([here["state"], here["seed"]]).mean()
-                n = here.groupby("seed")[["layer", "head"]].apply(
-                    lambda h: len(h.drop_duplicates())
-                )
-                rows += [
-                    {"quantity": f"{quantity}_{name}{suffix}", **names, **row}
-                    for suffix, row in _states(per_seed, resampling, int(n.max()))
-                ]
+                for suffix, row in _states(per_seed, resampling):
+                    found = {"quantity": f"{quantity}_{name}{suffix}", **names, **row}
+                    rows.append(found | {"n": n})
     return pd.DataFrame(rows, columns=list(FINDINGS))
 
 
-def _meant(heads: pd.DataFrame, meanings: Mapping[str, Sequence[str]]) -> dict[str, pd.Series]:
+def _n_heads(heads: pd.DataFrame) -> int:
+    return len(heads[["layer", "head"]].drop_duplicates())
+
+
+def _members(heads: pd.DataFrame, region_sets: Mapping[str, Sequence[str]]) -> dict[str, pd.Series]:
     mono = heads["kind"] == KINDS[0]
     found = {
         f"share_monosemantic_{name}": mono & heads["region"].isin(regions)
-        for name, regions in meanings.items()
+        for name, regions in region_sets.items()
     }
     return found | {
         "share_monosemantic_any": mono,
@@ -215,18 +218,153 @@ def _meant(heads: pd.DataFrame, meanings: Mapping[str, Sequence[str]]) -> dict[s
 
 
 def _states(
-    per_seed: pd.Series, resampling: Resampling, n: int
-) -> list[tuple[str, dict[str, float | int]]]:
+    per_seed: pd.Series, resampling: Resampling
+) -> Iterator[tuple[str, dict[str, float | int]]]:
     """Rows of fine-tuned networks, of their backbones, and of the difference where both are."""
     state = per_seed.index.get_level_values(0)
     tuned = per_seed[state == TUNED].droplevel(0)
     before = per_seed[state == UNTOUCHED].droplevel(0)
-    rows = [("", _over_seeds(tuned, resampling, n))] if len(tuned) else []
+    if len(tuned):
+        yield "", statistics.over_seeds(tuned, resampling, (0.0, 1.0))
     if len(before):
-        rows.append(("_untouched", _over_seeds(before, resampling, n)))
+        yield "_untouched", statistics.over_seeds(before, resampling, (0.0, 1.0))
     if len(before) and len(tuned):
-        excess = (tuned - before).dropna()
-        one = statistics.cluster_bootstrap(excess.to_numpy(), None, resampling=resampling).row()
-        one |= {"ci_low": max(one["ci_low"], -1.0), "ci_high": min(one["ci_high"], 1.0)}
-        rows.append(("_excess_over_untouched", one | {"n": n, "seeds": len(excess)}))
-    return rows
+        excess = statistics.over_seeds(tuned - before, resampling, (-1.0, 1.0))
+        yield "_excess_over_untouched", excess
+
+
+def attention_and_effect(
+    tests: pd.DataFrame,
+    effects: pd.DataFrame,
+    region: str,
+    *,
+    variant: str = "cls",
+    baseline: str = "zero",
+    resampling: Resampling = statistics.DEFAULT,
+) -> pd.DataFrame:
+    """Each head's attention on one region beside what its ablation does to the loss.
+
+    Args:
+        tests: of :func:`selectivity_tests`.
+        effects: of `effects.group_effects`, kind heads, with the names of its run.
+        region: what heads may attend to.
+        variant: of the attention.
+        baseline: of the ablation.
+        resampling: of the test whether a head has an effect.
+
+    Returns:
+        dataset, backbone, protocol, seed, layer, head, region, ratio (attention mass over area),
+        attends (the region passes), kind (see :func:`head_selectivity`), effect (percent of the
+        intact loss), has_effect, n (images). One row per head of each run that is in both tables.
+
+    Raises:
+        ValueError: if no run is in both.
+    """
+    kinds = head_selectivity(tests)
+    keys = [*RUN, "state", "variant", "layer", "head"]
+    seen = tests[tests["region"] == region].merge(kinds[[*keys, "kind"]], on=keys)
+    seen = seen[(seen["state"] == TUNED) & (seen["variant"] == variant)]
+    single = effects[(effects["groups"] == "heads") & (effects["baseline"] == baseline)]
+    parts = []
+    for names, part in groups(single, RUN):
+        wide = part.pivot_table(index="example", columns=["layer", "head"], values="effect")
+        table = statistics.effect_table(wide.to_numpy(), None, resampling=resampling)
+        clean = part.groupby("example")["clean"].first().mean()
+        has_effect = (table["q"] < Q_EFFECT) & (table["effect"] > 0)
+        found = wide.columns.to_frame(index=False).assign(
+            **names, effect=100 * table["effect"] / clean, has_effect=has_effect, n=table["n"]
+        )
+        parts.append(found)
+    effect = join(parts)
+    columns = [*RUN, "layer", "head", "region", "ratio", "passes", "kind"]
+    both = seen[columns].merge(effect, on=[*RUN, "layer", "head"], validate="one_to_one")
+    if both.empty:
+        raise ValueError(f"tests and effects share no run with region {region!r}; allowed is 1+")
+    both = both.rename(columns={"passes": "attends"})
+    return both.astype({"attends": bool, "has_effect": bool})
+
+
+def agreement_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Heads that attend and heads with an effect, two by two, with the odds ratio over seeds.
+
+    Args:
+        heads: of :func:`attention_and_effect`.
+        resampling: of the interval.
+
+    Returns:
+        dataset, backbone, protocol, region, `COUNTS` (heads of all seeds), odds_ratio (geometric
+        mean over seeds, half a head added to each cell), ci_low, ci_high, n (heads of a network),
+        seeds.
+    """
+    rows = []
+    for names, part in groups(heads, [*CONDITION, "region"]):
+        per_seed = _per_seed(part)
+        one = statistics.over_seeds(per_seed["attention_effect_log_odds_ratio"], resampling)
+        ends = {key: np.exp(one[key]) for key in ("estimate", "ci_low", "ci_high")}
+        ratio = {"odds_ratio": ends.pop("estimate"), **ends}
+        counts = dict(zip(COUNTS, _counts(part), strict=True))
+        rows.append({**names, **counts, **ratio, "n": _n_heads(part), "seeds": one["seeds"]})
+    return pd.DataFrame(rows)
+
+
+def _counts(part: pd.DataFrame) -> list[int]:
+    attends, effect = part["attends"].to_numpy(), part["has_effect"].to_numpy()
+    cells = (attends & effect, attends & ~effect, ~attends & effect, ~attends & ~effect)
+    return [int(cell.sum()) for cell in cells]
+
+
+def _per_seed(part: pd.DataFrame) -> pd.DataFrame:
+    """Quantities of one network, a row per seed; nan where one cannot be computed."""
+    rows = {}
+    for seed, one in part.groupby("seed"):
+        a, b, c, d = (count + _HALF for count in _counts(one))
+        mono, poly = (one.loc[one["kind"] == kind, "effect"].mean() for kind in KINDS[:2])
+        both = one["ratio"].nunique() > 1 and one["effect"].nunique() > 1
+        rows[seed] = {
+            "attention_effect_rank_correlation": (
+                stats.spearmanr(one["ratio"], one["effect"]).statistic if both else np.nan
+            ),
+            "attention_predicts_effect_auroc": auroc(
+                one["ratio"].to_numpy(), one["has_effect"].to_numpy()
+            ),
+            "attention_effect_log_odds_ratio": np.log(a * d / (b * c)),
+            "effect_monosemantic_minus_polysemantic_percent": mono - poly,
+            "share_of_heads_that_attend": one["attends"].mean(),
+            "share_of_heads_with_effect": one["has_effect"].mean(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+_ENDS: dict[Any, tuple[float, float]] = {
+    "attention_effect_rank_correlation": (-1.0, 1.0),
+    "attention_predicts_effect_auroc": (0.0, 1.0),
+    "share_of_heads_that_attend": (0.0, 1.0),
+    "share_of_heads_with_effect": (0.0, 1.0),
+}
+
+
+def agreement_findings(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """How well attention to a region predicts which heads have an effect, over seeds.
+
+    That attention distinguishes heads by what they attend to is true by definition; what they do is
+    measured by ablation, so attention is compared with that.
+
+    Args:
+        heads: of :func:`attention_and_effect`, of one region.
+        resampling: of the intervals.
+
+    Returns:
+        Columns `tables.FINDINGS`: ``attention_effect_rank_correlation`` (Spearman, over heads),
+        ``attention_predicts_effect_auroc`` (0.5: chance),
+        ``attention_effect_log_odds_ratio`` (0: chance),
+        ``effect_monosemantic_minus_polysemantic_percent`` (mean effect on the loss),
+        ``share_of_heads_that_attend`` and ``share_of_heads_with_effect``. Seeds in which one cannot
+        be computed (for one, no head has an effect) are left out of it.
+    """
+    rows = []
+    for names, part in groups(heads, CONDITION):
+        n = _n_heads(part)
+        for quantity, column in _per_seed(part).items():
+            row = statistics.over_seeds(column, resampling, _ENDS.get(quantity, (-np.inf, np.inf)))
+            rows.append({"quantity": quantity, **names, **row, "n": n})
+    return pd.DataFrame(rows, columns=list(FINDINGS))

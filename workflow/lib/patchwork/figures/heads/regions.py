@@ -1,4 +1,4 @@
-"""What heads look at: attention on known regions, shares of heads by meaning, maps on a picture."""
+"""Attention of heads on known regions, selectivity of heads by layer, maps on a picture."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def region_masses(frame: pd.DataFrame) -> Figure:
         f"passes in most seeds ({int((cells['passes'] > 0.5).sum())} of {len(cells)} cells). "
         f"{panels.counts(cells, 'cell')}"
     )
-    return grid.finish("Where heads look, against the area of each region", caption)
+    return grid.finish("Attention of heads on each region, against its area", caption)
 
 
 def _whole_numbers(axes: Axes) -> None:
@@ -83,7 +83,7 @@ def _whole_numbers(axes: Axes) -> None:
 
 
 @theme.styled
-def meaning_by_layer(frame: pd.DataFrame) -> Figure:
+def selectivity_by_layer(frame: pd.DataFrame) -> Figure:
     """Share of heads of each layer that are monosemantic for a region, or polysemantic.
 
     Args:
@@ -91,30 +91,30 @@ def meaning_by_layer(frame: pd.DataFrame) -> Figure:
             state, backbone, protocol, dataset, n, seeds.
 
     Returns:
-        Panels down: state; across: protocol, backbone. One line per meaning; intervals as bars,
-        absent where there is one seed.
+        Panels down: state; across: protocol, backbone. One line per region or kind; bars are
+        intervals, absent where there is one seed.
 
     Raises:
         ValueError: if a column is missing or frame is empty.
     """
     needed = ["layer", "kind", "region", "estimate", *INTERVAL]
-    panels.require(frame, needed, "meaning_by_layer")
-    meanings = frame["region"].where(frame["kind"] == "monosemantic", frame["kind"])
+    panels.require(frame, needed, "selectivity_by_layer")
+    selective = frame["region"].where(frame["kind"] == "monosemantic", frame["kind"])
     # A region without text is read back from a file as missing.
-    drawn = frame.assign(meaning=meanings)
-    drawn = drawn[~drawn["meaning"].isin(["any", "neither"])]
+    drawn = frame.assign(selective=selective)
+    drawn = drawn[~drawn["selective"].isin(["any", "neither"])]
     if drawn.empty:
-        raise ValueError("meaning_by_layer: frame has 0 rows of a meaning; at least 1 is needed")
-    colours = theme.colours(drawn["meaning"])
+        raise ValueError("selectivity_by_layer: frame has no selective head; allowed is 1 or more")
+    colours = theme.colours(drawn["selective"])
     marks = dict(zip(colours, theme.MARKERS, strict=False))
     facets = Facets(("state", "dataset"), ("protocol", panels.BACKBONE), aside=True)
     grid = panels.grid(drawn, facets)
     for axes, part in grid:
-        for i, (meaning, line) in enumerate(part.groupby("meaning", sort=False)):
+        for i, (name, line) in enumerate(part.groupby("selective", sort=False)):
             x = line["layer"] + 1 + 0.08 * (i - len(colours) / 2)
-            axes.vlines(x, line["ci_low"], line["ci_high"], color=colours[meaning], lw=0.8)
-            axes.plot(x, line["estimate"], marker=marks.get(meaning, "o"), lw=0.8,
-                      color=colours[meaning], label=words(meaning))  # fmt: skip
+            axes.vlines(x, line["ci_low"], line["ci_high"], color=colours[name], lw=0.8)
+            axes.plot(x, line["estimate"], marker=marks.get(name, "o"), lw=0.8,
+                      color=colours[name], label=words(name))  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_ylim(-0.03, 1.03)
         axes.grid(axis="y")
@@ -124,7 +124,7 @@ def meaning_by_layer(frame: pd.DataFrame) -> Figure:
         "Layers counted from 1. Regions: heads for which that one alone passes (monosemantic); "
         f"bars: 95 % intervals over seeds. {panels.counts(drawn, 'layer (heads)')}"
     )
-    return grid.finish("Meaning of heads by layer", caption)
+    return grid.finish("Selectivity of heads by layer", caption)
 
 
 @theme.styled
@@ -207,11 +207,11 @@ def _at_least(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> Non
 
 
 @theme.styled
-def looks_and_matters(frame: pd.DataFrame) -> Figure:
+def attention_and_effect(frame: pd.DataFrame) -> Figure:
     """Attention of each head on a region against what its ablation does to the loss.
 
     Args:
-        frame: layer (from 0), region (one), ratio (no unit), looks, effect (percent), matters;
+        frame: layer (from 0), region (one), ratio (no unit), attends, effect (percent), has_effect;
             optionally dataset, backbone, protocol, seed, n.
 
     Returns:
@@ -220,31 +220,31 @@ def looks_and_matters(frame: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if a column is missing, or there are several regions.
     """
-    needed = ["layer", "region", "ratio", "looks", "effect", "matters"]
-    panels.require(frame, needed, "looks_and_matters")
+    needed = ["layer", "region", "ratio", "attends", "effect", "has_effect"]
+    panels.require(frame, needed, "attention_and_effect")
     regions = list(frame["region"].unique())
     if len(regions) != 1:
-        raise ValueError(f"looks_and_matters: region is {regions}; allowed is one per figure")
+        raise ValueError(f"attention_and_effect: region is {regions}; allowed is one per figure")
     region = words(regions[0])
     grid = panels.grid(frame, Facets(aside=True))
     norm = Normalize(1, int(frame["layer"].max()) + 1)
-    names = {True: f"looks at the {region}", False: "does not look"}
+    names = {True: f"attends to the {region}", False: "does not attend"}
     for axes, part in grid:
         # Before there are points, so that room is left beside them on these scales.
         axes.set_xscale("log", base=2)
         axes.set_yscale("symlog", linthresh=1)
-        for (looks, matters), some in part.groupby(["looks", "matters"]):
+        for (attends, has_effect), some in part.groupby(["attends", "has_effect"]):
             colours: Any = mpl.colormaps[theme.SEQUENTIAL](norm(some["layer"] + 1))
-            name = f"{names[bool(looks)]}, {'matters' if matters else 'does not matter'}"
+            name = f"{names[bool(attends)]}, {'has an effect' if has_effect else 'no effect'}"
             seen = some["ratio"].clip(lower=2.0**-_REACH)
             axes.scatter(
-                seen, some["effect"], marker="o" if looks else "s",
-                s=14 if looks else 8, facecolors=colours if matters else "none",
+                seen, some["effect"], marker="o" if attends else "s",
+                s=14 if attends else 8, facecolors=colours if has_effect else "none",
                 edgecolors=colours, linewidths=0.7,
             )  # fmt: skip
             # The legend shows shapes; colours are those of layers.
-            axes.plot([], [], "o" if looks else "s", color=theme.PALE, ms=3.5, label=name,
-                      mfc=theme.PALE if matters else "none")  # fmt: skip
+            axes.plot([], [], "o" if attends else "s", color=theme.PALE, ms=3.5, label=name,
+                      mfc=theme.PALE if has_effect else "none")  # fmt: skip
         axes.axhline(0, color=theme.PALE, lw=0.6)
         axes.axvline(1, color=theme.PALE, lw=0.6)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
@@ -257,14 +257,14 @@ def looks_and_matters(frame: pd.DataFrame) -> Figure:
                                aspect=25, fraction=0.05)  # fmt: skip
     bar.set_label("Layer (no.)")
     bar.locator = MaxNLocator(integer=True, min_n_ticks=1, nbins=6)
-    both = int((frame["looks"] & frame["matters"]).sum())
+    both = int((frame["attends"] & frame["has_effect"]).sum())
     counts = (
-        f"{both} look and matter, {int(frame['looks'].sum()) - both} only look, "
-        f"{int(frame['matters'].sum()) - both} only matter, "
-        f"{int((~frame['looks'] & ~frame['matters']).sum())} neither"
+        f"{both} attend and have an effect, {int(frame['attends'].sum()) - both} only attend, "
+        f"{int(frame['has_effect'].sum()) - both} only have an effect, "
+        f"{int((~frame['attends'] & ~frame['has_effect']).sum())} neither"
     )
     caption = (
         f"One point per head and seed: {counts}. Loss increase when the head is ablated, linear "
         f"between -1 and 1. {panels.counts(frame, 'head')}"
     )
-    return grid.finish(f"Heads that look at the {region}, and heads that matter", caption)
+    return grid.finish(f"Attention to the {region} and effect of each head", caption)

@@ -1,26 +1,191 @@
-"""What a published ablation measured: its numbers split into order, scale and intervention."""
+"""A published ablation taken apart: its numbers split into order, scale and intervention.
 
+The procedure zeroes one row of the query, key and value weights, the one whose number is the
+head's, after the forward pass of a batch, never puts it back, and scores standardised predictions
+against raw labels. Each of these is a switch here, so that one can see what each does. For ablation
+that isolates a head see `head_ablation_sweep`.
+"""
+
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
+from torch import Tensor, nn
 
 from patchwork import statistics
-from patchwork.analysis.heads.group_tables import EARLY, MIDDLE, published_layers
-from patchwork.analysis.heads.row_zeroing import (
-    LABEL_SCALES,
-    RowZeroing,
-    expected_outputs,
-    row_zeroing_sweep,
-)
+from patchwork.analysis.heads.effect_tables import EARLY, MIDDLE, published_layers
+from patchwork.interventions.batches import batches
 from patchwork.models import fine_tuned, sites
 from patchwork.models.fine_tuned import Network
 from patchwork.statistics import Resampling
-from patchwork.tables import CONDITION, FINDINGS, groups
+from patchwork.tables import CONDITION, FINDINGS, groups, join
+
+LABEL_SCALES = ("raw", "standardised")
+
+
+@dataclass(frozen=True)
+class RowZeroing:
+    """The switches; left alone they are the published procedure.
+
+    Args:
+        restore: put the weights back after a head's images; else damage adds up over heads.
+        row_block: ``row``: one row of each weight, numbered as the head; ``head``: all rows of the
+            head and their biases, so that nothing of its query, key and value is left.
+        before_forward: zero before a head's first batch; else after it, so that the first batch
+            sees only what earlier heads left behind.
+        label_scale: ``raw``: the network's outputs against labels in their own unit;
+            ``standardised``: against the targets that the outputs were trained on.
+        batch_size: images at once, 1 or more.
+
+    Source:
+        Released code of arXiv 2503.18762.
+    """
+
+    restore: bool = False
+    row_block: str = "row"
+    before_forward: bool = False
+    label_scale: str = "raw"
+    batch_size: int = 32
+
+
+def row_zeroing_sweep(
+    network: Network,
+    images: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    targets: Sequence[str],
+    *,
+    order: Sequence[tuple[int, int]],
+    how: RowZeroing,
+) -> pd.DataFrame:
+    """Squared error while one head's weights after the other's are zeroed.
+
+    Args:
+        network: merged, in eval mode, on a timm ViT; a copy of it is damaged.
+        images: uint8, shape (n, H, W, 3).
+        labels: label columns of the images.
+        targets: those that the network predicts are scored together.
+        order: (layer, head) in the order of zeroing.
+        how: the switches.
+
+    Returns:
+        step (place in the order, from 0), layer, head, example, clean (squared error before
+        anything was zeroed, mean over labels), effect (squared error minus clean).
+
+    Raises:
+        ValueError: for a network of another kind, targets that it lacks or whose outputs are not
+            one per label, or a head that does not exist.
+    """
+    sites.require_eval(network)
+    damaged = copy.deepcopy(network)
+    linears = _projections(damaged)
+    names = [name for name in targets if name in network.targets]
+    expected = expected_outputs(network, labels, names, how.label_scale)
+    clean = _errors(damaged, images, names, expected, how, None)
+    frames = []
+    for step, (layer, head) in enumerate(order):
+        rows = _rows(linears, (layer, head), sites.find(damaged).n_heads, how.row_block)
+        kept = [part.detach().clone() for part in _parameters(linears[layer], how.row_block)]
+        errors = _errors(damaged, images, names, expected, how, (linears[layer], rows))
+        if how.restore:
+            for part, old in zip(_parameters(linears[layer], how.row_block), kept, strict=True):
+                part.data.copy_(old)
+        place = {"step": step, "layer": layer, "head": head, "example": range(len(errors))}
+        frames.append(pd.DataFrame(place | {"clean": clean, "effect": errors - clean}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def expected_outputs(
+    network: Network, labels: Mapping[str, np.ndarray], targets: Sequence[str], label_scale: str
+) -> np.ndarray:
+    """What outputs are scored against, shape (n, outputs), float64.
+
+    Args:
+        network: whose targets they are.
+        labels: label columns of the images.
+        targets: names of targets.
+        label_scale: of `LABEL_SCALES`.
+
+    Raises:
+        ValueError: if no target is given or one has other than one output per label.
+    """
+    if not targets:
+        raise ValueError(f"targets fit none of the network's; it has {', '.join(network.targets)}")
+    columns = []
+    for name in targets:
+        target = network.targets[name]
+        if target.reads != "readout" or target.width != len(target.labels):
+            raise ValueError(f"target {name} has {target.width} outputs; allowed is one per label")
+        raw = np.stack([np.asarray(labels[one], float) for one in target.labels], axis=1)
+        columns.append(raw if label_scale == "raw" else target.encode(labels).astype(float))
+    return np.concatenate(columns, axis=1)
+
+
+def _projections(network: Network) -> list[nn.Linear]:
+    found = []
+    for parts in sites.find(network).blocks:
+        linear = getattr(parts.attn, "qkv", None)
+        if type(linear) is not nn.Linear:
+            raise ValueError(
+                f"network: attention {type(parts.attn).__name__} has no joint, merged query, key "
+                "and value weight; allowed is a merged timm ViT"
+            )
+        found.append(linear)
+    return found
+
+
+def _rows(
+    linears: Sequence[nn.Linear], place: tuple[int, int], n_heads: int, row_block: str
+) -> Tensor:
+    """Rows of the joint weight that belong to a head, by the published count or by the true one."""
+    layer, head = place
+    if not (0 <= layer < len(linears) and 0 <= head < n_heads):
+        raise ValueError(
+            f"order holds head {head} of layer {layer}; allowed is 0 to {n_heads - 1} of layer 0 "
+            f"to {len(linears) - 1}"
+        )
+    width = linears[layer].out_features // 3
+    size = width // n_heads
+    own = torch.tensor([head]) if row_block == "row" else torch.arange(size) + head * size
+    return torch.cat([own + part * width for part in range(3)])
+
+
+def _parameters(linear: nn.Linear, row_block: str) -> list[Tensor]:
+    """What is zeroed: published, weights alone; of a whole head, biases too."""
+    whole = row_block == "head" and linear.bias is not None
+    return [linear.weight, linear.bias] if whole else [linear.weight]
+
+
+@torch.no_grad()
+def _errors(
+    network: Network,
+    images: np.ndarray,
+    names: Sequence[str],
+    expected: np.ndarray,
+    how: RowZeroing,
+    damage: tuple[nn.Linear, Tensor] | None,
+) -> np.ndarray:
+    """Squared error of each image, the rows zeroed before or after the first batch."""
+    found = []
+    for rows, batch in batches(torch.from_numpy(images), how.batch_size, network):
+        if damage and how.before_forward:
+            _zero(*damage, how.row_block)
+        output = network(batch)
+        if damage:
+            _zero(*damage, how.row_block)
+        outputs = torch.cat([output[name] for name in names], 1).double().cpu().numpy()
+        found.append(((outputs - expected[rows.cpu().numpy()]) ** 2).mean(1))
+    return np.concatenate(found)
+
+
+def _zero(linear: nn.Linear, rows: Tensor, row_block: str) -> None:
+    for part in _parameters(linear, row_block):
+        part.data[rows.to(part.device)] = 0
+
 
 # From the published procedure to the exact one, one switch at a time.
 _SWITCHES: dict[str, dict[str, Any]] = {
@@ -73,10 +238,8 @@ def decompose(
         intact network), effect (percent of it), n (images).
 
     Raises:
-        ValueError: for fewer than two random orders, and as `row_zeroing_sweep` does.
+        ValueError: as `row_zeroing_sweep` does.
     """
-    if n_random < 2:
-        raise ValueError(f"n_random is {n_random}; allowed is 2 or more")
     anatomy = sites.find(network)
     parts = []
     for procedure, how in CHAIN.items():
@@ -145,12 +308,7 @@ def profile_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         dataset, backbone, protocol, procedure, order, layer, effect (percent of the intact error,
         mean over heads), ci_low, ci_high (nan with one seed), n (images), seeds.
     """
-    rows = []
-    for names, part in groups(frame, [*CONDITION, "procedure", "order", "layer"]):
-        one = _over_seeds(part.groupby("seed")["effect"].mean(), resampling)
-        row = {"effect": one["estimate"], "ci_low": one["ci_low"], "ci_high": one["ci_high"]}
-        rows.append({**names, **row, "n": int(part["n"].max()), "seeds": one["seeds"]})
-    return pd.DataFrame(rows)
+    return _over_seeds(frame, ["procedure", "order", "layer"], "effect", resampling)
 
 
 def scale_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
@@ -164,18 +322,18 @@ def scale_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         dataset, backbone, protocol, label_scale, predictor, mse, ci_low, ci_high (nan with one
         seed), n (images), seeds.
     """
+    return _over_seeds(frame, ["label_scale", "predictor"], "mse", resampling)
+
+
+def _over_seeds(
+    frame: pd.DataFrame, keys: list[str], value: str, resampling: Resampling
+) -> pd.DataFrame:
     rows = []
-    for names, part in groups(frame, [*CONDITION, "label_scale", "predictor"]):
-        one = _over_seeds(part.set_index("seed")["mse"], resampling)
-        row = {"mse": one["estimate"], "ci_low": one["ci_low"], "ci_high": one["ci_high"]}
-        rows.append({**names, **row, "n": int(part["n"].max()), "seeds": one["seeds"]})
+    for names, part in groups(frame, [*CONDITION, *keys]):
+        one = statistics.over_seeds(part.groupby("seed")[value].mean(), resampling)
+        row = names | {value: one.pop("estimate"), **one}
+        rows.append(row | {"n": int(part["n"].max())})
     return pd.DataFrame(rows)
-
-
-def _over_seeds(per_seed: pd.Series, resampling: Resampling) -> dict[str, float | int]:
-    return statistics.cluster_bootstrap(
-        per_seed.to_numpy(float), None, resampling=resampling
-    ).row() | {"seeds": len(per_seed)}
 
 
 def share_from_order(frame: pd.DataFrame) -> float:
@@ -251,28 +409,15 @@ def released_findings(
         procedure = names.pop("procedure")
         n = int(part["n"].max())
         for quantity, column in per_seed.items():
-            row = _finding(column, resampling, *_ENDS.get(str(quantity), (-np.inf, np.inf)))
+            row = statistics.over_seeds(column, resampling, _ENDS.get(quantity, (-np.inf, np.inf)))
             rows.append({"quantity": f"{procedure}_{quantity}", **names, **row, "n": n})
-    for names, part in groups(scales, [*CONDITION, "label_scale", "predictor"]):
-        quantity = f"{names.pop('label_scale')}_label_mse_{names.pop('predictor')}"
-        row = _finding(part.set_index("seed")["mse"], resampling)
-        rows.append({"quantity": quantity, **names, **row, "n": int(part["n"].max())})
-    return pd.DataFrame(rows, columns=list(FINDINGS))
+    simple = scale_table(scales, resampling).rename(columns={"mse": "estimate"})
+    simple["quantity"] = simple["label_scale"] + "_label_mse_" + simple["predictor"]
+    return join([pd.DataFrame(rows), simple])[list(FINDINGS)]
 
 
-_ENDS = {
+_ENDS: dict[Any, tuple[float, float]] = {
     "share_from_order": (0.0, 1.0),
     "rank_correlation_with_step": (-1.0, 1.0),
     "rank_correlation_with_layer": (-1.0, 1.0),
 }
-
-
-def _finding(
-    column: pd.Series, resampling: Resampling, low: float = -np.inf, high: float = np.inf
-) -> dict[str, float | int]:
-    """A row over seeds; no end lies beyond what the quantity can be."""
-    known = column.dropna()
-    if known.empty:
-        return {"estimate": np.nan, "ci_low": np.nan, "ci_high": np.nan, "seeds": 0}
-    row = _over_seeds(known, resampling)
-    return row | {"ci_low": max(row["ci_low"], low), "ci_high": min(row["ci_high"], high)}

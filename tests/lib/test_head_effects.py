@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from patchwork import interventions
-from patchwork.analysis.heads import head_effects, head_tables
+from patchwork import interventions, tables
+from patchwork.analysis.heads import effect_tables
+from patchwork.analysis.heads import effects as head_effects
 from patchwork.interventions import Plan
 from patchwork.interventions.contexts import BASELINES
 from patchwork.interventions.sweeps.pairs import COMPONENTS
@@ -87,7 +88,7 @@ def test_ablation_of_a_network_with_lora_equals_a_naive_loop(readout):
     assert len(both) == len(naive) == 4 * 3 * 7
     assert np.abs(both["effect"] - both["naive"]).max() < 1e-5
     assert naive.groupby(["layer", "head"])["naive"].apply(lambda x: x.abs().max()).min() > 1e-3
-    metric = head_effects.TargetLoss(one, "brightness", pictures.labels)
+    metric = head_effects.target_loss(one, "brightness", pictures.labels)
     sweep = interventions.head_ablation_sweep(one, pictures.images, metric)
     plain = interventions.head_ablation_sweep(one, pictures.images, metric, plan=Plan(path="plain"))
     assert sweep.metadata["path"] == "fast"
@@ -99,7 +100,7 @@ def test_the_metric_is_the_loss_of_the_target():
     one = tuned()
     rows = torch.tensor([3, 1])
     output = one(pictures.images[rows])
-    found = head_effects.TargetLoss(one, "brightness", pictures.labels)(output, rows)
+    found = head_effects.target_loss(one, "brightness", pictures.labels)(output, rows)
     truth = torch.tensor(pictures.labels["brightness"])[rows] / 255
     assert torch.allclose(found.double(), (output["brightness"][:, 0] - truth) ** 2, atol=1e-6)
 
@@ -117,13 +118,13 @@ def test_errors_are_in_the_unit_of_the_labels_and_go_the_short_way_round():
     far = {"orientation_deg": np.array([175.0, 60.0]), "x_px": [14.0, 20.0], "y_px": [30.0, 6.0]}
     output = {name: torch.from_numpy(t.encode(far)) for name, t in one.targets.items()}
     rows = torch.tensor([0, 1])
-    turned = head_effects.TargetError(one, "orientation", labels)(output, rows)
+    turned = head_effects.target_error(one, "orientation", labels)(output, rows)
     assert turned.tolist() == pytest.approx([10, 30], abs=1e-3)
     assert turned.dtype == torch.float32
-    moved = head_effects.TargetError(one, "place", labels)(output, rows)
+    moved = head_effects.target_error(one, "place", labels)(output, rows)
     assert moved.tolist() == pytest.approx([2, 3], abs=1e-3)
     swapped = {name: value[[1]] for name, value in output.items()}
-    again = head_effects.TargetError(one, "orientation", labels)(swapped, rows[1:])
+    again = head_effects.target_error(one, "orientation", labels)(swapped, rows[1:])
     assert again.tolist() == pytest.approx([30], abs=1e-3)
 
 
@@ -148,11 +149,9 @@ def test_effects_on_the_error_equal_single_ablations():
     assert np.abs(change).max() > 0.1
 
 
-def test_measures_that_do_not_exist_are_refused():
+def test_classes_have_no_error_in_a_unit():
     one, pictures = tuned(), Pictures(2, 0, image_px=32)
     images = pictures.images.numpy()
-    with pytest.raises(ValueError, match="measure is 'speed'; allowed is loss, error"):
-        head_effects.ablation(one, images, pictures.labels, ["side"], ["zero"], "speed")
     one.targets = {"shape": Target(("shape",), Category(3), loss="cross_entropy")}
     with pytest.raises(ValueError, match="target shape has no unit; allowed is loss"):
         head_effects.ablation(one, images, {"shape": np.zeros(2)}, ["shape"], ["zero"], "error")
@@ -169,10 +168,10 @@ def test_the_schema_names_what_the_library_knows():
     assert changed["attribute"]["enum"] == list(lines.CHANGES)
 
 
-def test_the_first_target_that_is_predicted_is_scored():
-    assert head_effects.chosen_target(tuned(), ["angle", "side"]) == "side"
+def test_targets_that_are_predicted_are_scored():
+    assert head_effects.predicted_targets(tuned(), ["angle", "side"]) == ["side"]
     with pytest.raises(ValueError, match="allowed is one of brightness, side"):
-        head_effects.chosen_target(tuned(), ["angle"])
+        head_effects.predicted_targets(tuned(), ["angle"])
 
 
 def test_patching_everything_before_the_first_block_carries_everything():
@@ -182,7 +181,7 @@ def test_patching_everything_before_the_first_block_carries_everything():
         one, (dark.images.numpy(), light.images.numpy()), dark.labels, ["brightness"], ["resid_pre"]
     )
     assert set(table["direction"]) == set(head_effects.DIRECTIONS)
-    metric = head_effects.TargetLoss(one, "brightness", dark.labels)
+    metric = head_effects.target_loss(one, "brightness", dark.labels)
     rows = torch.arange(4)
     clean, corrupted = (metric(one(p.images), rows).detach().numpy() for p in (dark, light))
     first = table.drop_duplicates(["direction", "example"]).set_index(["direction", "example"])
@@ -197,7 +196,7 @@ def test_the_same_network_is_alike_and_untrained_tasks_are_the_backbone():
     table = head_effects.similarities(
         networks, network(adapter=frozen, image_px=32).encoder, pictures
     )
-    assert set(table["other"]) == {"other", head_effects.UNTOUCHED}
+    assert set(table["other"]) == {"other", tables.UNTOUCHED}
     assert table["linear_cka"].to_numpy() == pytest.approx(1)
     changed = head_effects.similarities(
         {"tuned": tuned(), **networks}, networks["one"].encoder, pictures
@@ -225,7 +224,7 @@ def ablated(effects: np.ndarray, seeds: int = 4, n: int = 40) -> pd.DataFrame:
 def test_a_planted_head_is_found_and_no_other():
     planted = np.zeros((3, 4))
     planted[1, 2] = 2.0
-    table = head_tables.ablation_table(ablated(planted), RESAMPLING)
+    table = effect_tables.ablation_table(ablated(planted), RESAMPLING)
     assert len(table) == 12
     row = table.set_index(["layer", "head"]).loc[(1, 2)]
     assert table["effect"].idxmax() == table.index[(table["layer"] == 1) & (table["head"] == 2)][0]
@@ -266,7 +265,7 @@ def test_recovery_is_the_ratio_of_means():
     )  # fmt: skip
     names = {"dataset": "d", "backbone": "b", "protocol": "p", "metric": "m"}
     frame = frame.assign(**names, direction="clean_to_corrupted")
-    table = head_tables.patching_table(frame, RESAMPLING).set_index("layer")
+    table = effect_tables.patching_table(frame, RESAMPLING).set_index("layer")
     for layer, part in share.items():
         assert table.loc[layer, "recovery"] == pytest.approx(part, abs=0.03)
         assert table.loc[layer, "ci_low"] <= part <= table.loc[layer, "ci_high"]
@@ -286,7 +285,7 @@ def test_a_patch_that_carries_everything_in_every_pair_is_certain():
     )  # fmt: skip
     names = {"dataset": "d", "backbone": "b", "protocol": "p", "metric": "m"}
     frame = frame.assign(**names, direction="clean_to_corrupted")
-    table = head_tables.patching_table(frame, RESAMPLING)
+    table = effect_tables.patching_table(frame, RESAMPLING)
     assert table["recovery"].tolist() == pytest.approx([0, 1, 0], abs=1e-12)
     assert table["p"].tolist() == [1, 0, 1]
 
@@ -300,10 +299,10 @@ def test_similarity_counts_seeds_and_keeps_the_backbone_apart():
         for other in ("y", "untouched")
     ]  # fmt: skip
     frame = pd.DataFrame(rows)
-    table = head_tables.similarity_table(frame, RESAMPLING)
+    table = effect_tables.similarity_table(frame, RESAMPLING)
     assert set(table["compared"]) == {"tasks", "untouched"}
     assert (table["seeds"] == 3).all()
-    found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
+    found = effect_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
     assert found.loc["cross_task_head_similarity", "estimate"] == pytest.approx(0.685)
     assert found.loc["share_of_agnostic_heads", "estimate"] == pytest.approx(0.5)
 
@@ -327,7 +326,7 @@ def test_excess_compares_the_same_tasks_and_seeds():
     )
     null = pd.concat(compared("raw", {("y", "x"): 0.6 - 0.1 * seed}, seed) for seed in range(3))
     both = pd.concat([frame, null])
-    found = head_tables.similarity_findings(both, RESAMPLING, ["raw"]).set_index("quantity")
+    found = effect_tables.similarity_findings(both, RESAMPLING, ["raw"]).set_index("quantity")
     excess = found.loc["head_similarity_excess_over_raw"]
     assert excess["backbone"] == "grown"
     assert excess["seeds"] == 3
@@ -339,7 +338,7 @@ def test_a_layer_is_agnostic_if_all_its_heads_are():
         compared("b", {("x", "y"): 0.95, ("x", "untouched"): 0.1}, seed) for seed in range(2)
     )
     frame.loc[(frame["layer"] == 1) & (frame["head"] == 0), "linear_cka"] = 0.3
-    found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")["estimate"]
+    found = effect_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")["estimate"]
     assert found["share_of_agnostic_heads"] == pytest.approx(0.75)
     assert found["n_agnostic_layers"] == 1
 
@@ -347,11 +346,11 @@ def test_a_layer_is_agnostic_if_all_its_heads_are():
 def test_intervals_of_similarities_end_where_similarities_do():
     frame = pd.concat(compared("b", {("x", "y"): 0.05 + 0.9 * seed}, seed) for seed in range(2))
     frame["map_correlation"] = frame["seed"] - 0.5
-    found = head_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
+    found = effect_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
     assert found.loc["cross_task_head_similarity", ["ci_low", "ci_high"]].tolist() == [-1, 1]
     assert found.loc["n_agnostic_layers", ["ci_low", "ci_high"]].tolist() == [0, 2]
     assert found.loc["cross_task_map_correlation", ["ci_low", "ci_high"]].tolist() == [-1, 1]
-    alone = head_tables.similarity_findings(frame[frame["seed"] == 0], RESAMPLING)
+    alone = effect_tables.similarity_findings(frame[frame["seed"] == 0], RESAMPLING)
     assert alone["ci_low"].isna().all(), "one seed says nothing about the next"
 
 

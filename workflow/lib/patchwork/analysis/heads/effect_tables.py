@@ -1,0 +1,399 @@
+"""Effects and similarities of heads, pairs and layers over seeds: tables and findings."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from patchwork import statistics
+from patchwork.statistics import Resampling, Statistic
+from patchwork.tables import CONDITION, FINDINGS, RUN, UNTOUCHED, groups, join
+
+AGNOSTIC = 0.9
+# ASSUME: sweeps in fp32 agree with plain forward passes to about this share of an effect. A cell
+# that never exceeds it holds rounding, which many images would make pass for a tiny effect.
+_ROUNDING = 1e-5
+# ASSUME: below the smallest published effect of a head (0.11 % of the loss) is no effect.
+MARGIN_PERCENT = 0.1
+# ASSUME: published layers are counted from 0 in a network of 12. A network of another depth has
+# those layers in which their centres lie.
+PUBLISHED_DEPTH = 12
+EARLY, MIDDLE = (1, 2, 3), (6,)
+LAYER_MEANS, PAIR_EXCESS = "layer_means", "pair_excess"
+RANDOM_ORDER = "layers_in_random_order"
+_CELL = ("group", "layer", "head", "other_layer", "other_head", "baseline")
+
+
+def published_layers(layers: Sequence[int], n_layers: int) -> list[int]:
+    """The layers of a network at the relative depth of published ones."""
+    return sorted({int((layer + 0.5) / PUBLISHED_DEPTH * n_layers) for layer in layers})
+
+
+def _wide(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, pd.Index]:
+    """One row per seed and example, one column per measured cell; and every cell of the sweep."""
+    # The pivot leaves out cells whose every effect is nan.
+    table = frame.pivot_table(index=["seed", "example"], columns=cells, values="effect")
+    if table.empty:
+        raise ValueError("effect is nan in every row; allowed is one number or more")
+    return table, frame.groupby(cells, observed=True).size().index
+
+
+def _on_grid(table: pd.DataFrame, measured: pd.Index, grid: pd.Index) -> pd.DataFrame:
+    """Rows of measured cells in their places; a cell without any effect has nan and n of 0."""
+    placed = table.set_index(measured).reindex(grid)
+    return placed.assign(n=placed["n"].fillna(0).astype(int)).reset_index()
+
+
+def _without_rounding(values: np.ndarray) -> np.ndarray:
+    """Zero in cells whose every example is below the resolution of the sweep."""
+    largest = np.abs(values).max(0)
+    return np.where(largest < _ROUNDING * largest.max(), 0.0, values)
+
+
+def _labels(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Seed and example of each row."""
+    seeds, examples = (wide.index.get_level_values(name) for name in ("seed", "example"))
+    return seeds.to_numpy(), examples.to_numpy()
+
+
+def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Effect of ablating each head with its interval, tested over the whole grid.
+
+    Args:
+        frame: dataset, backbone, protocol, metric, seed, example, layer, head, baseline, effect.
+        resampling: of intervals, sign flips and the split.
+
+    Returns:
+        dataset, backbone, protocol, layer, head, baseline, metric, effect, ci_low, ci_high, p, q
+        (Benjamini-Hochberg), p_family (max-T over the grid), confirmed (found in one half of the
+        images and again in the other), n (0 in a cell whose every effect is nan; its numbers are
+        nan, and the other cells are tested without it), seeds.
+
+    Raises:
+        ValueError: if some effects of a cell are nan, or all of the grid, or there are fewer than 4
+            examples.
+    """
+    cells = ["layer", "head", "baseline"]
+    parts = []
+    for names, part in groups(frame, [*CONDITION, "metric"]):
+        wide, grid = _wide(part, cells)
+        values = _without_rounding(wide.to_numpy())
+        seeds, examples = _labels(wide)
+        table = statistics.effect_table(values, seeds, resampling=resampling, units=examples)
+        table["p_family"] = statistics.max_t_p(values, examples, seed=resampling.seed)
+        halves = statistics.split_half(values, examples, resampling=resampling)
+        confirmed = halves.loc[halves["confirmed"].astype(bool), "cell"].to_numpy(int)
+        table = _on_grid(table, wide.columns, grid)
+        again = grid.isin(wide.columns[confirmed])
+        parts.append(table.assign(**names, confirmed=again, seeds=len(np.unique(seeds))))
+    order = [*CONDITION, *cells, "metric", "effect", "ci_low", "ci_high", "p", "q", "p_family"]
+    return join(parts)[[*order, "confirmed", "n", "seeds"]]
+
+
+def patching_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Share of the clean-corrupted difference that each patch carries over, with its interval.
+
+    Args:
+        frame: dataset, backbone, protocol, metric, seed, example, component, layer, position,
+            direction, effect, base, source.
+        resampling: of the intervals.
+
+    Returns:
+        dataset, backbone, protocol, layer, position, component, direction, metric, effect (loss),
+        recovery (no unit), ci_low, ci_high (of the recovery), p, q, n, seeds. A cell whose every
+        effect is nan has nan and n of 0; one seed with one example has no interval, p or q (nan).
+
+    Raises:
+        ValueError: if some effects of a cell are nan, or all of the grid.
+    """
+    cells = ["layer", "position", "component"]
+    parts = []
+    for names, part in groups(frame, [*CONDITION, "metric", "direction"]):
+        wide, grid = _wide(part, cells)
+        ends = part.drop_duplicates(["seed", "example"]).set_index(["seed", "example"])
+        gap = (ends["source"] - ends["base"]).reindex(wide.index).to_numpy()
+        values, (seeds, examples) = _without_rounding(wide.to_numpy()), _labels(wide)
+        table = statistics.ratio_table(values, gap, seeds, resampling=resampling, units=examples)
+        table = table.rename(columns={"mean": "effect", "ratio": "recovery"})
+        n_seeds = len(np.unique(seeds))
+        parts.append(_on_grid(table, wide.columns, grid).assign(**names, seeds=n_seeds))
+    order = [*CONDITION, *cells, "direction", "metric", "effect", "recovery"]
+    return join(parts)[[*order, "ci_low", "ci_high", "p", "q", "n", "seeds"]]
+
+
+def similarity_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Similarity of each head between tasks, and with the untouched backbone, over seeds.
+
+    Args:
+        frame: backbone, protocol, seed, one, other, layer, head, map_correlation, linear_cka, n.
+        resampling: of the intervals.
+
+    Returns:
+        backbone, protocol, compared (`tasks` or `untouched`), layer, head, measure, similarity,
+        ci_low, ci_high, n (images), seeds.
+    """
+    keys = ["backbone", "protocol", "compared", "layer", "head"]
+    compared = np.where(frame["other"] == UNTOUCHED, UNTOUCHED, "tasks")
+    long = frame.assign(compared=compared).melt(
+        [*keys, "seed", "n"], ["map_correlation", "linear_cka"], "measure", "similarity"
+    )
+    rows = []
+    for names, part in groups(long, [*keys, "measure"]):
+        # Pairs of tasks share networks, so a seed counts once.
+        one = statistics.over_seeds(part.groupby("seed")["similarity"].mean(), resampling, (-1, 1))
+        row = names | {"similarity": one.pop("estimate"), **one}
+        rows.append(row | {"n": int(part["n"].iloc[0])})
+    return pd.DataFrame(rows)
+
+
+def similarity_findings(
+    frame: pd.DataFrame, resampling: Resampling, untrained: Sequence[str] = ()
+) -> pd.DataFrame:
+    """How alike heads are over all heads, per backbone and protocol, with intervals over seeds.
+
+    Args:
+        frame: as for :func:`similarity_table`.
+        resampling: of the intervals.
+        untrained: backbones that nothing has trained, whose similarity is the null of the others.
+
+    Returns:
+        quantity, dataset (``all``), backbone, protocol, estimate, ci_low, ci_high, n, seeds:
+        ``cross_task_head_similarity`` (mean linear CKA of a head's outputs between two tasks),
+        ``cross_task_map_correlation``, ``similarity_to_untouched`` (linear CKA),
+        ``share_of_agnostic_heads``: heads whose CKA is at least 0.9 between all pairs of tasks,
+        ``n_agnostic_layers``: layers all of whose heads are, and for each untrained backbone
+        ``head_similarity_excess_over_<name>``: cross-task similarity minus that of the untrained
+        backbone with the same seed, over the pairs of tasks that both were tuned on.
+    """
+    before = frame["other"] == UNTOUCHED
+    between, keys = frame[~before], ["backbone", "protocol", "seed"]
+    agnostic = between.groupby([*keys, "layer", "head"])["linear_cka"].min().ge(AGNOSTIC)
+    whole_layers = agnostic.groupby([*keys, "layer"]).all()
+    unit = (-1.0, 1.0)
+    # Values per seed, and what the quantity can be.
+    found: dict[str, tuple[pd.Series, tuple[float, float]]] = {
+        "cross_task_head_similarity": (between.groupby(keys)["linear_cka"].mean(), unit),
+        "cross_task_map_correlation": (between.groupby(keys)["map_correlation"].mean(), unit),
+        "similarity_to_untouched": (frame[before].groupby(keys)["linear_cka"].mean(), unit),
+        "share_of_agnostic_heads": (agnostic.groupby(keys).mean(), (0.0, 1.0)),
+        "n_agnostic_layers": (
+            whole_layers.groupby(keys).sum(),
+            (0.0, float(frame["layer"].nunique())),
+        ),
+    }
+    for name in untrained:
+        found[f"head_similarity_excess_over_{name}"] = (_excess(between, name), unit)
+    rows, n = [], int(frame["n"].iloc[0])
+    for quantity, (values, ends) in found.items():
+        table = values.astype(float).rename("value").reset_index()
+        for names, part in groups(table, ["backbone", "protocol"]):
+            one = statistics.over_seeds(part["value"], resampling, ends)
+            rows.append({"quantity": quantity, "dataset": "all", **names, **one, "n": n})
+    return pd.DataFrame(rows)
+
+
+def _excess(between: pd.DataFrame, untrained: str) -> pd.Series:
+    """Cross-task similarity above that of an untrained backbone, per other backbone and seed."""
+    ends = np.sort(between[["one", "other"]].to_numpy(str), axis=1)
+    named = between.assign(first=ends[:, 0], second=ends[:, 1])
+    shared = ["protocol", "seed", "first", "second"]
+    means = named.groupby(["backbone", *shared])["linear_cka"].mean().reset_index()
+    null = means["backbone"] == untrained
+    both = means[~null].merge(means[null], on=shared, suffixes=("", "_null"))
+    excess = (both["linear_cka"] - both["linear_cka_null"]).rename("linear_cka")
+    return excess.groupby([both[key] for key in ("backbone", "protocol", "seed")]).mean()
+
+
+def derived(frame: pd.DataFrame) -> pd.DataFrame:
+    """What follows from single heads and pairs, in the same columns, per image.
+
+    Args:
+        frame: of `effects.group_effects`, with the names of its run.
+
+    Returns:
+        With groups `LAYER_MEANS`: the mean effect of a single head of each layer; with
+        `PAIR_EXCESS`: the effect of a pair beyond the sum of its two heads' effects, which is
+        positive where either of two heads can stand in for the other.
+    """
+    single = frame[frame["groups"] == "heads"]
+    keys = [*RUN, "layer", "baseline", "metric", "example"]
+    layers = single.groupby(keys, sort=False)[["clean", "effect"]].mean().reset_index()
+    none = dict.fromkeys(["head", "other_layer", "other_head"], -1)
+    layers = layers.assign(groups=LAYER_MEANS, group=layers["layer"].astype(str), **none)
+    return join([layers, _pair_excess(frame, single)])
+
+
+def _pair_excess(frame: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
+    pairs = frame[frame["groups"] == "pairs"]
+    shared = [*RUN, "baseline", "metric", "example"]
+    alone = single[[*shared, "layer", "head", "effect"]]
+    other = alone.rename(columns={"layer": "other_layer", "head": "other_head"})
+    both = pairs.merge(alone, on=[*shared, "layer", "head"], suffixes=("", "_one"))
+    both = both.merge(other, on=[*shared, "other_layer", "other_head"], suffixes=("", "_other"))
+    excess = both["effect"] - both["effect_one"] - both["effect_other"]
+    kept = both.drop(columns=["effect_one", "effect_other"])
+    return kept.assign(groups=PAIR_EXCESS, effect=excess)
+
+
+def percent_table(
+    frame: pd.DataFrame, resampling: Resampling, margin: float = MARGIN_PERCENT
+) -> pd.DataFrame:
+    """Effect of each group in percent of the intact loss, tested over the whole grid.
+
+    Args:
+        frame: dataset, backbone, protocol, seed, groups, group, layer, head, other_layer,
+            other_head, baseline, metric, example, clean, effect.
+        resampling: of the intervals; seeds and images are resampled.
+        margin: of equivalence, percent, > 0.
+
+    Returns:
+        dataset, backbone, protocol, groups, group, layer, head, other_layer, other_head, baseline,
+        metric, effect (percent: mean effect over mean intact loss), ci_low, ci_high, p, q
+        (Benjamini-Hochberg over the groups of one kind), p_equivalent (two one-sided tests: the
+        effect lies within the margin), equivalent, n, seeds.
+    """
+    parts = []
+    for names, part in groups(frame, [*CONDITION, "groups", "metric"]):
+        index = ["seed", "example"]
+        wide = part.pivot_table(index=index, columns=list(_CELL), values="effect", sort=False)
+        clean = part.groupby(index)["clean"].first().reindex(wide.index).to_numpy()
+        seeds, examples = _labels(wide)
+        table = statistics.ratio_table(
+            wide.to_numpy(), clean, seeds,
+            resampling=resampling, units=examples, scale=100, margin=margin,
+        ).rename(columns={"ratio": "effect"})  # fmt: skip
+        cells = wide.columns.to_frame(index=False)
+        n_seeds = len(np.unique(seeds))
+        parts.append(pd.concat([cells, table], axis=1).assign(**names, seeds=n_seeds))
+    order = [*CONDITION, "groups", *_CELL, "metric", "effect", "ci_low", "ci_high", "p", "q"]
+    return join(parts)[[*order, "p_equivalent", "equivalent", "n", "seeds"]]
+
+
+def percent_findings(
+    frame: pd.DataFrame,
+    resampling: Resampling,
+    baseline: str = "zero",
+    margin: float = MARGIN_PERCENT,
+) -> pd.DataFrame:
+    """What ablation does to the loss by depth, in percent, over seeds.
+
+    Args:
+        frame: effects of heads (and layers, pairs) with the names of their runs, as for
+            :func:`percent_table`.
+        resampling: of the intervals.
+        baseline: of the ablation that counts.
+        margin: of equivalence, percent, > 0.
+
+    Returns:
+        Columns `tables.FINDINGS`: ``layer<k>_percent_loss_increase`` (mean over single heads of
+        layer k, from 0), ``layer<k>_joint_percent_loss_increase`` (all its heads at once),
+        ``published_layers_1_to_3_percent_loss_increase``, ``published_layer_6_...``, their ratio
+        ``published_layer_6_over_1_to_3``, ``last_third_over_first_third`` and
+        ``last_third_minus_first_third_percent`` (single heads), ``pair_excess_percent``,
+        ``equivalent_heads_share`` (heads without effect, by the margin) and
+        ``random_order_difference_percent`` (largest difference between two orders of running).
+    """
+    chosen = frame[frame["baseline"] == baseline]
+    chosen = join([chosen, derived(chosen)])
+    rows = []
+    for names, part in groups(chosen, CONDITION):
+        wide = _columns(part)
+        seeds, examples = _labels(wide)
+        found = statistics.joint_bootstrap(
+            _quantities(part, wide), seeds, resampling=resampling, units=examples
+        )
+        rows += [{"quantity": name, **names, **one.row()} for name, one in found.items()]
+        rows += [{**names, **row} for row in _single_numbers(part, resampling, margin)]
+    return pd.DataFrame(rows, columns=list(FINDINGS))
+
+
+def _columns(part: pd.DataFrame) -> pd.DataFrame:
+    """One row per seed and image: mean effect of each kind of groups in each layer, and clean."""
+    kept = part[part["groups"].isin([LAYER_MEANS, "layers", PAIR_EXCESS])]
+    layer = kept["layer"].where(kept["groups"] != PAIR_EXCESS, -1)
+    wide = kept.assign(layer=layer).pivot_table(
+        index=["seed", "example"], columns=["groups", "layer"], values="effect"
+    )
+    wide[("clean", -1)] = kept.groupby(["seed", "example"])["clean"].first()
+    return wide
+
+
+def _over(means: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return means[..., 0] / means[..., 1]
+
+
+def _as_percent(means: np.ndarray) -> np.ndarray:
+    return 100 * _over(means)
+
+
+def _quantities(
+    part: pd.DataFrame, wide: pd.DataFrame
+) -> Mapping[str, tuple[np.ndarray, Statistic, None]]:
+    n_layers = int(part["layer"].max()) + 1
+
+    def of(kind: str, layers: Sequence[int]) -> np.ndarray:
+        return wide[[(kind, layer) for layer in layers]].mean(axis=1).to_numpy()
+
+    clean = of("clean", [-1])
+
+    def percent(values: np.ndarray) -> tuple[np.ndarray, Statistic, None]:
+        return np.column_stack([values, clean]), _as_percent, None
+
+    def ratio(above: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, Statistic, None]:
+        return np.column_stack([above, below]), _over, None
+
+    found = {}
+    for kind, joint in ((LAYER_MEANS, ""), ("layers", "_joint")):
+        for layer in [one for one in range(n_layers) if (kind, one) in wide.columns]:
+            found[f"layer{layer}{joint}_percent_loss_increase"] = percent(of(kind, [layer]))
+    if (PAIR_EXCESS, -1) in wide.columns:
+        found["pair_excess_percent"] = percent(of(PAIR_EXCESS, [-1]))
+    early = of(LAYER_MEANS, published_layers(EARLY, n_layers))
+    middle = of(LAYER_MEANS, published_layers(MIDDLE, n_layers))
+    depth = (np.arange(n_layers) + 0.5) / n_layers
+    first = of(LAYER_MEANS, np.flatnonzero(depth < 1 / 3).tolist() or [0])
+    last = of(LAYER_MEANS, np.flatnonzero(depth > 2 / 3).tolist() or [n_layers - 1])
+    return found | {
+        "published_layers_1_to_3_percent_loss_increase": percent(early),
+        "published_layer_6_percent_loss_increase": percent(middle),
+        "published_layer_6_over_1_to_3": ratio(middle, early),
+        "last_third_over_first_third": ratio(last, first),
+        "last_third_minus_first_third_percent": percent(last - first),
+    }
+
+
+def _single_numbers(part: pd.DataFrame, resampling: Resampling, margin: float) -> list[dict]:
+    """Findings that are no means over images."""
+    heads = part[part["groups"] == "heads"]
+    tables = [percent_table(one, resampling, margin) for _, one in heads.groupby("seed")]
+    shares = pd.Series([table["equivalent"].mean() for table in tables])
+    n = int(tables[0]["n"].iloc[0])
+    one = statistics.over_seeds(shares, resampling, (0.0, 1.0))
+    rows = [{"quantity": "equivalent_heads_share", **one, "n": n}]
+    keys = ["seed", "group", "example"]
+    shuffled = part[part["groups"] == RANDOM_ORDER].set_index(keys)["effect"]
+    if len(shuffled):
+        plain = part[part["groups"] == "layers"].set_index(keys)["effect"]
+        apart = 100 * float((plain - shuffled).abs().max()) / float(part["clean"].mean())
+        same = dict.fromkeys(["estimate", "ci_low", "ci_high"], apart)
+        name = "random_order_difference_percent"
+        rows.append({"quantity": name, **same, "n": n, "seeds": len(shares)})
+    return rows
+
+
+def spread_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Quantiles of predictions, averaged over seeds.
+
+    Args:
+        frame: of `effects.prediction_spread`, with the names of its runs.
+
+    Returns:
+        dataset, backbone, protocol, label, baseline, layer, head, q05, q25, q50, q75, q95 (unit of
+        the label), n (images of one seed), seeds.
+    """
+    keys = [*CONDITION, "label", "baseline", "layer", "head"]
+    grouped = frame.groupby(keys, sort=False)
+    quantiles = [name for name in frame.columns if name[0] == "q" and name[1:].isdigit()]
+    table = grouped[quantiles].mean()
+    return table.assign(n=grouped["n"].max(), seeds=grouped["seed"].nunique()).reset_index()
