@@ -1,4 +1,4 @@
-"""Windows, pictures as in training, networks' answers, and what becomes one event."""
+"""Windows, pictures as in training, predictions, and what becomes one event."""
 
 import json
 import logging
@@ -94,19 +94,19 @@ def test_windows_cover_the_recording(duration_s, overlap_s, step_s):
 
 @settings(deadline=None)
 @given(st.floats(60, 600), st.floats(1, 50), st.floats(0, 1))
-def test_one_window_answers_for_each_moment_and_sees_it_whole(duration_s, overlap_s, share):
+def test_each_moment_counts_in_one_window_that_sees_it_whole(duration_s, overlap_s, share):
     search = detection.Search(overlap_s, share * overlap_s, 0.5, 0)
     starts = detection.window_starts(duration_s, overlap_s, 1 / 256)
     onsets = np.linspace(0, starts[-1] + 60, 300, endpoint=False)
     counted = np.zeros((len(starts), len(onsets)), bool)
     for i, start_s in enumerate(starts):
-        answers = pd.DataFrame({"start_s": onsets - start_s, "score": 1.0, "window_s": start_s})
-        counted[i, detection._counted(answers, starts, i, search).index] = True
+        frame = pd.DataFrame({"start_s": onsets - start_s, "score": 1.0, "window_s": start_s})
+        counted[i, detection.above_threshold(frame, starts, i, search).index] = True
     assert (counted.sum(axis=0) == 1).all()
-    answering = starts[counted.argmax(axis=0)]
-    assert (answering <= onsets + 1e-9).all()
+    begun = starts[counted.argmax(axis=0)]
+    assert (begun <= onsets + 1e-9).all()
     whole_s = overlap_s - search.edge_s
-    assert (np.minimum(onsets + whole_s, starts[-1] + 60) <= answering + 60 + 1e-2).all()
+    assert (np.minimum(onsets + whole_s, starts[-1] + 60) <= begun + 60 + 1e-2).all()
 
 
 def network(targets: dict = TARGETS) -> fine_tuned.Network:
@@ -115,10 +115,10 @@ def network(targets: dict = TARGETS) -> fine_tuned.Network:
     return fine_tuned.build(backbones.prepare(RANDOM, 16, seed=0), built, how, seed=1).eval()
 
 
-def test_a_network_answers_in_seconds_and_hertz():
+def test_a_network_predicts_seconds_and_hertz():
     arrays = np.random.Generator(np.random.Philox(1)).random((3, GRID, GRID), np.float32)
     one = network()
-    columns = detection.answers(one)(arrays)
+    columns = detection.predictor(one)(arrays)
     images = np.stack([detection.render(array, 16) for array in arrays])
     outputs = fine_tuned.predict(one, torch.from_numpy(images))
     assert set(columns) == {"score", "start_s", "start_hz", "end_hz"}
@@ -130,26 +130,19 @@ def test_a_network_answers_in_seconds_and_hertz():
 def test_a_number_between_0_and_1_is_a_score_too():
     block = {"labels": ["present"], "encoding": "scaled", "scale": 1, "activation": "sigmoid"}
     arrays = np.ones((2, GRID, GRID), np.float32)
-    score = detection.answers(network({**TARGETS, "present": block}))(arrays)["score"]
+    score = detection.predictor(network({**TARGETS, "present": block}))(arrays)["score"]
     assert ((score > 0) & (score < 1)).all()
 
 
 def test_a_network_that_never_says_none_is_refused():
     targets = {name: block for name, block in TARGETS.items() if name != "present"}
     with pytest.raises(ValueError, match=r"network: predicts start_s, .*: present is missing"):
-        detection.answers(network(targets))
+        detection.predictor(network(targets))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [({"overlap_s": 60}, "overlap_s is 60; allowed is 0 to less than 60 s"),
-     ({"edge_s": 31}, "edge_s is 31; allowed is 0 to overlap_s, 30 s"),
-     ({"threshold": 1.5}, "threshold is 1.5; allowed is 0 to 1"),
-     ({"merge_s": -1}, "merge_s is -1; allowed is 0 s or more")],
-)  # fmt: skip
-def test_impossible_searches_are_refused(wrong, words):
-    with pytest.raises(ValueError, match=words):
-        detection.Search(**{**vars(SEARCH), **wrong})
+def test_an_edge_wider_than_the_overlap_is_refused():
+    with pytest.raises(ValueError, match="edge_s is 31; allowed is 0 to overlap_s, 30 s"):
+        detection.Search(**{**vars(SEARCH), "edge_s": 31})
 
 
 def events(*rows: tuple) -> pd.DataFrame:
@@ -339,7 +332,7 @@ MEMORY = """
 
     before = resident_mb("VmRSS")
     found = readers.open_recording({path!r})
-    readers.check_alive(found, 60)
+    readers.check_signal(found, 60)
     search = detection.Search(overlap_s=10, edge_s=0, threshold=0.5, merge_s=2)
     events = detection.localise(found, planted.observe, search).events
     grown_mb = resident_mb("VmHWM") - before

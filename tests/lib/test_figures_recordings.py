@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from patchwork.figures import theme
 from patchwork.figures.chirps import recordings
 
-SEARCHED = recordings.Searched("sub_01.edf", 1000.0, 100.0, 0.5, 0.9)
+SEARCHED = recordings.SearchedRecording("sub_01.edf", 1000.0, 100.0, 0.5, 0.9)
 EVENTS = pd.DataFrame(
     {
         "channel": ["C3/A2", "C3/A2", "Pz"],
@@ -47,7 +47,7 @@ def test_rows_cover_the_recording_once():
         assert list(axes.images[0].get_extent()) == [left, right, 0, 100]
         assert axes.images[0].origin == "lower"
         assert axes.images[0].get_array()[0, 0] == left / 5
-    long = recordings.Searched("a", 90000.0, 100.0, 0.5, 0.9)
+    long = recordings.SearchedRecording("a", 90000.0, 100.0, 0.5, 0.9)
     assert len(recordings.overlay(PICTURE, EVENTS, "Cz", long).axes) == 6
 
 

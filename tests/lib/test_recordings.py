@@ -125,7 +125,7 @@ def test_bad_and_stimulus_channels_are_no_data(tmp_path):
 
 def refused(path: Path, *words: str, **options) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        readers.check_alive(readers.open_recording(path, **options), 60)
+        readers.check_signal(readers.open_recording(path, **options), 60)
     text = str(caught.value)
     assert "\n" not in text
     for word in (str(path), "allowed", *words):
@@ -189,7 +189,7 @@ def test_channels_without_data_are_all_named(tmp_path):
     path = tmp_path / "a_raw.fif"
     mne.io.RawArray(values, raw.info, verbose="error").save(path, fmt="double", verbose="error")
     refused(path, "flat (flat at 3e-06), nan (not a number throughout);")
-    readers.check_alive(readers.open_recording(path, picks=["Cz", "late"]), 60)
+    readers.check_signal(readers.open_recording(path, picks=["Cz", "late"]), 60)
 
 
 def test_a_folder_is_mapped_by_channel(tmp_path):

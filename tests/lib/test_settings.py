@@ -123,6 +123,20 @@ def test_a_claim_that_cannot_be_decided_is_refused(change, words):
     assert words in text
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("overlap_s", 60, "less than 60"),
+        ("threshold", 1.5, "at most 1"),
+        ("merge_s", -1, "at least 0"),
+    ],
+)
+def test_an_impossible_search_of_recordings_is_refused(key, value, allowed):
+    text = complaint(lambda c: c["studies"]["chirps"]["recordings"].update({key: value}))
+    assert text.startswith(f"config/studies/chirps.yaml: recordings.{key} is {value}; allowed is")
+    assert text.endswith(allowed)
+
+
 def test_no_samples_are_refused():
     text = complaint(lambda c: c["studies"]["lines"]["stimuli"]["splits"]["train"].update(n=0))
     assert "stimuli.splits.train.n is 0; allowed is at least 8" in text

@@ -96,9 +96,9 @@ def test_every_output_tells_of_the_same_events(files, tmp_path):
     )
 
 
-def test_the_network_s_own_answers_are_written(files, tmp_path, monkeypatch):
+def test_predictions_of_the_network_are_written(files, tmp_path, monkeypatch):
     """An observer in the network's place: the chirp lies where it was planted."""
-    monkeypatch.setattr(detection, "answers", lambda network: planted.observe)
+    monkeypatch.setattr(detection, "predictor", lambda network: planted.observe)
     outputs = localise(files, tmp_path, threshold=0.5, picks=["Cz"])
     table = pd.read_csv(outputs["events"])
     assert table["channel"].tolist() == ["Cz"]

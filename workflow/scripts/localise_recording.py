@@ -24,22 +24,22 @@ def main(
     search = detection.Search(
         **{field.name: settings[field.name] for field in fields(detection.Search)}
     )
-    predict = detection.answers(fine_tuned.load(*network).to(torch.device(device)))
+    predict = detection.predictor(fine_tuned.load(*network).to(torch.device(device)))
     predicted = pd.read_parquet(calibration)
     widths = detection.half_widths(predicted, settings["seed"], settings["coverage"])
-    readers.check_alive(found, DURATION_S)
+    readers.check_signal(found, DURATION_S)
     result = detection.localise(found, predict, search, widths)
     tables.write(result.events.round(6), outputs["events"])
     for kind in ("fif", "csv", "edf"):
         annotations.save(result.events, found.clock, outputs[kind])
-    searched = figures.Searched(
+    searched = figures.SearchedRecording(
         Path(recording).name, found.duration_s, FREQUENCY_MAX_HZ, search.threshold,
         settings["coverage"],
     )  # fmt: skip
     draw(result, searched, Path(outputs["overlays"]))
 
 
-def draw(result: detection.Found, searched: figures.Searched, folder: Path) -> None:
+def draw(result: detection.Detections, searched: figures.SearchedRecording, folder: Path) -> None:
     """A figure per channel, as SVG, PNG and the table that it shows."""
     folder.mkdir(parents=True, exist_ok=True)
     levels = result.overview.levels

@@ -1,4 +1,4 @@
-"""Find chirps in recordings: windows, pictures as in training, a network's answers, events."""
+"""Find chirps in recordings: windows, pictures as in training, predictions, events."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,10 +45,10 @@ class Search:
 
     Attributes:
         overlap_s: what two windows of 60 s that follow each other share, 0 to less than 60 s.
-        edge_s: a window leaves onsets this close after its start to the window before, which sees
-            more of them, and answers so much longer for its own end; 0 to overlap_s. Chirps of up
-            to overlap_s - edge_s are seen whole by the window that answers for them.
-        threshold: score from which an answer counts as an event, 0 to 1.
+        edge_s: onsets this close after the start of a window count in the window before it, which
+            sees more of them; 0 to overlap_s. Chirps of up to overlap_s - edge_s lie whole in the
+            window in which they count.
+        threshold: score from which a prediction is an event, 0 to 1.
         merge_s: onsets from different windows no farther apart than this are one event, s, >= 0.
     """
 
@@ -58,18 +58,10 @@ class Search:
     merge_s: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap_s < DURATION_S:
-            raise ValueError(
-                f"overlap_s is {self.overlap_s}; allowed is 0 to less than {DURATION_S:g} s"
-            )
         if not 0 <= self.edge_s <= self.overlap_s:
             raise ValueError(
                 f"edge_s is {self.edge_s}; allowed is 0 to overlap_s, {self.overlap_s} s"
             )
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; allowed is 0 to 1")
-        if not 0 <= self.merge_s < np.inf:
-            raise ValueError(f"merge_s is {self.merge_s}; allowed is 0 s or more")
 
 
 @dataclass
@@ -96,13 +88,13 @@ class Overview:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search gives.
+class Detections:
+    """What a search of a recording gives.
 
     Attributes:
         events: see `localise`.
         overview: pictures of each channel.
-        n_pictures: windows and channels that were judged.
+        n_pictures: windows and channels that the network saw.
         n_empty: windows and channels that were not, for want of data.
     """
 
@@ -191,14 +183,14 @@ def render(array: np.ndarray, image_px: int) -> np.ndarray:
     return np.asarray(Image.fromarray(colours).resize(size, Image.Resampling.BILINEAR))
 
 
-def answers(network: fine_tuned.Network) -> Predict:
+def predictor(network: fine_tuned.Network) -> Predict:
     """A network as a function of arrays.
 
     Args:
         network: predicts start_s, start_hz, end_hz and present, and perhaps duration_s.
 
     Returns:
-        Arrays (n, 128, 128) to columns of shape (n,): ``score``, the network's word for presence,
+        Arrays (n, 128, 128) to columns of shape (n,): ``score``, the predicted presence,
         0 to 1, and the labels in s and Hz.
 
     Raises:
@@ -265,21 +257,18 @@ def localise(
     predict: Predict,
     search: Search,
     widths: Mapping[str, float] | None = None,
-) -> Found:
+) -> Detections:
     """Every chirp that a network finds in a recording, window after window.
 
     Args:
         recording: as opened; only one window is in memory at a time.
-        predict: arrays (n, 128, 128) to columns, see `answers`.
+        predict: arrays (n, 128, 128) to columns, see `predictor`.
         search: windows, threshold, and what is merged.
         widths: label to half width of its interval, see `half_widths`.
 
     Returns:
-        Events in order of onset, with columns channel, onset_s (seconds after the file's first
-        sample), onset_utc (date and time, empty where the recording keeps none), duration_s (where
-        the network predicts it), start_hz, end_hz, score (0 to 1), window_s (start of the window)
-        and n_windows (in how many windows the event was found); where widths are given, the low and
-        high end of each interval.
+        Events as in the table ``events.csv``: duration_s where the network predicts it, ends of
+        intervals where widths are given.
 
     Raises:
         ValueError: if no window of any channel has data throughout.
@@ -294,7 +283,7 @@ def localise(
         if seen:
             columns = {"channel": list(seen), **predict(np.stack(list(seen.values())))}
             frame = pd.DataFrame(columns).assign(window_s=start_s)
-            parts.append(_counted(frame, starts, i, search))
+            parts.append(above_threshold(frame, starts, i, search))
         n_pictures += len(seen)
         progress.step(i + 1)
     n_empty = len(starts) * len(recording.channels) - n_pictures
@@ -302,20 +291,30 @@ def localise(
         LOGGER.info("%d of %d windows lack data and are left out", n_empty, n_empty + n_pictures)
     if not n_pictures:
         raise ValueError(f"{recording.path}: no window has data; allowed is 60 s without a gap")
-    events = merge(_placed(pd.concat(parts), recording.duration_s), search.merge_s)
-    return Found(_told(events, recording, widths or {}), overview, n_pictures, n_empty)
+    events = merge(_in_recording(pd.concat(parts), recording.duration_s), search.merge_s)
+    events = _with_intervals(events, recording, widths or {})
+    return Detections(events, overview, n_pictures, n_empty)
 
 
-def _counted(frame: pd.DataFrame, starts: np.ndarray, i: int, search: Search) -> pd.DataFrame:
-    """Answers of window i that reach the threshold and whose onset it answers for."""
+def above_threshold(
+    frame: pd.DataFrame, starts: np.ndarray, i: int, search: Search
+) -> pd.DataFrame:
+    """Predictions in one window that are events: every moment counts in one window alone.
+
+    Args:
+        frame: start_s (after the start of the window), score and window_s.
+        starts: of all windows, see `window_starts`.
+        i: number of the window.
+        search: threshold and edge.
+    """
     onset = frame["window_s"] + frame["start_s"]
     first = -np.inf if i == 0 else starts[i] + search.edge_s
     last = np.inf if i == len(starts) - 1 else starts[i + 1] + search.edge_s
     return frame[(frame["score"] >= search.threshold) & (onset >= first) & (onset < last)]
 
 
-def _placed(raw: pd.DataFrame, duration_s: float) -> pd.DataFrame:
-    """Answers about windows as events of the recording, within what is possible."""
+def _in_recording(raw: pd.DataFrame, duration_s: float) -> pd.DataFrame:
+    """Predictions about windows as events of the recording, within what is possible."""
     onset = raw["window_s"] + raw["start_s"].clip(0, DURATION_S)
     frame = pd.DataFrame({"channel": raw["channel"], "onset_s": onset.clip(upper=duration_s)})
     if "duration_s" in raw:
@@ -366,15 +365,17 @@ def _survivors(part: pd.DataFrame, merge_s: float) -> list[int]:
     return joined
 
 
-def _told(events: pd.DataFrame, recording: Recording, widths: Mapping[str, float]) -> pd.DataFrame:
+def _with_intervals(
+    events: pd.DataFrame, recording: Recording, widths: Mapping[str, float]
+) -> pd.DataFrame:
     """Events with date and time, and with intervals cut to what is possible."""
     moments = [recording.clock.moment(onset) for onset in events["onset_s"]]
-    told = events.copy()
-    told.insert(2, "onset_utc", ["" if one is None else one.isoformat() for one in moments])
+    found = events.copy()
+    found.insert(2, "onset_utc", ["" if one is None else one.isoformat() for one in moments])
     tops = {"onset_s": recording.duration_s, "duration_s": recording.duration_s}
     for label, width in widths.items():
         value, low, high = COLUMNS[label]
-        if value in told:
-            told[low] = (told[value] - width).clip(lower=0.0)
-            told[high] = (told[value] + width).clip(upper=tops.get(value, FREQUENCY_MAX_HZ))
-    return told
+        if value in found:
+            found[low] = (found[value] - width).clip(lower=0.0)
+            found[high] = (found[value] + width).clip(upper=tops.get(value, FREQUENCY_MAX_HZ))
+    return found

@@ -135,7 +135,7 @@ def open_recording(
     picks: str | Sequence[str] = "data",
     units: str | None = None,
 ) -> Recording:
-    """Open a recording, read nothing but its headers, and refuse what no network could judge.
+    """Open a recording, read nothing but its headers, and refuse what no network can search.
 
     Args:
         path: an EDF, BDF or FIF file, or a folder of ``.npy`` arrays of shape (128, columns), one
@@ -185,7 +185,7 @@ def check_rates(recording: Signals) -> None:
             )
 
 
-def check_alive(recording: Recording, piece_s: float) -> None:
+def check_signal(recording: Recording, piece_s: float) -> None:
     """Stop at channels without data; reads on only for as long as one has shown none.
 
     Args:
@@ -235,7 +235,7 @@ def _mapped(path: Path) -> np.ndarray:
         array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(
-            f"{path}: is no array of numbers ({_line(error)}); allowed is a .npy file of "
+            f"{path}: is no array of numbers ({_one_line(error)}); allowed is a .npy file of "
             f"{GRID} frequencies by columns"
         ) from error
     if array.ndim != 2 or array.shape[0] != GRID or array.dtype.kind not in "fiu":
@@ -249,7 +249,7 @@ def _mapped(path: Path) -> np.ndarray:
 def _open_fif(path: Path, picks: str | Sequence[str], units: str | None) -> Signals:
     if units is not None:
         raise ValueError(f"{path}: units is {units!r}; allowed for FIF, which has its own, is null")
-    raw = _quietly(path, mne.io.read_raw_fif, allow_maxshield=True)
+    raw = _open_with_mne(path, mne.io.read_raw_fif, allow_maxshield=True)
     return Signals(path, [raw], _picked(path, raw, picks))
 
 
@@ -259,7 +259,7 @@ def _open_edf(path: Path, picks: str | Sequence[str], units: str | None) -> Sign
     rates = _native_rates(path)
     read = mne.io.read_raw_edf if suffix == ".edf" else mne.io.read_raw_bdf
     options: dict[str, Any] = {"units": units, "exclude_after_unique": True}
-    raw = _quietly(path, read, **options)
+    raw = _open_with_mne(path, read, **options)
     if len(rates) != len(raw.ch_names):
         raise ValueError(
             f"{path}: header describes {len(rates)} signals and {len(raw.ch_names)} can be read; "
@@ -270,7 +270,7 @@ def _open_edf(path: Path, picks: str | Sequence[str], units: str | None) -> Sign
     raws = []
     for rate in dict.fromkeys(rate_of[name] for name in names):
         same = [name for name in names if rate_of[name] == rate]
-        raws.append(_quietly(path, read, include=same, **options))
+        raws.append(_open_with_mne(path, read, include=same, **options))
     return Signals(path, raws, names)
 
 
@@ -306,7 +306,7 @@ def _native_rates(path: Path) -> list[float]:
     return [n / record_s for n, label in zip(samples, labels, strict=True) if label not in _MARKS]
 
 
-def _quietly(path: Path, read: Any, **options: Any) -> mne.io.BaseRaw:
+def _open_with_mne(path: Path, read: Any, **options: Any) -> mne.io.BaseRaw:
     """Open with MNE, nothing preloaded; whatever goes wrong inside becomes one line."""
     try:
         with warnings.catch_warnings():
@@ -315,12 +315,12 @@ def _quietly(path: Path, read: Any, **options: Any) -> mne.io.BaseRaw:
             return read(path, preload=False, verbose="warning", **options)
     except Exception as error:
         raise ValueError(
-            f"{path}: cannot be read as {FORMATS[path.suffix.lower()]} ({_line(error)}); allowed "
-            f"is {ALLOWED}"
+            f"{path}: cannot be read as {FORMATS[path.suffix.lower()]} ({_one_line(error)}); "
+            f"allowed is {ALLOWED}"
         ) from error
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:160].rstrip(". ")
 
 

@@ -20,14 +20,14 @@ NEEDED = ("channel", "onset_s", "start_hz", "end_hz", "score")
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What every figure of a recording says.
+class SearchedRecording:
+    """A recording and how it was searched, for captions.
 
     Attributes:
         name: of the recording.
         duration_s: its length, seconds.
         frequency_max_hz: top of the spectrograms.
-        threshold: score from which an answer was an event, 0 to 1.
+        threshold: score from which a prediction was an event, 0 to 1.
         coverage: chance that an interval was made to cover, 0 to 1.
     """
 
@@ -39,7 +39,7 @@ class Searched:
 
 
 def overlays(
-    levels: Mapping[str, np.ndarray], events: pd.DataFrame, searched: Searched
+    levels: Mapping[str, np.ndarray], events: pd.DataFrame, searched: SearchedRecording
 ) -> Iterator[tuple[str, Figure, pd.DataFrame]]:
     """One figure per channel.
 
@@ -58,7 +58,9 @@ def overlays(
 
 
 @theme.styled
-def overlay(picture: np.ndarray, events: pd.DataFrame, channel: str, searched: Searched) -> Figure:
+def overlay(
+    picture: np.ndarray, events: pd.DataFrame, channel: str, searched: SearchedRecording
+) -> Figure:
     """The spectrogram of one channel with its events between lines from start to end.
 
     Args:
@@ -115,7 +117,7 @@ def _draw(axes: Axes, events: pd.DataFrame) -> None:
         axes.hlines(events["start_hz"], *ends, color="white", lw=0.7)
 
 
-def _caption(events: pd.DataFrame, searched: Searched) -> str:
+def _caption(events: pd.DataFrame, searched: SearchedRecording) -> str:
     drawn = (
         "each between two lines from start to end"
         if "duration_s" in events
