@@ -1,4 +1,4 @@
-"""Pictures that backbones grow up with, from a folder, a torchvision data set or drawn here.
+"""Pictures that backbones are pre-trained on, from a folder, a torchvision data set or drawn here.
 
 They become one dataset file of equal squares with a `class` label; conditions are views of that
 file.

@@ -216,7 +216,7 @@ def verdict_grid(frame: pd.DataFrame) -> Figure:
     for i, protocol in enumerate(protocols):
         axes.text(_PAD, top + (i + 0.5) * _CELL - 1, words(protocol), va="center")
     found = frame["verdict"].value_counts()
-    tally = ", ".join(f"{MARKS[v]} {words(v)} ({n})" for v, n in found.items())
+    tally = ", ".join(f"{MARKS[str(v)]} {words(v)} ({n})" for v, n in found.items())
     return theme.finish(figure, f"Verdicts on {len(names)} claims under each protocol", tally)
 
 
