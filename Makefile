@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test lint bench paper rearing benchmark-dataset clean help
+.PHONY: all report test lint docs bench paper rearing benchmark-dataset clean help
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -44,6 +44,10 @@ lint: $(TESTED)
 	$(BIN)/mypy
 	$(SNAKEMAKE) --lint
 
+## docs: fill the generated parts of the pages; CLAIMS=results/claims.csv documents that run
+docs: $(READY)
+	$(BIN)/python docs/generate.py $(CLAIMS)
+
 ## bench: paired timings against naive code and peers (minutes; needs benchmarks/requirements.lock)
 bench: $(READY) .venv-bench/.ready
 	for line in \
@@ -62,9 +66,10 @@ paper: $(READY)
 	$(RUN) --workflow-profile profiles/gpu --configfile config/scales/paper.yaml
 
 ## rearing: controlled rearing on your pictures: make rearing IMAGES=<folder with a folder per class>
+# More arguments of Snakemake: ARGS=-n shows what would run.
 rearing: $(READY)
 	@test -d "$(IMAGES)" || { echo "IMAGES is '$(IMAGES)'; allowed is a folder with one folder of images per class" >&2; exit 1; }
-	OMP_NUM_THREADS=1 $(RUN) --cores $(CORES) --configfile config/scales/natural.yaml \
+	OMP_NUM_THREADS=1 $(RUN) $(ARGS) --cores $(CORES) --configfile config/scales/natural.yaml \
 		--config 'studies={rearing: {pictures: {source: {path: "$(abspath $(IMAGES))"}}}}'
 
 ## benchmark-dataset: draw 100,000 labelled chirp figures of arXiv 2503.22713 and their data card

@@ -1,0 +1,283 @@
+"""Fill the generated parts of the pages: ``make docs``, or ``python docs/generate.py [CLAIMS]``.
+
+A part stands between ``<!-- name -->`` and ``<!-- /name -->``, perhaps with a study after the name,
+and is made from the schemas, the rules, the configuration of the studies or the claims of the last
+documented run, ``docs/claims.csv``. The ``claims.csv`` of another run, if given, takes its place.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from patchwork import show
+from patchwork.figures import claims as drawings
+from patchwork.figures import registry, theme
+
+ROOT = Path(__file__).resolve().parents[1]
+CLAIMS = ROOT / "docs/claims.csv"
+PAGES = ("README.md", "config/README.md", "docs/*.md", "docs/studies/*.md")
+PART = re.compile(r"<!-- (?P<name>\w+)(?: (?P<of>\w+))? -->\n.*?<!-- /(?P=name) -->", re.DOTALL)
+BRANCHES = ("oneOf", "allOf")
+
+
+@cache
+def read(path: str) -> Any:
+    """A YAML file of the project."""
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+def study_of(name: str) -> dict[str, Any]:
+    """The configuration of a study at the default scale."""
+    return read(f"config/studies/{name}.yaml")["studies"][name]
+
+
+def row(*cells: Any) -> str:
+    """One row of a table in Markdown."""
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def table(head: tuple[str, ...], rows: list[tuple]) -> str:
+    """A table in Markdown."""
+    return "\n".join([row(*head), "|" + "---|" * len(head), *(row(*cells) for cells in rows)])
+
+
+# Keys of the configuration -----------------------------------------------------------------------
+
+
+def resolve(node: dict[str, Any], file: str) -> tuple[dict[str, Any], str, str]:
+    """What a node refers to, under its own description if it has one; the file; the name there."""
+    name = ""
+    while "$ref" in node:
+        path, _, inside = node["$ref"].partition("#")
+        file = path or file
+        target = read(f"workflow/schemas/{file}")
+        for key in filter(None, inside.split("/")):
+            target = target[key]
+        name = inside.rsplit("/", 1)[-1] or file.split(".")[0]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref" and value}}
+    return node, file, name
+
+
+def allowed(node: dict[str, Any]) -> str:
+    """The values that a node allows, in words."""
+    if "const" in node:
+        return f"`{node['const']}`"
+    if "enum" in node:
+        return ", ".join(f"`{'null' if one is None else one}`" for one in node["enum"])
+    if "oneOf" in node and "type" not in node:
+        return " or ".join(dict.fromkeys(allowed(one) for one in node["oneOf"]))
+    kinds = node.get("type", "block" if "$ref" in node else "anything")
+    kind = " or ".join([kinds] if isinstance(kinds, str) else kinds)
+    if kind == "array":
+        return f"list of {allowed(node.get('items', {}))}"
+    if kind == "object" and isinstance(node.get("additionalProperties"), dict):
+        return f"names to {allowed(node['additionalProperties'])}"
+    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to",
+              "exclusiveMaximum": "below"}  # fmt: skip
+    bounds = [f"{word} {node[key]}" for key, word in limits.items() if key in node]
+    return " ".join([kind, *bounds])
+
+
+def children(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Key below the node, what it holds, and whether it must be there."""
+    for part in [node, *(one for branch in BRANCHES for one in node.get(branch, ()))]:
+        for key, child in part.get("properties", {}).items():
+            if isinstance(child, dict) and part.get("type") == "object":
+                yield f".{key}", child, key in part.get("required", ())
+    if isinstance(node.get("additionalProperties"), dict):
+        yield ".`<name>`", node["additionalProperties"], False
+    if isinstance(node.get("items"), dict):
+        yield "[]", node["items"], False
+
+
+def walk(
+    node: dict[str, Any], file: str, prefix: str, sections: dict[str, tuple[dict[str, Any], str]]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Rows of all keys below a node; what has a name of its own becomes a section."""
+    for key, child, needed in children(node):
+        found, where, name = resolve(child, file)
+        path = f"{prefix}{key}".lstrip(".")
+        below = list(children(found))
+        link = ""
+        if name and any(found_key != "[]" for found_key, _, _ in below):
+            sections.setdefault(name, (resolve({**child, "description": None}, file)[0], where))
+            link = f"see [{name}](#{name})"
+        described = found.get("description") or found.get("title", "")
+        if key[-1] not in "]`" or link or (described and key != "[]"):
+            yield path, "yes" if needed else "", link or allowed(found), described
+        if not link:
+            yield from walk(found, where, path, sections)
+
+
+def keys(_: str) -> str:
+    """Every key of the configuration, one section for each block that has a name."""
+    root = read("workflow/schemas/config.schema.yaml")
+    sections: dict[str, tuple] = {"configuration": (root, "config.schema.yaml")}
+    text, done = [], set()
+    while left := [name for name in sections if name not in done]:
+        name = left[0]
+        node, file = sections[name]
+        done.add(name)
+        says = node.get("description") or node.get("title") or ""
+        rows = [(f"`{path.replace('`', '')}`", *rest) for path, *rest in
+                walk(node, file, "", sections)]  # fmt: skip
+        head = ("key", "required", "values", "meaning")
+        says = says[:1].upper() + says[1:].rstrip(".") + "."
+        text.append(f"### {name}\n\n{says}\n\n{table(head, rows)}")
+    return "\n\n".join(text)
+
+
+# Rules -------------------------------------------------------------------------------------------
+
+
+def rules(_: str) -> str:
+    """What each file of rules does, from its first line, and the rules in it."""
+    rows = []
+    for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        text = path.read_text()
+        named = re.findall(r"^rule (\w+):", text, re.MULTILINE)
+        if named:
+            head = text.splitlines()[0].removeprefix("# ")
+            listed = ", ".join(f"`{name}`" for name in named)
+            rows.append((f"[{path.stem}](../workflow/rules/{path.name})", head, listed))
+    return table(("file", "what it does", "rules"), rows)
+
+
+# Studies -----------------------------------------------------------------------------------------
+
+
+def figures(study: str) -> str:
+    """The figures that a study draws, with the captions of the configuration."""
+    block = study_of(study)
+    rows = [(f"`{name}`", one.get("caption", "")) for name, one in block.get("figures", {}).items()]
+    if "samples" in block:
+        rows.append(("`samples`", "Test images of each dataset with their labels."))
+    if "rearing_conditions" in block:
+        rows.append(("`rearing_conditions`", "Views of the same pictures in every condition."))
+    if "networks" in block:
+        rows += [(f"`{name}`", "") for name in registry.NETWORK_FIGURES]
+    if not any(caption for _, caption in rows):
+        return ", ".join(name for name, _ in rows)
+    return table(("figure", "what it shows"), rows)
+
+
+def protocols(study: str) -> str:
+    """What each protocol of a study reads, trains and predicts."""
+    rows = []
+    for name, one in study_of(study)["protocols"].items():
+        adapter = one["adapter"]
+        kind = f"LoRA, rank {adapter['rank']}" if adapter["kind"] == "lora" else adapter["kind"]
+        targets = [f"{key} ({value['encoding']})" for key, value in one["targets"].items()]
+        chosen = one.get("selected_on", "validation")
+        rows.append((f"`{name}`", one["readout"], kind, ", ".join(targets), chosen))
+    head = ("protocol", "read-out", "encoder trains", "targets (encoding)", "epoch chosen on")
+    return table(head, rows)
+
+
+def region(bounds: list[float | None]) -> str:
+    """An interval in words."""
+    low, high = bounds
+    if low is None:
+        return f"at most {high}"
+    return f"at least {low}" if high is None else f"{low} to {high}"
+
+
+def decisions(study: str) -> str:
+    """The decision rules of a study's claims, as config/claims.yaml states them."""
+    rows = []
+    for claim, one in read("config/claims.yaml")["claims"].items():
+        for i, rule in enumerate(one["decisions"] if one["study"] == study else ()):
+            control = (rule.get("control") or {}).get("description", "")
+            survives = region(rule["survives"]) if rule.get("survives") else ""
+            unit = rule.get("unit", "")
+            rows.append((f"**{claim}**" if not i else "", rule["protocol"],
+                         f"`{rule['quantity']}`", f"{region(rule['claimed'])} {unit}".strip(),
+                         control, survives))  # fmt: skip
+    head = ("claim", "protocol", "estimate", "claimed region", "control", "its region")
+    return table(head, rows)
+
+
+# Claims of the documented run --------------------------------------------------------------------
+
+
+def counts(_: str) -> str:
+    """One sentence: how many verdicts of each kind."""
+    known = pd.read_csv(CLAIMS)
+    found = known["verdict"].value_counts()
+    listed = [f"{n} *{verdict}*" for verdict, n in found.items()]
+    said = f"{', '.join(listed[:-1])} and {listed[-1]}" if len(listed) > 1 else listed[0]
+    return (
+        f"In the documented run, {known['claim'].nunique()} claims of {known['study'].nunique()} "
+        f"studies got {len(known)} verdicts, one per claim and protocol: {said}."
+    )
+
+
+def claims(study: str) -> str:
+    """Verdicts by protocol, of all claims or of a study's."""
+    known = pd.read_csv(CLAIMS)
+    return "\n".join(show.markdown(known[known["study"] == study] if study else known))
+
+
+def intervals(study: str) -> str:
+    """Estimates, intervals and controls, of all claims or of a study's."""
+    known = pd.read_csv(CLAIMS)
+    return "\n".join(show.markdown_full(known[known["study"] == study] if study else known))
+
+
+PARTS: dict[str, Callable[[str], str]] = {
+    one.__name__: one
+    for one in (claims, counts, decisions, figures, intervals, keys, protocols, rules)
+}
+
+
+def filled(text: str) -> str:
+    """A page with its generated parts as they should be."""
+
+    def part(match: re.Match) -> str:
+        name, of = match["name"], match["of"] or ""
+        head = f"{name} {of}".strip()
+        return f"<!-- {head} -->\n{PARTS[name](of)}\n<!-- /{name} -->"
+
+    return PART.sub(part, text)
+
+
+def pages() -> list[Path]:
+    """The pages that may have generated parts."""
+    return sorted(path for pattern in PAGES for path in ROOT.glob(pattern))
+
+
+def draw_rules() -> None:
+    """The graph of all rules, with those that are run by name alone."""
+    any_file = "{chirps: {recordings: {files: {any: README.md}}}}"  # only has to exist
+    targets = ["all", "localise_chirps", "results/chirps/ridge/data/README.md"]
+    snakemake = [sys.executable, "-m", "snakemake", "--rulegraph", "dot", "--forceall", "--quiet",
+                 "all", "--config", f"studies={any_file}", "--", *targets]  # fmt: skip
+    graph = subprocess.run(snakemake, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    subprocess.run(["dot", "-Tsvg", "-o", ROOT / "docs/figures/rulegraph.svg"], input=graph,
+                   text=True, check=True)  # fmt: skip
+
+
+def main(taken: str = "") -> None:
+    """Write every page and picture; `taken` is a claims.csv to be documented."""
+    if taken and Path(taken).resolve() != CLAIMS:
+        shutil.copyfile(taken, CLAIMS)
+    for path in pages():
+        path.write_text(filled(path.read_text()))
+    stem = ROOT / "docs/figures/claims"
+    svg, _ = theme.save(drawings.verdict_grid(pd.read_csv(CLAIMS)), stem)
+    svg.unlink()
+    if shutil.which("dot"):
+        draw_rules()
+    else:
+        print("docs/figures/rulegraph.svg is left as it is: dot of Graphviz is not on the path")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
