@@ -9,6 +9,7 @@ import pytest
 from patchwork import stimuli, tables
 from patchwork.data import store
 from patchwork.models import backbones, fine_tuned, tasks
+from rule_files import outputs_of
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -61,10 +62,8 @@ def one_run(folder: Path, test: str, seed: int) -> dict[str, str]:
     record = {"settings": settings, "targets": TARGETS, "image_px": PX, "seed": seed}
     place["model"] = str(folder / "m.safetensors")
     fine_tuned.save(network, record | {"backbone": backbone.provenance}, place["model"])
-    kinds = ("scores", "heads", "effects")
-    files = {name: str(folder / f"{name}.parquet") for name in kinds}
-    plain = ("overlay", "picture", "spread", "sweeps", "scales")
-    files |= {name: str(folder / f"{name}.csv") for name in plain}
+    rules = ("attend_regions", "ablate_groups", "ablate_rows")
+    files = {name: path for rule in rules for name, path in outputs_of(rule, folder).items()}
     attend_regions.main(
         **place, outputs=files, settings={"n_images": 8, "merged": MERGED}, device="cpu"
     )
@@ -113,16 +112,13 @@ def test_groups_hold_every_kind_and_order_makes_no_difference(written):
 
 
 def test_regions_are_summarised_over_seeds(written, tmp_path):
-    names = (
-        "attention", "shares", "effects", "compared", "agreement", "spread", "overlay", "picture",
-        "findings",
-    )  # fmt: skip
-    outputs = {name: str(tmp_path / f"{name}.csv") for name in names}
+    outputs = outputs_of("summarise_regions", tmp_path)
+    per_run = ("spread", "overlay", "picture")
     summarise_regions.main(
         inputs={
             "attended": [files["heads"] for files in written],
             "ablated": [files["effects"] for files in written],
-            **{name: [files[name] for files in written] for name in names[5:8]},
+            **{name: [files[name] for files in written] for name in per_run},
         },
         outputs=outputs,
         runs={"attended": RUNS, "ablated": RUNS},
@@ -155,8 +151,7 @@ def test_regions_are_summarised_over_seeds(written, tmp_path):
 
 
 def test_the_released_procedure_is_summarised(written, tmp_path):
-    names = ("profile", "scales", "findings")
-    outputs = {name: str(tmp_path / f"{name}.csv") for name in names}
+    outputs = outputs_of("summarise_released", tmp_path)
     summarise_released.main(
         inputs={name: [files[name] for files in written] for name in ("sweeps", "scales")},
         outputs=outputs, runs=RUNS, block=BLOCK,

@@ -134,9 +134,9 @@ def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
     """What the scripts about heads write; one model stands for two tasks and two seeds."""
     folder = tmp_path_factory.mktemp("intervened")
     files = {
-        "ablated": str(folder / "heads.parquet"),
-        "patched": str(folder / "patches.parquet"),
-        "compared": str(folder / "similarity.csv"),
+        "ablated": outputs_of("ablate_heads", folder)["effects"],
+        "patched": outputs_of("patch_layers", folder)["effects"],
+        "compared": outputs_of("compare_heads", folder)["similarity"],
     }
     model = tuned["model"]
     ablate_heads.main(
@@ -174,10 +174,7 @@ def test_one_model_is_alike_in_two_tasks_and_not_its_backbone(intervened):
 
 
 def test_heads_are_summarised_over_seeds(intervened, tmp_path):
-    outputs = {
-        name: str(tmp_path / f"{name}.csv")
-        for name in ("effects", "patches", "similarity", "findings")
-    }
+    outputs = outputs_of("summarise_heads", tmp_path)
     names = {"backbone": "pretrained", "protocol": "corrected"}
     conditions = [{"dataset": "angle", **names}]
     compared = [names, {**names, "backbone": "random"}]

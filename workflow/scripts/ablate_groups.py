@@ -2,6 +2,7 @@
 
 import pandas as pd
 import torch
+from patchwork import tables
 from patchwork.analysis.heads import effects as head_effects
 from patchwork.data import store
 from patchwork.jobs import devices
@@ -25,17 +26,18 @@ def main(
     batch = store.read(test, settings["n_images"])
     options = {key: settings[key] for key in ("measure", "pairs_most") if key in settings}
     given, baselines = (network, batch.images, batch.labels, targets), tuple(settings["baselines"])
-    tables = []
+    parts = []
     for groups in settings["groups"]:
         # Pairs are many, and only their excess over two single heads is reported.
         chosen = baselines[:1] if groups == "pairs" else baselines
         how = head_effects.Grouping(groups, chosen, **options)
-        tables.append(head_effects.group_effects(*given, how))
+        parts.append(head_effects.group_effects(*given, how))
     how = head_effects.Grouping("layers", baselines, order_seed=settings["order_seed"], **options)
-    tables.append(head_effects.group_effects(*given, how))
-    pd.concat(tables, ignore_index=True).to_parquet(effects, index=False)
-    table = head_effects.prediction_spread(network, batch.images, targets, baselines[0])
-    table.to_csv(spread, index=False)
+    parts.append(head_effects.group_effects(*given, how))
+    tables.write(pd.concat(parts, ignore_index=True), effects)
+    tables.write(
+        head_effects.prediction_spread(network, batch.images, targets, baselines[0]), spread
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Ablate each attention head of the networks of all seeds; one row per head, baseline and image."""
 
 import torch
+from patchwork import tables
 from patchwork.analysis.heads import effects as head_effects
 from patchwork.data import store
 from patchwork.jobs import devices
@@ -26,7 +27,7 @@ def main(
         seeds,
         device,
     )
-    table.to_parquet(effects, index=False)
+    tables.write(table, effects)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Run the published procedure of zeroing weights, and each step from it to exact ablation."""
 
 import torch
+from patchwork import tables
 from patchwork.analysis.heads import released
 from patchwork.data import store
 from patchwork.jobs import devices
@@ -22,10 +23,11 @@ def main(
     network = fine_tuned.load(model, backbone).to(torch.device(device))
     batch = store.read(test, settings["n_images"])
     given = (network, batch.images, batch.labels, targets)
-    released.decompose(
+    swept = released.decompose(
         *given, n_random=settings["n_random_orders"], batch_size=settings["batch_size"]
-    ).to_csv(sweeps, index=False)
-    released.label_scales(*given).to_csv(scales, index=False)
+    )
+    tables.write(swept, sweeps)
+    tables.write(released.label_scales(*given), scales)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Attention of one fine-tuned model, and of its backbone before, on regions of the pictures."""
 
 import torch
+from patchwork import tables
 from patchwork.analysis.selectivity import region_attention
 from patchwork.data import store
 from patchwork.jobs import devices
@@ -24,13 +25,13 @@ def main(
         REGIONS,
         settings.get("merged"),
     )
-    per_image.to_parquet(outputs["scores"], index=False)
-    per_head.to_parquet(outputs["heads"], index=False)
+    tables.write(per_image, outputs["scores"])
+    tables.write(per_head, outputs["heads"])
     drawn, picture = region_attention.overlay(
         region_attention.attend(network, images[:1]), batch.images
     )
-    drawn.to_csv(outputs["overlay"], index=False)
-    picture.to_csv(outputs["picture"], index=False)
+    tables.write(drawn, outputs["overlay"])
+    tables.write(picture, outputs["picture"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import torch
+from patchwork import tables
 from patchwork.analysis.heads import effects as head_effects
 from patchwork.data import store
 from patchwork.jobs import devices
@@ -29,7 +30,7 @@ def main(
         }
         untouched = backbones.load(backbone).encoder.to(place)
         parts.append(head_effects.similarities(networks, untouched, images).assign(seed=seed))
-    pd.concat(parts, ignore_index=True).to_csv(similarity, index=False)
+    tables.write(pd.concat(parts, ignore_index=True), similarity)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Patch activations between pairs of images that differ in one attribute."""
 
 import torch
+from patchwork import tables
 from patchwork.analysis.heads import effects as head_effects
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log
@@ -35,7 +36,7 @@ def main(
         seeds,
         device,
     )
-    table.to_parquet(effects, index=False)
+    tables.write(table, effects)
 
 
 if __name__ == "__main__":

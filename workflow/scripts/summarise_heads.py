@@ -11,9 +11,9 @@ def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dic
     """`runs`: the conditions of each input, in order; those of similarities have no dataset."""
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
     ablated = tables.gather(inputs["ablated"], runs["ablated"])
-    effect_tables.ablation_table(ablated, resampling).to_csv(outputs["effects"], index=False)
+    tables.write(effect_tables.ablation_table(ablated, resampling), outputs["effects"])
     patched = tables.gather(inputs["patched"], runs["patched"])
-    effect_tables.patching_table(patched, resampling).to_csv(outputs["patches"], index=False)
+    tables.write(effect_tables.patching_table(patched, resampling), outputs["patches"])
     compared = pd.concat(
         [
             pd.read_csv(path).assign(**run)
@@ -21,10 +21,9 @@ def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dic
         ],
         ignore_index=True,
     )
-    similarity = effect_tables.similarity_table(compared, resampling)
-    similarity.to_csv(outputs["similarity"], index=False)
+    tables.write(effect_tables.similarity_table(compared, resampling), outputs["similarity"])
     findings = effect_tables.similarity_findings(compared, resampling, untrained)
-    findings[list(tables.FINDINGS)].to_csv(outputs["findings"], index=False)
+    tables.write(findings[list(tables.FINDINGS)], outputs["findings"])
 
 
 if __name__ == "__main__":

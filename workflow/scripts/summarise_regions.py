@@ -38,7 +38,7 @@ def main(*, inputs: dict, outputs: dict, runs: dict, settings: dict, block: dict
         "findings": pd.concat(found, ignore_index=True)[list(tables.FINDINGS)],
     }
     for name, table in written.items():
-        table.to_csv(outputs[name], index=False)
+        tables.write(table, outputs[name])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main(*, inputs: dict, outputs: dict, runs: list, block: dict) -> None:
         "findings": released.released_findings(sweeps, scales, how).assign(protocol="released"),
     }
     for name, table in written.items():
-        table.to_csv(outputs[name], index=False)
+        tables.write(table, outputs[name])
 
 
 if __name__ == "__main__":

@@ -64,10 +64,8 @@ def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         resampling: of intervals, sign flips and the split.
 
     Returns:
-        dataset, backbone, protocol, layer, head, baseline, metric, effect, ci_low, ci_high, p, q
-        (Benjamini-Hochberg), p_family (max-T over the grid), confirmed (found in one half of the
-        images and again in the other), n (0 in a cell whose every effect is nan; its numbers are
-        nan, and the other cells are tested without it), seeds.
+        The table ``tables/head_effects.csv``; a cell whose every effect is nan has nan and n of 0,
+        and the other cells are tested without it.
 
     Raises:
         ValueError: if some effects of a cell are nan, or all of the grid, or there are fewer than 4
@@ -99,9 +97,8 @@ def patching_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         resampling: of the intervals.
 
     Returns:
-        dataset, backbone, protocol, layer, position, component, direction, metric, effect (loss),
-        recovery (no unit), ci_low, ci_high (of the recovery), p, q, n, seeds. A cell whose every
-        effect is nan has nan and n of 0; one seed with one example has no interval, p or q (nan).
+        The table ``tables/patch_effects.csv``; a cell whose every effect is nan has nan and n of 0;
+        one seed with one example has no interval, p or q (nan).
 
     Raises:
         ValueError: if some effects of a cell are nan, or all of the grid.
@@ -129,8 +126,7 @@ def similarity_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFram
         resampling: of the intervals.
 
     Returns:
-        backbone, protocol, compared (`tasks` or `untouched`), layer, head, measure, similarity,
-        ci_low, ci_high, n (images), seeds.
+        The table ``tables/head_similarity.csv``.
     """
     keys = ["backbone", "protocol", "compared", "layer", "head"]
     compared = np.where(frame["other"] == UNTOUCHED, UNTOUCHED, "tasks")
@@ -157,13 +153,12 @@ def similarity_findings(
         untrained: backbones that nothing has trained, whose similarity is the null of the others.
 
     Returns:
-        quantity, dataset (``all``), backbone, protocol, estimate, ci_low, ci_high, n, seeds:
-        ``cross_task_head_similarity`` (mean linear CKA of a head's outputs between two tasks),
-        ``cross_task_map_correlation``, ``similarity_to_untouched`` (linear CKA),
-        ``share_of_agnostic_heads``: heads whose CKA is at least 0.9 between all pairs of tasks,
-        ``n_agnostic_layers``: layers all of whose heads are, and for each untrained backbone
-        ``head_similarity_excess_over_<name>``: cross-task similarity minus that of the untrained
-        backbone with the same seed, over the pairs of tasks that both were tuned on.
+        Findings with dataset ``all``: ``cross_task_head_similarity`` (mean linear CKA of a head's
+        outputs between two tasks), ``cross_task_map_correlation``, ``similarity_to_untouched``
+        (linear CKA), ``share_of_agnostic_heads``: heads whose CKA is at least 0.9 between all pairs
+        of tasks, ``n_agnostic_layers``: layers all of whose heads are, and for each untrained
+        backbone ``head_similarity_excess_over_<name>``: cross-task similarity minus that of the
+        untrained backbone with the same seed, over the pairs of tasks that both were tuned on.
     """
     before = frame["other"] == UNTOUCHED
     between, keys = frame[~before], ["backbone", "protocol", "seed"]
@@ -247,10 +242,7 @@ def percent_table(
         margin: of equivalence, percent, > 0.
 
     Returns:
-        dataset, backbone, protocol, groups, group, layer, head, other_layer, other_head, baseline,
-        metric, effect (percent: mean effect over mean intact loss), ci_low, ci_high, p, q
-        (Benjamini-Hochberg over the groups of one kind), p_equivalent (two one-sided tests: the
-        effect lies within the margin), equivalent, n, seeds.
+        The table ``tables/group_effects.csv``; q is corrected over the groups of one kind.
     """
     parts = []
     for names, part in groups(frame, [*CONDITION, "groups", "metric"]):
@@ -389,8 +381,7 @@ def spread_table(frame: pd.DataFrame) -> pd.DataFrame:
         frame: of `effects.prediction_spread`, with the names of its runs.
 
     Returns:
-        dataset, backbone, protocol, label, baseline, layer, head, q05, q25, q50, q75, q95 (unit of
-        the label), n (images of one seed), seeds.
+        The table ``tables/prediction_spread.csv``.
     """
     keys = [*CONDITION, "label", "baseline", "layer", "head"]
     grouped = frame.groupby(keys, sort=False)

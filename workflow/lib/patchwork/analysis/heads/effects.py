@@ -108,8 +108,7 @@ def ablation(
         measure: key of ``MEASURES``.
 
     Returns:
-        layer, head, baseline, example, effect (ablated minus clean: no unit for the loss, that of
-        the labels for the error), metric.
+        The table ``head_effects.parquet`` without seed; the error is in the unit of the labels.
     """
     name = predicted_targets(network, targets)[0]
     metric, inputs = MEASURES[measure](network, name, labels), torch.from_numpy(images)
@@ -134,8 +133,7 @@ def patching(
         components: as for ``interventions.PatchGrid``.
 
     Returns:
-        component, layer, head (-1), position, direction, example, effect, base, source, metric,
-        for both directions.
+        The table ``patch_effects.parquet`` without seed, for both directions.
     """
     name = predicted_targets(network, targets)[0]
     metric = target_loss(network, name, labels)
@@ -159,8 +157,7 @@ def similarities(
         images: uint8, shape (n, H, W, 3), the same for all.
 
     Returns:
-        one, other (tasks; other is `UNTOUCHED` for the backbone), layer, head, map_correlation,
-        linear_cka, n.
+        The table ``heads/*/*.csv`` without seed; other is `UNTOUCHED` for the backbone.
     """
     names = list(networks)
     first = networks[names[0]]
@@ -240,8 +237,7 @@ def group_effects(
         how: groups, baselines, measure and order.
 
     Returns:
-        groups, group, layer, head, other_layer, other_head (-1 where there is none), baseline,
-        metric, example, clean (metric of the intact network), effect (ablated minus clean).
+        The table ``group_effects.parquet``.
     """
     metric, name = mean_metric(network, labels, targets, how.measure)
     return _swept(network, images, metric, how).assign(metric=name)
@@ -334,8 +330,7 @@ def prediction_spread(
         baseline: of the ablation.
 
     Returns:
-        label, baseline, layer, head (both `INTACT` for the network as it is), q05, q25, q50, q75,
-        q95 (quantiles of the prediction, in the label's unit), n (images).
+        The table ``prediction_spread.csv``; layer and head are `INTACT` for the network as it is.
     """
     name = predicted_targets(network, targets)[0]
     decode = _decoder(network, name)

@@ -234,8 +234,7 @@ def decompose(
         batch_size: images at once; in the published procedure the first batch of a head is spared.
 
     Returns:
-        procedure (key of `CHAIN`), order, step, layer, head, clean (mean squared error of the
-        intact network), effect (percent of it), n (images).
+        The table ``row_sweeps.csv``; procedures are the keys of `CHAIN`.
 
     Raises:
         ValueError: as `row_zeroing_sweep` does.
@@ -273,7 +272,7 @@ def label_scales(
         targets: those that the network predicts are scored together.
 
     Returns:
-        label_scale, predictor, mse, n. Predictors: ``network``; ``constant`` (0, the mean of
+        The table ``label_scales.csv``. Predictors: ``network``; ``constant`` (0, the mean of
         standardised targets); ``perfect`` (standardised targets themselves); ``mean`` (the labels'
         mean on the scale that is scored).
     """
@@ -305,8 +304,7 @@ def profile_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         resampling: of the intervals.
 
     Returns:
-        dataset, backbone, protocol, procedure, order, layer, effect (percent of the intact error,
-        mean over heads), ci_low, ci_high (nan with one seed), n (images), seeds.
+        The table ``tables/released_profile.csv``; no interval (nan) with one seed.
     """
     return _over_seeds(frame, ["procedure", "order", "layer"], "effect", resampling)
 
@@ -319,8 +317,7 @@ def scale_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         resampling: of the intervals.
 
     Returns:
-        dataset, backbone, protocol, label_scale, predictor, mse, ci_low, ci_high (nan with one
-        seed), n (images), seeds.
+        The table ``tables/label_scales.csv``; no interval (nan) with one seed.
     """
     return _over_seeds(frame, ["label_scale", "predictor"], "mse", resampling)
 

@@ -231,10 +231,7 @@ def region_scores(
         long: boolean, shape (n, patches): tokens of high norm.
 
     Returns:
-        head, region, example and `SCORES`: mass (share of the attention), area (share of the
-        picture), hit (pointing game), auroc (attention over patches that belong against the
-        others), mass_high_norm (part of the mass on tokens of high norm), and the first three of
-        the null's masks.
+        head, region, example and `SCORES`, as in the table ``region_scores.parquet``.
     """
     shape = (*weights.shape[:2], len(regions.names))
     member, null_member = regions.members(), nulls.members()
@@ -353,10 +350,8 @@ def region_attention(
         seed: of the null's masks.
 
     Returns:
-        Two tables. Per image: layer, head (`NO_HEAD` for rollout), variant, region, example, and
-        `SCORES`. Per head: layer, head, variant, region, null, ratio, ratio_null, p
-        (one-sided, see `null_tests`), the means of the scores, prefix_share (0 to 1) and
-        n (images that have the region).
+        The tables ``region_scores.parquet`` and ``region_heads.parquet`` without state; head is
+        `NO_HEAD` for rollout, p one-sided (see `null_tests`).
 
     Raises:
         ValueError: if regions and maps do not fit together, or a name is unknown.
@@ -419,8 +414,7 @@ def overlay(
         variant: of the attention.
 
     Returns:
-        layer, head, row, column (patches), weight (sums to 1 over patches); and row, column
-        (pixels), red, green, blue (0 to 255).
+        The tables ``overlay.csv`` and ``overlay_picture.csv``.
     """
     weights = maps.weights[variant][0]
     height, width = images.shape[1:3]

@@ -97,10 +97,8 @@ def share_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         resampling: of the intervals.
 
     Returns:
-        dataset, backbone, protocol, state, variant, layer, kind, region (empty text but for
-        monosemantic heads, which have one row per region that any head of the condition is
-        selective for, and one, ``any``, for all), estimate (share, 0 to 1), ci_low, ci_high, n
-        (heads of a layer), seeds.
+        The table ``tables/head_selectivity.csv``; monosemantic heads have one row per region that
+        any head of the condition is selective for, and one, ``any``, for all.
     """
     rows = []
     for names, part in groups(heads, [*CONDITION, "state", "variant"]):
@@ -127,10 +125,8 @@ def region_table(tests: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         resampling: of the intervals.
 
     Returns:
-        dataset, backbone, protocol, state, variant, layer, head, region, null, ratio (attention
-        mass over area) with ci_low, ci_high, p and q (of the excess over the null, seeds
-        resampled; nan with one seed), ratio_null, mass, area, hit, auroc, mass_high_norm,
-        prefix_share, passes (share of seeds), n (images), seeds.
+        The table ``tables/region_attention.csv``; p and q are of the excess over the null, seeds
+        resampled (nan with one seed).
     """
     cells = [*_HEAD[2:], "region"]
     measures = ["ratio", "ratio_null", "mass", "area", "hit", "auroc", "mass_high_norm"]
@@ -253,9 +249,7 @@ def attention_and_effect(
         resampling: of the test whether a head has an effect.
 
     Returns:
-        dataset, backbone, protocol, seed, layer, head, region, ratio (attention mass over area),
-        attends (the region passes), kind (see :func:`head_selectivity`), effect (percent of the
-        intact loss), has_effect, n (images). One row per head of each run that is in both tables.
+        The table ``tables/attention_and_effect.csv``: each head of a run that is in both tables.
 
     Raises:
         ValueError: if no run is in both.
@@ -292,9 +286,7 @@ def agreement_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame
         resampling: of the interval.
 
     Returns:
-        dataset, backbone, protocol, region, `COUNTS` (heads of all seeds), odds_ratio (geometric
-        mean over seeds, half a head added to each cell), ci_low, ci_high, n (heads of a network),
-        seeds.
+        The table ``tables/agreement.csv``.
     """
     rows = []
     for names, part in groups(heads, [*CONDITION, "region"]):
