@@ -44,9 +44,9 @@ lint: $(TESTED)
 	$(BIN)/mypy
 	$(SNAKEMAKE) --lint
 
-## docs: fill the generated parts of the pages; DOCUMENT=results documents the run in that folder
+## docs: fill the generated parts of the pages; CLAIMS=results/claims.csv documents that run
 docs: $(READY)
-	$(BIN)/python docs/generate.py $(DOCUMENT)
+	$(BIN)/python docs/generate.py $(CLAIMS)
 
 ## bench: paired timings against naive code and peers (minutes; needs benchmarks/requirements.lock)
 bench: $(READY) .venv-bench/.ready

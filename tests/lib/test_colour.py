@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import yaml
 from patchwork import claims
-from patchwork.analysis.biases import colour, colour_tables
-from patchwork.analysis.biases.errors import Angle
+from patchwork.analysis.biases import colour
 from patchwork.analysis.biases.observer import LineGeometry
+from patchwork.analysis.predictions import Angle
 from patchwork.statistics import Resampling
 from patchwork.stimuli.common.palettes import BASIC11, palette, signal_energy
 from scipy.stats import spearmanr
@@ -193,18 +193,6 @@ def test_arcs_of_hue_are_those_of_the_palette():
         assert colour.hue_generalisation(data, [arc], RESAMPLING).estimate == pytest.approx(5)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda d: d.drop(columns="example"), "lacks column example"),
-        (lambda d: d[d["colour"] != "red"], "'red' has no example"),
-    ],
-)
-def test_frames_that_do_not_fit_are_refused(change, words):
-    with pytest.raises(ValueError, match=words):
-        colour.error_per_colour(change(frame(BY_ENERGY)), BASIC11, BY_ENERGY)
-
-
 def test_tables_name_their_condition_and_use_the_datas_own_channels():
     rng = np.random.default_rng(0)
     n, equal = 440, palette("equal_energy")
@@ -226,21 +214,17 @@ def test_tables_name_their_condition_and_use_the_datas_own_channels():
         plain.assign(seed=s, predicted_orientation_deg=(angle + rng.normal(0, 5, n)) % 180)
         for s in range(3)
     )
-    sets = {
-        "color_equal": colour_tables.ColourSet(equal.names, LineGeometry(64, (14, 14)), (0.0, 0.1))
-    }
+    sets = {"color_equal": colour.ColourSet(equal.names, LineGeometry(64, (14, 14)), (0.0, 0.1))}
     block = {"bluish": ["blue"], "yellowish": ["yellow"], "categories": CATEGORIES,
              "n_permutations": 99}  # fmt: skip
-    found = colour_tables.colour_tables(
-        data, sets, [Angle("orientation_deg", 180)], block, RESAMPLING
-    )
-    assert set(found.errors["dataset"]) == {"color_equal"}
-    assert found.errors["energy"].std() < 0.02
+    found = colour.colour_tables(data, sets, [Angle("orientation_deg", 180)], block, RESAMPLING)
+    assert set(found["errors"]["dataset"]) == {"color_equal"}
+    assert found["errors"]["energy"].std() < 0.02
     # Where all colours are equally visible there is nothing to adjust for.
-    assert "bluish_minus_yellowish_adjusted" not in set(found.findings["quantity"])
-    contrast = quantities(found.findings).loc["bluish_minus_yellowish"]
+    assert "bluish_minus_yellowish_adjusted" not in set(found["findings"]["quantity"])
+    contrast = quantities(found["findings"]).loc["bluish_minus_yellowish"]
     assert contrast["ci_low"] < 0 < contrast["ci_high"]
-    same = found.contrasts[found.contrasts["same"]]
+    same = found["contrasts"][found["contrasts"]["same"]]
     assert {frozenset(p) for p in same[["more", "less"]].to_numpy()} == {
         frozenset({"magenta", "purple"}), frozenset({"cyan", "teal"})
     }  # fmt: skip

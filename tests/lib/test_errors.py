@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import yaml
 from patchwork import claims, tables
-from patchwork.analysis.biases import errors, orientation
-from patchwork.analysis.biases.errors import Angle
+from patchwork.analysis import predictions
+from patchwork.analysis.biases import observer, orientation
 from patchwork.analysis.biases.observer import LineGeometry
+from patchwork.analysis.predictions import Angle
 from patchwork.statistics import Resampling
 from patchwork.stimuli import LabelAttributes
 
@@ -62,7 +63,7 @@ def test_gathered_rows_carry_their_run(tmp_path):
 
 def test_metrics_score_only_what_was_predicted():
     frame = pd.concat([run(seed=s) for s in range(3)])
-    table = errors.metric_tables(frame, ATTRIBUTES, RESAMPLING)
+    table = predictions.metric_tables(frame, ATTRIBUTES, RESAMPLING)
     assert set(table["target"]) == {"orientation_deg"}
     error = table.set_index("metric").loc["circular_error"]
     assert error["estimate"] == pytest.approx(4)
@@ -72,13 +73,13 @@ def test_metrics_score_only_what_was_predicted():
 
 
 def test_a_period_follows_the_range_of_the_label():
-    assert errors.scales(ATTRIBUTES)["orientation_deg"].period == 180
-    assert errors.scales(ATTRIBUTES)["length_px"].period is None
+    assert predictions.scales(ATTRIBUTES)["orientation_deg"].period == 180
+    assert predictions.scales(ATTRIBUTES)["length_px"].period is None
 
 
 def test_histograms_hold_every_error():
     frame = pd.concat([run(seed=s) for s in range(2)])
-    table = errors.histograms(frame, ANGLES, 5.0)
+    table = orientation.histograms(frame, ANGLES, 5.0)
     assert (table["density"] * table["bin_width_deg"]).sum() == pytest.approx(1)
     assert table.loc[table["density"] > 0, "error_deg"].tolist() == [2.5]
 
@@ -88,7 +89,7 @@ def test_a_planted_minimum_is_found_where_it_was_planted():
         [run(seed=s, error=lambda a: 6 - 2 * np.cos(2 * np.deg2rad(a - 30))) for s in range(3)]
         + [directed(seed=s) for s in range(3)]
     )
-    found = errors.orientation_tables(frame, ANGLES, 36, ["angle"], RESAMPLING)
+    found = orientation.orientation_tables(frame, ANGLES, 36, ["angle"], RESAMPLING)
     place = found.contrasts.set_index(["dataset", "protocol", "quantity"])["estimate"]
     assert place["angle", "corrected", "place_of_minimum"] == pytest.approx(30, abs=3)
     assert place["angle", "described", "place_of_minimum"] == pytest.approx(180, abs=8)
@@ -113,9 +114,9 @@ def test_an_index_is_one_unit_in_all_pooled_datasets():
             )
             for name in names
         )  # fmt: skip
-        pooled = errors._with_pool(frame, names).query("dataset == 'all'")
+        pooled = orientation.with_pool(frame, names).query("dataset == 'all'")
         table = orientation.angle_contrasts(
-            errors.angle_errors(pooled, ANGLES[1]), period=180.0, resampling=RESAMPLING
+            predictions.angle_errors(pooled, ANGLES[1]), period=180.0, resampling=RESAMPLING
         )
         row = table.set_index("quantity").loc["oblique_index"]
         hits += row["ci_low"] <= 0 <= row["ci_high"]
@@ -139,7 +140,7 @@ def test_every_condition_has_the_minimum_or_the_claim_falls(other, outcome):
         for name, place in places.items()
         for protocol in ("described", "shifted_origin")
     )
-    found = errors.orientation_tables(frame, ANGLES, 36, list(places), RESAMPLING).contrasts
+    found = orientation.orientation_tables(frame, ANGLES, 36, list(places), RESAMPLING).contrasts
     claim = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]["A1"]
     table = claims.decide({"A1": claim}, found.assign(study="lines"))
     assert table["verdict"][0] == outcome
@@ -157,7 +158,9 @@ def test_the_extremes_of_advantages_are_those_of_the_conditions():
         for name, size in {"angle": 3.0, "color": 1.0}.items()
         for seed in range(3)
     )
-    table = errors.orientation_tables(frame, ANGLES, 36, ["angle", "color"], RESAMPLING).contrasts
+    table = orientation.orientation_tables(
+        frame, ANGLES, 36, ["angle", "color"], RESAMPLING
+    ).contrasts
     rows = table.set_index(["dataset", "quantity"])
     least, greatest = (
         rows.loc[("all", f"{which}_horizontal_advantage")] for which in ("least", "greatest")
@@ -171,19 +174,16 @@ def test_the_extremes_of_advantages_are_those_of_the_conditions():
 
 
 def test_the_observer_puts_the_minimum_where_the_label_says():
-    encodings = errors.encodings_of(
-        {
-            "described": {"targets": {"a": {"labels": ["angle_deg"], "origin": 0, "delta": 0.1}}},
-            "shifted": {"targets": {"a": {"labels": ["angle_deg"], "origin": 90, "delta": 0.1}}},
-            "corrected": {"targets": {"o": {"labels": ["orientation_deg"], "delta": 0.1}}},
-        },
-        ANGLES,
-    )
-    geometry = LineGeometry(64, (14, 14))
-    curves, contrasts = errors.observer_tables({"angle": geometry}, encodings, 36)
+    protocols = {
+        "described": {"targets": {"a": {"labels": ["angle_deg"], "origin": 0, "delta": 0.1}}},
+        "shifted": {"targets": {"a": {"labels": ["angle_deg"], "origin": 90, "delta": 0.1}}},
+        "corrected": {"targets": {"o": {"labels": ["orientation_deg"], "delta": 0.1}}},
+        "not_run": {"targets": {"o": {"labels": ["orientation_deg"], "delta": 0.1}}},
+    }
+    runs = {("angle", name) for name in ("described", "shifted", "corrected")}
+    geometries = {"angle": LineGeometry(64, (14, 14))}
+    curves, contrasts = observer.observer_tables(geometries, protocols, ANGLES, 36, runs)
     place = contrasts.query("quantity == 'place_of_minimum'").set_index("protocol")["estimate"]
     assert place["described"] == pytest.approx(180, abs=4)
     assert place["shifted"] == pytest.approx(270, abs=4)
     assert set(curves["protocol"]) == {"described", "shifted", "corrected"}
-    kept = errors.only(curves, {("angle", "shifted")})
-    assert set(kept["protocol"]) == {"shifted"}

@@ -73,21 +73,9 @@ def test_hues_are_found_and_weighted_by_chroma():
     loaded = table[table["share"] > 0.05]
     assert sorted(loaded["hue_deg"]) == pytest.approx(sorted((blue, yellow)), abs=5.01)
     chroma = [np.hypot(*st.lab(images[0, 0, column])[1:]) for column in (0, 31)]
-    shares = st.opponent_shares(images)
-    assert shares["blue"] == pytest.approx(chroma[0] / sum(chroma), abs=1e-6)
-    assert shares["yellow"] == pytest.approx(chroma[1] / sum(chroma), abs=1e-6)
     assert table["chroma"].sum() == pytest.approx(np.mean(chroma) / 2, rel=1e-6)
 
 
 def test_grey_pictures_have_no_hue():
     images = grey(generator(3).uniform(0, 255, (3, 32, 32)))
     assert (st.colour_histogram(images)["share"] == 0).all()
-    assert st.opponent_shares(images) == {"blue": 0.0, "yellow": 0.0}
-
-
-@pytest.mark.parametrize("measure", [st.edge_orientation_energy, st.colour_histogram])
-def test_what_is_no_image_is_refused(measure):
-    with pytest.raises(ValueError, match="images is float64"):
-        measure(np.zeros((1, 32, 32, 3)))
-    with pytest.raises(ValueError, match="n_bins is 4"):
-        measure(np.zeros((1, 32, 32, 3), np.uint8), n_bins=4)

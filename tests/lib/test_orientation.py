@@ -7,6 +7,7 @@ from patchwork.analysis.biases import orientation
 from patchwork.statistics import Resampling
 
 QUICK = Resampling(n_resamples=300)
+EVERY = {"orders": orientation.ORDERS[360.0], "resampling": QUICK}
 
 
 def generator(seed):
@@ -59,9 +60,10 @@ def test_fine_bins_show_a_lattice_that_coarse_bins_hide():
         return np.where(np.abs((angle + 22.5) % 45 - 22.5) < 5.6, 13.0, 28.0)
 
     frame = planted(lattice)
-    found = orientation.angle_contrasts(frame, half_width_deg=5.0, resampling=QUICK)
+    found = orientation.angle_contrasts(frame, resampling=QUICK)
     found = found.set_index("quantity")
-    assert found.loc["lattice_index", "estimate"] == pytest.approx(15, abs=0.5)
+    # Windows reach 7.5 deg, the lattice 5.6.
+    assert found.loc["lattice_index", "estimate"] == pytest.approx(15 * 5.6 / 7.5, abs=0.5)
     assert abs(found.loc["oblique_index", "estimate"]) < 0.5
     curve = orientation.angle_curve(frame, n_bins=72, resampling=QUICK).set_index("bin_deg")
     assert curve["error_deg"].nsmallest(8).index.sort_values().tolist() == list(range(0, 360, 45))
@@ -112,14 +114,14 @@ def test_place_of_minimum_follows_a_v(origin):
     def vee(angle):
         return 20 + 0.3 * np.abs((angle - truth + 180) % 360 - 180)
 
-    found = orientation.place_of_minimum(planted(vee, noise=8), centre_deg=truth, resampling=QUICK)
+    found = orientation.place_of_minimum(planted(vee, noise=8), **EVERY)
     assert found.estimate == pytest.approx(truth, abs=4)
     assert found.low <= truth <= found.high
     assert found.high - found.low < 30
 
 
 def test_place_of_minimum_is_nowhere_on_a_flat_curve():
-    found = orientation.place_of_minimum(planted(lambda a: 20 + 0 * a), resampling=QUICK)
+    found = orientation.place_of_minimum(planted(lambda a: 20 + 0 * a), **EVERY)
     assert found.high - found.low > 180
 
 
@@ -158,21 +160,3 @@ def test_contrast_against_plain_means():
     near = np.abs((frame["angle_deg"] + 90) % 180 - 90) <= 7.5
     plain = frame.loc[~near, "error_deg"].mean() - frame.loc[near, "error_deg"].mean()
     assert found.loc["horizontal_advantage", "estimate"] == pytest.approx(plain)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda f: orientation.angle_curve(f, period=90.0), "period is 90"),
-        (lambda f: orientation.angle_curve(f, n_bins=4), "n_bins is 4"),
-        (lambda f: orientation.angle_curve(f.drop(columns="seed")), "lacks column seed"),
-        (lambda f: orientation.angle_curve(f.iloc[:0]), "frame is empty"),
-        (lambda f: orientation.harmonic_fit(f, period=180.0, orders=(1,)), "orders has 1"),
-        (lambda f: orientation.harmonic_fit(f, orders=()), "orders has no entry"),
-        (lambda f: orientation.angle_contrasts(f, half_width_deg=30), "half_width_deg is 30"),
-    ],
-)
-def test_bad_input_is_one_clear_line(call, words):
-    with pytest.raises(ValueError, match=words) as error:
-        call(planted(wave(1, 0), n=20))
-    assert "\n" not in str(error.value)

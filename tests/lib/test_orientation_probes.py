@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from patchwork.analysis.rearing import network_probes as op
 from patchwork.analysis.rearing import orientation_measures as om
-from patchwork.analysis.rearing import orientation_probes as op
 from patchwork.models import backbones, fine_tuned
 from patchwork.stimuli import probes, views
 from patchwork.stimuli.common import palettes
@@ -116,14 +116,6 @@ def test_lines_have_the_orientation_of_their_label_and_colour_changes_nothing_el
         probes.noisy_lines(image_px=64, seed=2, indices=indices, colour="beige")
 
 
-def test_a_turned_lattice_sees_the_turned_picture_under_the_old_label():
-    for draw in (probes.noisy_lines, probes.band_pass_noise):
-        turned = draw(image_px=PX, seed=1, indices=range(5), orientation_deg=10, turned_deg=20)
-        plain = draw(image_px=PX, seed=1, indices=range(5), orientation_deg=30)
-        assert np.array_equal(turned.images, plain.images)
-        assert set(turned.labels["orientation_deg"]) == {10}
-
-
 def test_fisher_information_is_that_of_a_gaussian_population():
     rng, d, n = generator(1), 12, 60
     mix = rng.normal(size=(d, d))
@@ -153,8 +145,6 @@ def test_fisher_information_ignores_units_mixing_and_dead_directions():
     assert om.linear_fisher_information(a, b, 4) == pytest.approx(plain / 4)
     with pytest.raises(ValueError, match="constant"):
         om.linear_fisher_information(np.ones((9, 2)), np.ones((9, 2)), 1)
-    with pytest.raises(ValueError, match="delta is 0"):
-        om.linear_fisher_information(a, b, 0)
 
 
 def test_fisher_information_of_few_examples_is_a_lower_bound_that_is_not_zero():
@@ -181,9 +171,6 @@ def test_the_four_cycle_is_found_whatever_the_two_cycle_and_the_sampling():
     values = 5 + np.cos(2 * theta - 1) - 3 * np.cos(4 * theta) + 2 * np.sin(4 * theta)
     cycle = om.four_cycle(degrees, values)
     assert (cycle.mean, cycle.c4, cycle.s4) == pytest.approx((5, -3, 2))
-    shifted = om.four_cycle(degrees, np.cos(np.deg2rad(4 * (degrees - 22.5))))
-    assert shifted.place_deg(lowest=False) == pytest.approx(22.5)
-    assert shifted.place_deg(lowest=True) == pytest.approx(67.5)
     with pytest.raises(ValueError, match="5 or more"):
         om.four_cycle(np.array([0, 45, 90, 135]), np.zeros(4))
 
@@ -204,8 +191,6 @@ def test_the_readout_finds_what_is_there_and_chance_where_nothing_is():
         rng.normal(size=(300, 8)), degrees[:300], rng.normal(size=(300, 8)), degrees[300:]
     )
     assert error.mean() == pytest.approx(45, abs=4)
-    with pytest.raises(ValueError, match="have shapes"):
-        om.ridge_readout_errors(noisy, degrees[:5], noisy, degrees)
 
 
 @pytest.mark.parametrize("sharp_at", [0, 22.5, 45])
@@ -216,8 +201,9 @@ def test_a_planted_sharp_orientation_is_recovered_by_every_measure(images, sharp
         ("ridge_error_noise_cls", True),
         ("ridge_error_lines_cls", True),
     ):
-        cycle = om.FourCycle(0, component(found, measure), component(found, measure, "s4"))
-        away = (cycle.place_deg(lowest=lowest) - sharp_at + 45) % 90 - 45
+        cosine, sine = component(found, measure), component(found, measure, "s4")
+        place = np.rad2deg(np.arctan2(sine, cosine)) / 4 + 45 * lowest
+        away = (place - sharp_at + 45) % 90 - 45
         assert abs(away) < 9, measure
 
 
@@ -269,51 +255,42 @@ def test_the_stimuli_favour_no_orientation():
 def test_a_network_is_read_after_its_norm_and_all_networks_see_the_same(images):
     backbone = backbones.prepare(RANDOM, PX, seed=1)
     pictures = images.lines_test.images[:7]
-    both = op.all_features(backbone, pictures, batch_size=3)
+    both = op.features(backbone, pictures, batch_size=3)
     mean, std = (torch.tensor(x)[:, None, None] for x in (backbone.mean, backbone.std))
     pixels = (torch.tensor(pictures).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.no_grad():
         tokens = backbone.encoder.forward_features(pixels).double().numpy()
     assert np.allclose(both["cls"], tokens[:, 0], atol=1e-5)
     assert np.allclose(both["mean"], tokens[:, 1:].mean(1), atol=1e-5)
-    assert np.array_equal(
-        op.features(backbone, pictures, "mean"), op.all_features(backbone, pictures)["mean"]
-    )
-    with pytest.raises(ValueError, match="readout is 'first'"):
-        op.features(backbone, pictures, "first")
     adapted = fine_tuned.build(
         backbone, {}, {"readout": "cls", "head_hidden": [], "adapter": {"kind": "none"}}, seed=1
     ).eval()
-    assert np.allclose(op.features(adapted, pictures), both["cls"], atol=1e-5)
-    tiny = op.ProbeSizes(40, 40, 40, 20, 8)
-    one = op.measure(backbone, image_px=PX, seed=2, sizes=tiny)
-    again = op.measure_on(backbone, op.probe_images(image_px=PX, seed=2, sizes=tiny))
-    assert one.equals(again)
-    assert set(one["measure"]) >= {"fisher_noise_cls", "ridge_error_lines_mean"}
+    assert np.allclose(op.features(adapted, pictures)["cls"], both["cls"], atol=1e-5)
 
 
 def test_errors_by_colour_and_their_contrast():
     backbone = backbones.prepare(RANDOM, PX, seed=1)
-    drawn = op.colour_images(image_px=PX, seed=2, n_train=8, n_test=16)
-    found = op.colour_errors(backbone, drawn)
-    assert list(found["colour"]) == list(palettes.BASIC11)
-    assert found["error_deg"].between(0, 90).all()
-    planted = found.assign(
-        error_deg=[10.0 if c in ("blue", "purple") else 4.0 for c in found["colour"]]
-    )
-    assert op.colour_contrast(planted, ["blue", "purple"], ["yellow", "orange"]) == 6
-    with pytest.raises(ValueError, match="colour 'beige'"):
-        op.colour_contrast(planted, ["beige"], ["yellow"])
+    sizes = dict.fromkeys(vars(SMALL), 8)
+    settings = {
+        "probes": {"seed": 2, "sizes": sizes, "colours": {"n_train": 8, "n_test": 16}},
+        "bluish": ["blue", "purple"],
+        "yellowish": ["yellow", "orange"],
+    }
+    drawn = op.draw_probes(settings, PX)
+    found = op.colour_errors(backbone, drawn.colours)
+    assert list(found.index) == list(palettes.BASIC11)
+    assert found.between(0, 90).all()
+    table = op.measure(op.Stage(7, 0.5, backbone, last=True), drawn)
+    assert set(table["epoch"]) == {7}
+    assert set(table["measure"]) >= {"fisher_noise_cls", "ridge_error_lines_mean", "accuracy"}
+    by_colour = table[table["measure"] == "colour_error"].set_index("component")["value"]
+    contrast = by_colour[["blue", "purple"]].mean() - by_colour[["yellow", "orange"]].mean()
+    own = table.loc[table["measure"] == "colour_contrast", "value"].item()
+    assert own == pytest.approx(contrast)
 
 
 def test_impossible_arguments_are_named():
-    with pytest.raises(ValueError, match="n_orientations is 12"):
-        op.ProbeSizes(n_orientations=12)
-    with pytest.raises(ValueError, match="n_lines_test is 2"):
-        op.ProbeSizes(n_lines_test=2)
     with pytest.raises(ValueError, match="orientation_deg has shape"):
         probes.noisy_lines(image_px=PX, seed=1, indices=range(3), orientation_deg=np.zeros(2))
     with pytest.raises(ValueError, match="image_px is 8"):
         probes.band_pass_noise(image_px=8, seed=1, indices=range(3))
-    with pytest.raises(ValueError, match="n_test is 1"):
-        op.colour_images(image_px=PX, seed=1, n_test=1)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -7,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from patchwork.analysis.biases import transitions
 from patchwork.analysis.biases.transitions import Search
-from patchwork.jobs.configuration import STEPS_MIN
 from scipy.stats import binom
 
 SEARCH = Search(n_surrogates=99)
+DETECTORS = ("pelt", "hinge")
 
 
 def curve(seed=0, n=600, drops=(), noise=0.08, width=8):
@@ -49,8 +50,8 @@ def log_of(step, *, loss, error=None, rate=None, target="angle"):
 @pytest.mark.parametrize("place", [200, 350])
 def test_a_planted_drop_is_found_by_both_detectors(place):
     step, loss = curve(drops=[(place, 1.2)])
-    found = transitions.detect(transitions.binned(step, loss, np.ones(len(step))), SEARCH)
-    for name in transitions.DETECTORS:
+    found = transitions.detect(transitions.binned(step, loss, np.ones(len(step)), SEARCH), SEARCH)
+    for name in DETECTORS:
         assert any(abs(s - place) < 45 for s, _ in found[name]), (name, found)
 
 
@@ -138,10 +139,12 @@ def test_the_searched_part_is_told(place, seen):
 
 def test_smooth_curves_keep_the_level_of_the_test():
     n = 80
-    hits = dict.fromkeys(transitions.DETECTORS, 0)
+    hits = dict.fromkeys(DETECTORS, 0)
     for seed in range(n):
         step, loss = curve(seed=seed, n=400)
-        found = transitions.detect(transitions.binned(step, loss, np.ones(len(step))), SEARCH)
+        found = transitions.detect(
+            transitions.binned(step, loss, np.ones(len(step)), SEARCH), SEARCH
+        )
         for name, places in found.items():
             hits[name] += bool(places)
     for name, count in hits.items():
@@ -152,21 +155,21 @@ def test_smooth_curves_keep_the_level_of_the_test():
 def test_a_drop_where_the_rate_jumps_is_no_transition():
     step, loss = curve(drops=[(300, 1.2)])
     rate = np.where(step < 298, 1e-3, 5e-4)
-    found = transitions.detect(transitions.binned(step, loss, rate), SEARCH)
+    found = transitions.detect(transitions.binned(step, loss, rate, SEARCH), SEARCH)
     for places in found.values():
         assert not any(abs(s - 300) < 12 for s, _ in places)
 
 
 def test_warm_up_is_left_out():
     step, loss = curve()
-    kept = transitions.binned(step, loss, np.ones(len(step)), warmup_steps=100)
+    kept = transitions.binned(step, loss, np.ones(len(step)), replace(SEARCH, warmup_steps=100))
     assert kept.step.min() > 100
 
 
 def test_a_cosine_schedule_is_no_jump():
     step, loss = curve()
     rate = 1e-3 * 0.5 * (1 + np.cos(np.pi * step / len(step)))
-    assert not transitions.binned(step, loss, rate).masked.any()
+    assert not transitions.binned(step, loss, rate, SEARCH).masked.any()
 
 
 def test_what_one_metric_alone_shows_is_not_confirmed():
@@ -181,7 +184,7 @@ def test_what_one_metric_alone_shows_is_not_confirmed():
 
 def test_a_smooth_twin_has_no_transition():
     step, loss = curve(drops=[(300, 1.2)], noise=0.03)
-    twin = transitions.smooth_twin(transitions.binned(step, loss, np.ones(len(step))), 0)
+    twin = transitions.smooth_twin(transitions.binned(step, loss, np.ones(len(step)), SEARCH), 0)
     assert len(twin.value) == transitions.N_BINS
 
 
@@ -209,7 +212,7 @@ def test_a_delay_is_the_difference_within_seeds_in_percent_of_the_training(longe
     assert found.low < 10 < found.high
 
 
-def test_no_delay_is_told_where_a_transition_is_missing():
+def test_no_delay_is_given_where_a_transition_is_missing():
     for counts, later in ((DELAYED.assign(first_step=np.nan), "b"), (DELAYED, "c")):
         assert np.isnan(transitions.delay(counts, "a", later).estimate)
 
@@ -221,7 +224,7 @@ def test_training_that_stops_early_moves_no_transition():
     assert (found.estimate, found.low, found.high) == (0, 0, 0)
 
 
-def test_findings_tell_the_delay_and_the_searched_part_in_percent():
+def test_findings_give_the_delay_and_the_searched_part_in_percent():
     table = transitions.findings(DELAYED, ["a", "b"], ("a", ["b"])).set_index("quantity")
     delays = table.loc[["transition_delay_b_percent"]]
     assert delays[["dataset", "estimate"]].to_numpy().tolist() == [["b", pytest.approx(10)]]
@@ -236,15 +239,15 @@ def test_a_curve_that_has_no_logarithm_is_refused(change, words):
     step, loss = curve()
     loss[5] = change
     with pytest.raises(ValueError, match=words):
-        transitions.binned(step, loss, np.ones(len(step)))
+        transitions.binned(step, loss, np.ones(len(step)), SEARCH)
 
 
 def test_a_curve_of_a_few_steps_is_refused():
     with pytest.raises(ValueError, match="20 steps"):
-        transitions.binned(np.arange(20.0), np.ones(20), np.ones(20))
+        transitions.binned(np.arange(20.0), np.ones(20), np.ones(20), SEARCH)
 
 
 def test_the_shortest_curve_that_is_allowed_can_be_searched():
-    step, loss = curve(n=STEPS_MIN)
-    found = transitions.detect(transitions.binned(step, loss, np.ones(len(step))), SEARCH)
-    assert set(found) == set(transitions.DETECTORS)
+    step, loss = curve(n=SEARCH.steps_min)
+    found = transitions.detect(transitions.binned(step, loss, np.ones(len(step)), SEARCH), SEARCH)
+    assert set(found) == set(DETECTORS)

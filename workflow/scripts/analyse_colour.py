@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from patchwork import tables
-from patchwork.analysis.biases import colour_tables, errors
+from patchwork.analysis.biases import colour
 from patchwork.analysis.biases.observer import LineGeometry
+from patchwork.analysis.predictions import Angle
 from patchwork.data import store
 from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
@@ -13,16 +14,13 @@ from patchwork.statistics import Resampling
 def main(*, inputs: dict, outputs: dict, conditions: list[dict], block: dict) -> None:
     frame = tables.gather(inputs["predictions"], conditions)
     attributes, sets, held_out = described(inputs["tests"], block["colour"])
-    angles = [
-        errors.Angle(name, attributes[name].maximum) for name in block["orientation"]["angles"]
-    ]
+    angles = [Angle(name, attributes[name].maximum) for name in block["orientation"]["angles"]]
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
-    found = colour_tables.colour_tables(frame, sets, angles, block["colour"], resampling)
-    for name in ("errors", "merges", "clusterings", "contrasts"):
-        tables.write(getattr(found, name), outputs[name])
-    hues = colour_tables.hue_findings(frame, held_out, angles, resampling)
-    findings = tables.join([found.findings, hues])[list(tables.FINDINGS)]
-    tables.write(findings, outputs["findings"])
+    found = colour.colour_tables(frame, sets, angles, block["colour"], resampling)
+    hues = colour.hue_findings(frame, held_out, angles, resampling)
+    found["findings"] = tables.join([found["findings"], hues])[list(tables.FINDINGS)]
+    for name, table in found.items():
+        tables.write(table, outputs[name])
 
 
 def described(tests: list[str], block: dict) -> tuple[dict, dict, dict]:
@@ -38,7 +36,7 @@ def described(tests: list[str], block: dict) -> tuple[dict, dict, dict]:
             held_out[name] = drawn["held_out_hues_deg"]
         if name in block["datasets"]:
             ranges = [(drawn[key]["min"], drawn[key]["max"]) for key in ("length_px", "width_px")]
-            sets[name] = colour_tables.ColourSet(
+            sets[name] = colour.ColourSet(
                 attributes["colour"].names,
                 LineGeometry(drawn["image_px"], *ranges, drawn["margin"]),
                 tuple(drawn["noise_levels"]),

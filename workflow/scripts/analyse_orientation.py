@@ -1,8 +1,8 @@
 """Angle error along the angle for every condition of a study, beside the ideal observer's."""
 
 from patchwork import tables
-from patchwork.analysis.biases import errors
-from patchwork.analysis.biases.observer import LineGeometry
+from patchwork.analysis.biases import observer, orientation
+from patchwork.analysis.predictions import Angle
 from patchwork.data import store
 from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
@@ -12,15 +12,14 @@ def main(
     *, inputs: dict, outputs: dict, conditions: list[dict], block: dict, protocols: dict
 ) -> None:
     frame = tables.gather(inputs["predictions"], conditions)
-    asked = block["orientation"]
+    settings = block["orientation"]
     attributes, geometries = described(inputs["tests"])
-    angles = [errors.Angle(name, attributes[name].maximum) for name in asked["angles"]]
+    angles = [Angle(name, attributes[name].maximum) for name in settings["angles"]]
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
-    found = errors.orientation_tables(frame, angles, asked["n_bins"], block["pooled"], resampling)
-    encodings = errors.encodings_of(protocols, angles)
-    curves, contrasts = errors.observer_tables(geometries, encodings, asked["n_bins"])
-    seen = set(zip(frame["dataset"], frame["protocol"], strict=True))
-    curves, contrasts = (errors.only(table, seen) for table in (curves, contrasts))
+    n_bins, pooled = settings["n_bins"], block["pooled"]
+    found = orientation.orientation_tables(frame, angles, n_bins, pooled, resampling)
+    runs = set(zip(frame["dataset"], frame["protocol"], strict=True))
+    curves, contrasts = observer.observer_tables(geometries, protocols, angles, n_bins, runs)
     curves = curves.assign(backbone="none", n=None, seeds=None)
     for value, table in (("error_deg", found.curves), ("signed_error_deg", found.bias)):
         ideal = curves.assign(ci_low=curves[value], ci_high=curves[value])
@@ -32,7 +31,7 @@ def main(
         backbone="ideal_observer", n=0, seeds=0,
         ci_low=contrasts["estimate"], ci_high=contrasts["estimate"],
     )  # fmt: skip
-    histograms = errors.histograms(frame, angles, asked["error_bin_width_deg"])
+    histograms = orientation.histograms(frame, angles, settings["error_bin_width_deg"])
     tables.write(histograms, outputs["histograms"])
     findings = tables.join([found.contrasts, exact])[list(tables.FINDINGS)]
     tables.write(findings, outputs["findings"])
@@ -49,7 +48,7 @@ def described(tests: list[str]) -> tuple[dict, dict]:
             (drawn[key]["min"], drawn[key]["max"]) for key in ("length_px", "width_px")
         )
         name = path.split("/")[-3]
-        geometries[name] = LineGeometry(drawn["image_px"], length, width, drawn["margin"])
+        geometries[name] = observer.LineGeometry(drawn["image_px"], length, width, drawn["margin"])
     return attributes, geometries
 
 

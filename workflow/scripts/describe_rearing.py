@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from patchwork import tables
-from patchwork.analysis.rearing import image_statistics, network_measures, orientation_probes
+from patchwork.analysis.rearing import image_statistics, network_probes
 from patchwork.data import sources
 from patchwork.figures import theme
 from patchwork.figures.biases import stimuli
@@ -12,17 +12,12 @@ from patchwork.jobs.log import Progress, job_log
 
 def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict) -> None:
     n, n_samples = (settings["described"][key] for key in ("n_views", "n_samples"))
-    progress, shown, energy, hues, drawn = (
-        Progress("rearing_conditions", len(views)),
-        {},
-        [],
-        [],
-        [],
-    )
-    for condition, seen in views.items():
-        source = sources.Views(pictures, seen, seed=seed, n=n, held_out=1)
-        seen_images, labels = source.draw(np.arange(n))
-        images = seen_images.numpy()
+    progress = Progress("rearing_conditions", len(views))
+    shown, energy, hues, drawn = {}, [], [], []
+    for condition, view in views.items():
+        source = sources.Views(pictures, view, seed=seed, n=n, held_out=1)
+        pixels, labels = source.draw(np.arange(n))
+        images = pixels.numpy()
         drawn.append(
             pd.DataFrame(labels)[:n_samples].assign(condition=condition, view=range(n_samples))
         )
@@ -35,10 +30,10 @@ def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict
         joined.to_csv(outputs[name], index=False)
     pd.concat(drawn, ignore_index=True).to_csv(outputs["shown"], index=False)
     image_px = next(iter(views.values()))["image_px"]
-    asked = network_measures.probes(settings, image_px)
-    orientation_probes.measure_stimuli(asked.lines).to_csv(outputs["ceiling"], index=False)
+    probes = network_probes.draw_probes(settings, image_px)
+    network_probes.measure_stimuli(probes.lines).to_csv(outputs["ceiling"], index=False)
     theme.save(
-        stimuli.samples(shown, title="The same pictures as each condition sees them"),
+        stimuli.samples(shown, title="The same pictures in each condition"),
         outputs["png"].removesuffix(".png"),
     )
 

@@ -11,7 +11,9 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options:
     """`options`: warmup_steps of the schedule, and the weights of the targets by protocol."""
     chosen = block["transitions"]
     search = transitions.Search(
-        chosen["alpha"], chosen["n_surrogates"], block["seed"], options["warmup_steps"]
+        **{key: chosen[key] for key in ("alpha", "n_surrogates", "steps_min")},
+        seed=block["seed"],
+        warmup_steps=options["warmup_steps"],
     )
     progress = Progress("runs", len(runs))
     curves, found, counts = [], [], []

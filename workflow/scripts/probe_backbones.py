@@ -2,7 +2,7 @@
 
 import pandas as pd
 import torch
-from patchwork.analysis.rearing import network_measures
+from patchwork.analysis.rearing import network_probes
 from patchwork.jobs import devices
 from patchwork.jobs.log import Progress, job_log
 
@@ -18,14 +18,14 @@ def main(
     measures: str,
     device: str,
 ) -> None:
-    asked = network_measures.probes(settings, image_px)
+    images = network_probes.draw_probes(settings, image_px)
     progress, parts = Progress("networks", len(pretrained)), []
     for done, (path, kept, seed) in enumerate(zip(pretrained, snapshots, seeds, strict=True), 1):
-        for stage in network_measures.stages(path, kept, settings["accuracy"]):
+        for stage in network_probes.stages(path, kept, settings["accuracy"]):
             if not followed and not stage.last:
                 continue
             stage.backbone.encoder.eval().to(torch.device(device))
-            parts.append(network_measures.measure(stage, asked).assign(seed=seed))
+            parts.append(network_probes.measure(stage, images).assign(seed=seed))
         progress.step(done)
     pd.concat(parts, ignore_index=True).to_csv(measures, index=False)
 

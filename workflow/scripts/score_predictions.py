@@ -1,7 +1,7 @@
 """Score the predictions of every run of a study, beside a constant predictor."""
 
 from patchwork import tables
-from patchwork.analysis.biases import errors
+from patchwork.analysis.predictions import metric_tables
 from patchwork.data import store
 from patchwork.jobs.log import job_log
 from patchwork.statistics import Resampling
@@ -16,7 +16,7 @@ def main(
         with store.Reader(path) as reader:
             attributes |= reader.label_attributes
     resampling = Resampling(block["n_resamples"], seed=block["seed"])
-    metrics = errors.metric_tables(frame, attributes, resampling)
+    metrics = metric_tables(frame, attributes, resampling)
     tables.write(metrics, outputs["metrics"])
     found = metrics.assign(quantity=metrics["target"] + "_" + metrics["metric"])
     tables.write(found[list(tables.FINDINGS)], outputs["findings"])

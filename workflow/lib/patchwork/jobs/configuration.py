@@ -9,9 +9,6 @@ from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-# A loss curve of fewer steps has no course to analyse.
-STEPS_MIN = 60
-
 
 def _ascending(_: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[ValidationError]:
     """The keyword `ascending`, which JSON Schema lacks: numbers never fall; nulls do not count."""
@@ -209,17 +206,20 @@ def _check_timed(where: str, study: Mapping[str, Any]) -> None:
 
 
 def _check_steps(where: str, study: Mapping[str, Any]) -> None:
-    """Enough steps for a course of the loss, under every protocol that runs."""
+    """Loss curves that are searched for transitions are long enough, under every protocol."""
+    if "transitions" not in study["analyses"]:
+        return
+    least = study["analyses"]["transitions"]["steps_min"]
     for run in cross(study["runs"], [0]):
         dataset, name = run["dataset"], run["protocol"]
         n = split_of(study["stimuli"], dataset, "train")["n"]
         training = training_settings(study, dataset, name)
         steps = math.ceil(n / training["batch_size"]) * training["epochs"]
         left = steps - training["schedule"]["warmup_steps"]
-        if left < STEPS_MIN:
+        if left < least:
             raise ValueError(
                 f"{where}: training gives {left} steps after warm-up on {dataset} under {name}; "
-                f"allowed is at least {STEPS_MIN}: raise epochs or n, or lower batch_size"
+                f"allowed is at least {least}: raise epochs or n, or lower batch_size"
             )
 
 

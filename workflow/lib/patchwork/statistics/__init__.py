@@ -25,6 +25,15 @@ from patchwork.statistics.effects import (
     ratio_table,
     split_half,
 )
+from patchwork.statistics.samples import (
+    holm,
+    percentile_interval,
+    rank_correlation_ends,
+    ratio_interval,
+    seeds_for_power,
+    sign_flip_p,
+    t_interval,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -40,12 +49,19 @@ __all__ = [
     "effect_table",
     "equivalence_test",
     "false_discovery_rate",
+    "holm",
     "interval_of",
     "joint_bootstrap",
     "max_t_p",
     "over_seeds",
     "paired_bootstrap",
+    "percentile_interval",
+    "rank_correlation_ends",
+    "ratio_interval",
     "ratio_table",
+    "seeds_for_power",
+    "sign_flip_p",
     "split_half",
     "standard_error",
+    "t_interval",
 ]

@@ -5,6 +5,7 @@ contrasts, regressions and rank correlations share their intervals' source.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,24 +15,122 @@ from scipy.spatial.distance import squareform
 from sklearn.metrics import adjusted_rand_score
 
 from patchwork import statistics
+from patchwork.analysis.biases.observer import LineGeometry, colour_observer
+from patchwork.analysis.predictions import Angle, errors_by_condition
 from patchwork.statistics import Resampling, Statistic
 from patchwork.stimuli.common.palettes import in_arcs, signal_energy
+from patchwork.tables import join, labelled
 
 RGB = tuple[int, int, int]
+TABLES = ("errors", "merges", "clusterings", "contrasts", "findings")
 CLUSTERINGS = ("source", "ari", "ci_low", "ci_high", "null_low", "null_high", "p")
 MERGES = ("merge", "left", "right", "distance", "size")
 _N_CLUSTER_RESAMPLES = 200
 
 
-def _checked(frame: pd.DataFrame, rgb: Mapping[str, RGB]) -> pd.DataFrame:
-    needed = ("seed", "example", "colour", "error_deg")
-    for column in needed:
-        if column not in frame.columns:
-            raise ValueError(f"frame lacks column {column}; needed are {', '.join(needed)}")
-    absent = [name for name in rgb if not (frame["colour"] == name).any()]
-    if absent:
-        raise ValueError(f"colour {absent[0]!r} has no example; allowed are colours of the data")
-    return frame
+@dataclass(frozen=True)
+class ColourSet:
+    """The named colours of one dataset.
+
+    Attributes:
+        names: what an index of the label ``colour`` stands for.
+        geometry: of the dataset's lines, for the ideal observer.
+        noise_levels: sd as fractions of 255, each equally likely.
+    """
+
+    names: tuple[str, ...]
+    geometry: LineGeometry
+    noise_levels: tuple[float, ...]
+
+
+def named(errors: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, dict[str, RGB]]:
+    """A frame with names in place of indices of colours, and each name's channels.
+
+    Args:
+        errors: colour (index), red, green, blue.
+        names: what an index stands for.
+    """
+    first = errors.drop_duplicates("colour").sort_values("colour")
+    rows = first[["colour", "red", "green", "blue"]].to_numpy(int).tolist()
+    rgb: dict[str, RGB] = {names[i]: (red, green, blue) for i, red, green, blue in rows}
+    index = errors["colour"].to_numpy(int)
+    return errors.assign(colour=np.array(names, object)[index]), rgb
+
+
+def colour_tables(
+    predictions: pd.DataFrame,
+    sets: Mapping[str, ColourSet],
+    angles: Sequence[Angle],
+    block: Mapping,
+    resampling: Resampling,
+) -> dict[str, pd.DataFrame]:
+    """Errors, associations, contrasts and clusterings of the colours of every condition.
+
+    Args:
+        predictions: as from :func:`patchwork.tables.gather`.
+        sets: dataset to its colours; datasets not in it are left out.
+        angles: which predicted angle counts, first match.
+        block: ``bluish``, ``yellowish``, ``categories``, ``n_permutations``.
+        resampling: of the intervals.
+
+    Returns:
+        Tables with dataset, backbone and protocol: errors (of :func:`error_per_colour`), merges
+        (:func:`merges_of`), clusterings, contrasts (:func:`pair_contrasts`), and findings
+        (quantity, unit, estimate, ci_low, ci_high, n, seeds).
+    """
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+    for names, _, errors in errors_by_condition(predictions, angles):
+        chosen = sets.get(names["dataset"])
+        if chosen is None:
+            continue
+        frame, rgb = named(errors, chosen.names)
+        noisy = [level for level in chosen.noise_levels if level > 0]
+        ideal = colour_observer(rgb, chosen.geometry, noise_levels=noisy)
+        groups = (block["bluish"], block["yellowish"])
+        clusters = clusterings(
+            frame,
+            rgb,
+            block["categories"],
+            n_permutations=block["n_permutations"],
+            resampling=resampling,
+        )
+        follows = associations(frame, rgb, ideal, groups, resampling)
+        agreement = clusters.assign(
+            quantity="ari_" + clusters["source"], unit="", estimate=clusters["ari"]
+        )
+        made = {
+            "errors": error_per_colour(frame, rgb, ideal, resampling),
+            "merges": merges_of(error_distances(frame, list(rgb))),
+            "clusterings": clusters,
+            "contrasts": pair_contrasts(frame, rgb, resampling),
+            "findings": join([follows, agreement[list(follows.columns)]]),
+        }
+        for name, table in made.items():
+            found[name].append(labelled(table, names))
+    return {name: join(parts) for name, parts in found.items()}
+
+
+def hue_findings(
+    predictions: pd.DataFrame,
+    held_out: Mapping[str, Sequence[tuple[float, float]]],
+    angles: Sequence[Angle],
+    resampling: Resampling,
+) -> pd.DataFrame:
+    """Error on hues kept from training minus error on hues seen, under every condition.
+
+    Args:
+        predictions: as from :func:`patchwork.tables.gather`.
+        held_out: dataset to its arcs of hue; datasets not in it are left out.
+        angles: which predicted angle counts, first match.
+        resampling: of the intervals.
+    """
+    parts = []
+    for names, _, errors in errors_by_condition(predictions, angles):
+        if names["dataset"] in held_out:
+            one = hue_generalisation(errors, held_out[names["dataset"]], resampling)
+            row = {"quantity": "held_out_minus_seen_hues", "unit": "deg", **one.row()}
+            parts.append(labelled(pd.DataFrame([row]), names))
+    return join(parts)
 
 
 def _columns(frame: pd.DataFrame, rgb: Mapping[str, RGB]) -> np.ndarray:
@@ -53,7 +152,7 @@ def _intervals(
     resampling: Resampling,
 ) -> dict[str, statistics.Interval]:
     """Intervals of statistics of the colours' mean errors, shape (..., colours) to (...)."""
-    columns = _columns(_checked(frame, rgb), rgb)
+    columns = _columns(frame, rgb)
 
     def of_means(statistic: Statistic) -> Statistic:
         return lambda means: statistic(_per_colour(means))
@@ -86,38 +185,27 @@ def error_per_colour(
 
     Returns:
         colour, red, green, blue, energy, error_deg, ci_low, ci_high, ideal_error_deg, n, seeds.
-
-    Raises:
-        ValueError: if a column is missing or a colour has no example.
     """
     picks = {name: _pick(i) for i, name in enumerate(rgb)}
     counts = frame["colour"].value_counts()
-    rows = []
-    for name, found in _intervals(frame, rgb, picks, resampling).items():
-        row = found.row()
-        red, green, blue = rgb[name]
-        rows.append(
-            {
-                "colour": name,
-                "red": red,
-                "green": green,
-                "blue": blue,
-                "energy": float(signal_energy(np.array(rgb[name]))),
-                "error_deg": row["estimate"],
-                "ci_low": row["ci_low"],
-                "ci_high": row["ci_high"],
-                "ideal_error_deg": ideal_error_deg.get(name, np.nan),
-                "n": int(counts[name]),
-                "seeds": row["seeds"],
-            }
-        )
+    rows = [
+        {
+            "colour": name,
+            **dict(zip(("red", "green", "blue"), rgb[name], strict=True)),
+            "energy": float(signal_energy(np.array(rgb[name]))),
+            "error_deg": found.estimate,
+            "ci_low": found.low,
+            "ci_high": found.high,
+            "ideal_error_deg": ideal_error_deg.get(name, np.nan),
+            "n": int(counts[name]),
+            "seeds": found.clusters,
+        }
+        for name, found in _intervals(frame, rgb, picks, resampling).items()
+    ]
     return pd.DataFrame(rows)
 
 
 def _contrast(names: Sequence[str], more: Sequence[str], less: Sequence[str]) -> np.ndarray:
-    for name in (*more, *less):
-        if name not in names:
-            raise ValueError(f"colour {name!r} is unknown; allowed is {', '.join(names)}")
     return np.array([(n in more) / len(more) - (n in less) / len(less) for n in names])
 
 
@@ -171,9 +259,6 @@ def associations(
         same ``_adjusted`` for a straight line in the ideal observer's error, fitted jointly (absent
         where all colours are equally visible), and Spearman's ``energy_rank_correlation``
         and ``ideal_rank_correlation`` over colours.
-
-    Raises:
-        ValueError: if a column is missing, or a colour is unknown or has no example.
     """
     names = list(rgb)
     energy = signal_energy(np.array([rgb[name] for name in names]))
@@ -207,9 +292,6 @@ def pair_contrasts(
     Returns:
         more, less (colour names), same (whether they are the same colour), estimate, ci_low,
         ci_high, p, q (Benjamini-Hochberg over the pairs that differ), n, seeds.
-
-    Raises:
-        ValueError: if a column is missing or a colour has no example.
     """
     names = list(rgb)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
@@ -327,14 +409,8 @@ def clusterings(
         signal energy alone), ari (adjusted Rand index, 1 is identity, 0 is chance), ci_low,
         ci_high (of ``error``, over seeds), null_low, null_high (95 % of the null), p, n, seeds.
         Source ``error_above_chance`` is ``error`` with every index less the null's 97.5 % quantile.
-
-    Raises:
-        ValueError: if a colour has no category.
     """
     names = list(rgb)
-    lacking = [name for name in names if name not in categories]
-    if lacking:
-        raise ValueError(f"categories lacks {lacking[0]!r}; every colour needs one")
     truth = [categories[name] for name in names]
     k = len(set(truth))
     channels = np.array([rgb[name] for name in names], float)

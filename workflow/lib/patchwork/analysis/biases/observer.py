@@ -4,15 +4,19 @@ Two questions. Can the direction of a line be seen at all, and what is the best 
 cannot? And how well can the orientation of a line of this colour be seen in this noise?
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from patchwork.analysis.biases import orientation
+from patchwork.analysis.predictions import Angle
+from patchwork.statistics import Resampling
 from patchwork.statistics.metrics import signed_circular_error
 from patchwork.stimuli.common.palettes import signal_energy
+from patchwork.tables import join, labelled
 
 _STEP_DEG = 0.5
 _GRID = np.arange(0, 360, _STEP_DEG)
@@ -36,17 +40,6 @@ class LineGeometry:
     length_px: tuple[int, int]
     width_px: tuple[int, int] = (2, 2)
     margin: str = "length"
-
-    def __post_init__(self) -> None:
-        if self.margin not in ("length", "length_and_width"):
-            raise ValueError(
-                f"margin is {self.margin!r}; allowed is 'length' or 'length_and_width'"
-            )
-        if self.image_px <= 2 * self.margin_px(self.length_px[1], self.width_px[1]):
-            raise ValueError(
-                f"length_px is {self.length_px} for a {self.image_px} px image; allowed is a line "
-                "plus margin that fits"
-            )
 
     def margin_px(self, length: int, width: int) -> int:
         """Distance in px of the box of start points from the border."""
@@ -124,14 +117,10 @@ def directed_observer(
         angle_deg (0 to 359.5 in steps of 0.5), ambiguous (0 to 1), error_deg (expected circular
         error), signed_error_deg.
 
-    Raises:
-        ValueError: if delta, noise or lean are impossible.
-
     Source: arXiv 2504.09393 (encoding and loss).
     """
     # ASSUME: lean 0, the middle of the range: smooth functions of the picture, constant in the
     # limit, are optimal there. Another choice changes the depth of the V and not its place.
-    _check_directed(delta, noise_sd_deg, lean)
     seen = _kernel(noise_sd_deg)
     flipped = (seen + np.roll(seen, len(_GRID) // 2, axis=1)) / 2
     # The grid is of angles from the label's origin.
@@ -149,15 +138,6 @@ def directed_observer(
         {"angle_deg": true, "ambiguous": chance, "error_deg": error, "signed_error_deg": signed}
     )
     return table.sort_values("angle_deg", ignore_index=True)
-
-
-def _check_directed(delta: float, noise_sd_deg: float, lean: float) -> None:
-    if not delta > 0:
-        raise ValueError(f"delta is {delta}; allowed is more than 0")
-    if not 0 <= noise_sd_deg <= 45:
-        raise ValueError(f"noise_sd_deg is {noise_sd_deg}; allowed is 0 to 45")
-    if not -1 <= lean <= 1:
-        raise ValueError(f"lean is {lean}; allowed is -1 to 1")
 
 
 def expected_circular_error(sd_deg: np.ndarray, period: float) -> np.ndarray:
@@ -230,8 +210,6 @@ def signal_information(rgb: np.ndarray, noise_sd: float, *, clipped: bool = True
         the squared d' of signal detection.
     """
     levels = np.asarray(rgb, dtype=np.float64)
-    if not noise_sd > 0:
-        raise ValueError(f"noise_sd is {noise_sd}; allowed is more than 0")
     if not clipped:
         return float(signal_energy(levels) / noise_sd**2)
     edges = np.concatenate([[-np.inf], np.arange(1, 256), [np.inf]])
@@ -268,7 +246,7 @@ def colour_observer(
     *,
     noise_levels: Sequence[float],
     clipped: bool = True,
-) -> pd.DataFrame:
+) -> dict[str, float]:
     """Smallest mean orientation error that each colour allows on black ground.
 
     The Cramer-Rao bound: it knows where the line is but for small errors, so networks stay far
@@ -277,26 +255,75 @@ def colour_observer(
     Args:
         colours: name to levels 0 to 255.
         geometry: lengths and widths, each equally likely.
-        noise_levels: sd as fractions of 255, each equally likely; at 0 the error is 0.
+        noise_levels: sd as fractions of 255, above 0, each equally likely.
         clipped: as for `signal_information`.
 
     Returns:
-        colour, energy (full channels squared), ideal_error_deg (mean over lengths, widths and
-        noise levels), relative_error (1 for the mean colour).
+        Name to error in deg, the mean over lengths, widths and noise levels.
     """
     turns = np.array([orientation_sensitivity(*size) for size in geometry.sizes()])
-    rows = []
-    for name, rgb in colours.items():
-        means = [
-            0.0 if level == 0 else _bound(rgb, level, turns, clipped) for level in noise_levels
-        ]
-        rows.append((name, float(signal_energy(np.asarray(rgb))), float(np.mean(means))))
-    table = pd.DataFrame(rows, columns=["colour", "energy", "ideal_error_deg"])
-    return table.assign(relative_error=table["ideal_error_deg"] / table["ideal_error_deg"].mean())
+
+    def bound(rgb: np.ndarray, level: float) -> float:
+        information = signal_information(rgb, level, clipped=clipped) * turns
+        with np.errstate(divide="ignore"):
+            sd = np.rad2deg(1 / np.sqrt(information))
+        return float(expected_circular_error(sd, 180.0).mean())
+
+    return {
+        name: float(np.mean([bound(np.asarray(rgb), level) for level in noise_levels]))
+        for name, rgb in colours.items()
+    }
 
 
-def _bound(rgb: Sequence[int], level: float, turns: np.ndarray, clipped: bool) -> float:
-    information = signal_information(np.asarray(rgb), level, clipped=clipped) * turns
-    with np.errstate(divide="ignore"):
-        sd = np.rad2deg(1 / np.sqrt(information))
-    return float(expected_circular_error(sd, 180.0).mean())
+def observer_tables(
+    geometries: Mapping[str, LineGeometry],
+    protocols: Mapping[str, Mapping],
+    angles: Sequence[Angle],
+    n_bins: int,
+    runs: Collection[tuple[str, str]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The ideal observer's curve and contrasts for every dataset and protocol that was run.
+
+    Args:
+        geometries: dataset to the geometry of its lines.
+        protocols: configuration blocks with ``targets``, whose encoding and loss count.
+        angles: which predicted angle counts, first match.
+        n_bins: bins per period.
+        runs: (dataset, protocol) of the study's runs.
+
+    Returns:
+        Curves (dataset, protocol, condition, bin_deg, error_deg, signed_error_deg) and contrasts
+        (dataset, protocol, quantity, estimate) of `origin_180_advantage`, `horizontal_advantage`
+        and `place_of_minimum`.
+    """
+    curves, contrasts = [], []
+    for dataset, geometry in geometries.items():
+        for protocol, (angle, origin, delta) in _encodings(protocols, angles).items():
+            if (dataset, protocol) not in runs:
+                continue
+            names = {"dataset": dataset, "protocol": protocol}
+            if angle.period == 180:
+                table = axial_observer()
+            else:
+                table = directed_observer(geometry, origin_deg=origin, delta=delta)
+            curve = observer_curve(table, period=angle.period, n_bins=n_bins)
+            curves.append(labelled(curve.assign(condition="ideal observer"), names))
+            # Exact values need no replicates: the intervals are left out.
+            found = orientation.contrasts_and_place(
+                table.assign(seed=0), angle.period, Resampling(n_resamples=100)
+            )
+            contrasts.append(labelled(found[["quantity", "estimate"]], names))
+    return join(curves), join(contrasts)
+
+
+def _encodings(
+    protocols: Mapping[str, Mapping], angles: Sequence[Angle]
+) -> dict[str, tuple[Angle, float, float]]:
+    """Angle, origin of its label and delta of its loss for each protocol that predicts one."""
+    return {
+        name: (angle, target.get("origin", 0.0), target.get("delta", 1.0))
+        for name, protocol in protocols.items()
+        for target in protocol["targets"].values()
+        for angle in angles
+        if angle.label in target["labels"]
+    }

@@ -6,29 +6,170 @@ resampled together.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from patchwork import statistics
+from patchwork.analysis.predictions import Angle, errors_by_condition
 from patchwork.statistics import Resampling, Statistic
+from patchwork.tables import CONDITION, groups, join, labelled
 
 # Orders of the directed angle that repeat within the period. Order 1 carries the label's jump,
 # 2 horizontal against vertical, 4 cardinal against oblique, 8 the pixel lattice.
 ORDERS = {360.0: (1, 2, 4), 180.0: (2, 4, 8)}
 _GRID_DEG = 0.25
+# How far from a place an angle still belongs to it: windows around the multiples of 22.5 deg do not
+# overlap.
+_NEAR_DEG = 7.5
+_CLAIMED_PLACE_DEG = 180.0  # where arXiv 2504.09393 puts the least error
 
 
-def _checked(frame: pd.DataFrame, value: str, period: float) -> pd.DataFrame:
-    needed = ("seed", "angle_deg", value)
-    for column in needed:
-        if column not in frame.columns:
-            raise ValueError(f"frame lacks column {column}; needed are {', '.join(needed)}")
-    if period not in ORDERS:
-        raise ValueError(f"period is {period}; allowed is 180 or 360")
-    if frame.empty:
-        raise ValueError("frame is empty; allowed is one example or more")
-    return frame
+@dataclass(frozen=True)
+class OrientationTables:
+    """Tables of errors along the angle; each with dataset, backbone and protocol.
+
+    Attributes:
+        curves: condition, bin_deg, error_deg, ci_low, ci_high, n, seeds.
+        bias: the same with signed_error_deg.
+        harmonics: terms of the harmonic fit of the error.
+        contrasts: quantity, unit, estimate, ci_low, ci_high, n, seeds; for dataset ``all`` also
+            the extremes over the pooled datasets, which decide claims about every one of them.
+    """
+
+    curves: pd.DataFrame
+    bias: pd.DataFrame
+    harmonics: pd.DataFrame
+    contrasts: pd.DataFrame
+
+
+def orientation_tables(
+    predictions: pd.DataFrame,
+    angles: Sequence[Angle],
+    n_bins: int,
+    pooled: Sequence[str],
+    resampling: Resampling,
+) -> OrientationTables:
+    """Curves, harmonics and contrasts of the angle error under every condition.
+
+    Args:
+        predictions: as from :func:`patchwork.tables.gather`.
+        angles: which predicted angle counts, first match.
+        n_bins: bins per period.
+        pooled: datasets that are also taken together, as dataset ``all``.
+        resampling: of the intervals.
+    """
+    curves: list[pd.DataFrame] = []
+    bias: list[pd.DataFrame] = []
+    harmonics, contrasts, strict = [], [], []
+    sure = replace(resampling, confidence=1 - (1 - resampling.confidence) / max(1, len(pooled)))
+    for names, angle, errors in errors_by_condition(with_pool(predictions, pooled), angles):
+        options: dict[str, Any] = {"period": angle.period, "resampling": resampling}
+        for value, parts in (("error_deg", curves), ("signed_error_deg", bias)):
+            curve = angle_curve(errors, value=value, n_bins=n_bins, **options)
+            parts.append(labelled(curve.assign(condition="network"), names))
+        harmonics.append(labelled(harmonic_fit(errors, **options), names))
+        contrasts.append(labelled(contrasts_and_place(errors, angle.period, resampling), names))
+        if names["dataset"] in pooled:
+            one = contrasts_and_place(errors, angle.period, sure).assign(period=angle.period)
+            strict.append(labelled(one, names))
+    contrasts.append(_extremes(join(contrasts), join(strict)))
+    return OrientationTables(join(curves), join(bias), join(harmonics), join(contrasts))
+
+
+def with_pool(predictions: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame:
+    """The frame with the rows of the pooled datasets once more, as dataset `all`.
+
+    Datasets share their stimuli's seed: examples of one index have the same angle and noise, and
+    their errors go together, so an index stays one unit of the resampling in all of them.
+    """
+    rows = predictions[predictions["dataset"].isin(pooled)]
+    return pd.concat([predictions, rows.assign(dataset="all")], ignore_index=True)
+
+
+def _extremes(plain: pd.DataFrame, strict: pd.DataFrame) -> pd.DataFrame:
+    """What the condition that speaks most against a claim gives, over the pooled datasets.
+
+    The end away from the other conditions is that of the plain intervals: the extreme lies beyond
+    it only if its own condition does. The end towards them could be passed by any condition, so it
+    is that of intervals corrected for their number (Bonferroni).
+
+    Args:
+        plain: contrasts of every condition.
+        strict: those of the pooled datasets with corrected intervals, and their period.
+    """
+    if strict.empty:
+        return pd.DataFrame()
+    both = plain.merge(strict, on=[*CONDITION, "quantity"], suffixes=("", "_strict"))
+    parts = []
+    for names, part in groups(both, ("backbone", "protocol")):
+        ends = part.set_index("quantity")[["estimate", "ci_high", "ci_high_strict"]]
+        places, advantages = (
+            ends.loc[[name]].to_numpy(float).T
+            for name in ("place_of_minimum", "horizontal_advantage")
+        )
+        half_turn = part["period"].iloc[0] / 2
+        off = np.abs(np.mod(places[0] - _CLAIMED_PLACE_DEG + half_turn, 2 * half_turn) - half_turn)
+        halves = places[1:] - places[0], advantages[1:] - advantages[0]
+        found = {
+            "farthest_minimum_from_180": np.clip(_greatest(off, *halves[0]), 0, half_turn),
+            # The least is minus the greatest of the negatives, whose ends change places.
+            "least_horizontal_advantage": -_greatest(-advantages[0], *halves[1])[[0, 2, 1]],
+            "greatest_horizontal_advantage": _greatest(advantages[0], *halves[1]),
+        }
+        table = pd.DataFrame.from_dict(found, "index", columns=["estimate", "ci_low", "ci_high"])
+        first = part.drop_duplicates("dataset")
+        counts = {"n": first["n"].sum(), "seeds": first["seeds"].min()}
+        table = table.rename_axis("quantity").reset_index().assign(unit="deg", **counts)
+        parts.append(labelled(table, {"dataset": "all", **names}))
+    return join(parts)
+
+
+def _greatest(estimate: np.ndarray, half: np.ndarray, strict: np.ndarray) -> np.ndarray:
+    """The greatest of estimates and its interval's ends, from plain and corrected half widths."""
+    return np.array([estimate.max(), (estimate - strict).max(), (estimate + half).max()])
+
+
+def contrasts_and_place(
+    errors: pd.DataFrame, period: float, resampling: Resampling
+) -> pd.DataFrame:
+    """The rows of :func:`angle_contrasts`, and `place_of_minimum` below them."""
+    table = angle_contrasts(errors, period=period, resampling=resampling)
+    # The fundamental alone: the error of a directed label peaks sharply at its jump, and higher
+    # waves that fit the peak put troughs of their own elsewhere.
+    place = place_of_minimum(
+        errors, orders=[int(360 / period)], period=period, resampling=resampling
+    )
+    found = {"quantity": "place_of_minimum", "unit": "deg", **place.row()}
+    return pd.concat([table, pd.DataFrame([found])], ignore_index=True)
+
+
+def histograms(
+    predictions: pd.DataFrame, angles: Sequence[Angle], bin_width_deg: float
+) -> pd.DataFrame:
+    """Distribution of the absolute angle error under every condition.
+
+    Returns:
+        dataset, backbone, protocol, error_deg (centre of a bin), bin_width_deg, density (1/deg),
+        n, seeds.
+    """
+    parts = []
+    for names, angle, errors in errors_by_condition(predictions, angles):
+        edges = np.arange(0, angle.period / 2 + bin_width_deg / 2, bin_width_deg)
+        density, edges = np.histogram(errors["error_deg"], edges, density=True)
+        table = pd.DataFrame(
+            {
+                "error_deg": (edges[:-1] + edges[1:]) / 2,
+                "bin_width_deg": np.diff(edges),
+                "density": density,
+                "n": len(errors),
+                "seeds": errors["seed"].nunique(),
+            }
+        )
+        parts.append(labelled(table, names))
+    return join(parts)
 
 
 def _units(frame: pd.DataFrame) -> np.ndarray | None:
@@ -53,30 +194,23 @@ def angle_curve(
         frame: seed, angle_deg (any range) and the value.
         value: column: `error_deg` (absolute) or `signed_error_deg` (the bias curve).
         period: degrees after which the angle repeats: 180 or 360.
-        n_bins: 8 or more.
+        n_bins: bins per period.
         resampling: replicates, confidence and seed.
 
     Returns:
         bin_deg (centre, in [0, period)), the value, ci_low, ci_high, n, seeds; bins without
         examples are left out.
-
-    Raises:
-        ValueError: if a column is missing, frame is empty, or period or n_bins are impossible.
     """
-    _checked(frame, value, period)
-    if n_bins < 8:
-        raise ValueError(f"n_bins is {n_bins}; allowed is 8 or more")
     width = period / n_bins
     bins = np.floor(np.mod(frame["angle_deg"].to_numpy(float), period) / width + 0.5) % n_bins
     rows = []
     for number, part in frame.groupby(bins.astype(int)):
-        found = statistics.cluster_bootstrap(
+        row = statistics.cluster_bootstrap(
             part[value].to_numpy(float),
             part["seed"].to_numpy(),
             resampling=resampling,
             units=_units(part),
-        )
-        row = found.row()
+        ).row()
         rows.append({"bin_deg": number * width, value: row.pop("estimate"), **row})
     return pd.DataFrame(rows)
 
@@ -88,10 +222,11 @@ def _design(angle_deg: np.ndarray, orders: Sequence[int]) -> np.ndarray:
     return np.concatenate([np.ones((len(phase), 1)), waves], axis=1)
 
 
-def _normal_columns(design: np.ndarray, value: np.ndarray) -> np.ndarray:
+def _normal_columns(frame: pd.DataFrame, value: str, orders: Sequence[int]) -> np.ndarray:
     """Columns whose means are the normal equations of least squares."""
+    design = _design(frame["angle_deg"].to_numpy(float), orders)
     products = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
-    return np.concatenate([products, design * value[:, None]], axis=1)
+    return np.concatenate([products, design * frame[value].to_numpy(float)[:, None]], axis=1)
 
 
 def _coefficients(means: np.ndarray) -> np.ndarray:
@@ -101,17 +236,6 @@ def _coefficients(means: np.ndarray) -> np.ndarray:
     # Replicates with a few examples may be singular: a trace of ridge keeps them solvable.
     matrix = matrix + 1e-9 * np.eye(p)
     return np.linalg.solve(matrix, means[..., p * p :, None])[..., 0]
-
-
-def _orders(period: float, orders: Sequence[int] | None) -> Sequence[int]:
-    chosen = ORDERS[period] if orders is None else tuple(orders)
-    wrong = [order for order in chosen if order < 1 or (order * period) % 360]
-    if wrong or not chosen:
-        raise ValueError(
-            f"orders has {wrong[0] if wrong else 'no entry'}; allowed are multiples of "
-            f"{360 / period:g} for period {period:g}"
-        )
-    return chosen
 
 
 def _harmonic_statistics(orders: Sequence[int]) -> dict[str, tuple[Statistic, float | None]]:
@@ -156,7 +280,6 @@ def harmonic_fit(
     *,
     value: str = "error_deg",
     period: float = 360.0,
-    orders: Sequence[int] | None = None,
     resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """Least-squares fit of mean and waves of the directed angle to single examples.
@@ -164,27 +287,18 @@ def harmonic_fit(
     Args:
         frame: seed, angle_deg and the value.
         value: column that is fitted, degrees.
-        period: 180 or 360.
-        orders: cycles per 360 deg; None: `ORDERS` of the period.
+        period: 180 or 360; its `ORDERS` are fitted.
         resampling: replicates, confidence and seed.
 
     Returns:
         term, order (0 for the mean), estimate, ci_low, ci_high, n, seeds. Terms: mean and, for
         each order, cos, sin, amplitude (never below 0) and phase (deg, the place of the wave's
         maximum, in [0, 360 / order)); cos4 > 0 means that errors are larger at cardinal angles.
-
-    Raises:
-        ValueError: if a column is missing, or an order does not repeat within the period.
     """
-    _checked(frame, value, period)
-    chosen = _orders(period, orders)
-    columns = _normal_columns(
-        _design(frame["angle_deg"].to_numpy(float), chosen), frame[value].to_numpy(float)
-    )
-    terms = _harmonic_statistics(chosen)
+    columns = _normal_columns(frame, value, ORDERS[period])
     means = statistics.bootstrap_means(columns, frame["seed"].to_numpy(), resampling, _units(frame))
     rows = []
-    for term, (statistic, circle) in terms.items():
+    for term, (statistic, circle) in _harmonic_statistics(ORDERS[period]).items():
         replicates = statistic(means)
         row = statistics.interval_of(
             float(statistic(columns.mean(0))),
@@ -205,53 +319,36 @@ def harmonic_fit(
 def place_of_minimum(
     frame: pd.DataFrame,
     *,
+    orders: Sequence[int],
     period: float = 360.0,
-    orders: Sequence[int] | None = None,
-    centre_deg: float | None = None,
     resampling: Resampling = statistics.DEFAULT,
 ) -> statistics.Interval:
     """Angle at which the harmonic fit of the error is lowest.
 
     Args:
         frame: seed, angle_deg, error_deg.
+        orders: cycles per 360 deg.
         period: 180 or 360.
-        orders: as for `harmonic_fit`.
-        centre_deg: the place is given in [centre - period / 2, centre + period / 2), so that a
-            claimed region around the centre is not cut; None: period / 2.
         resampling: replicates, confidence and seed.
 
     Returns:
-        Degrees, with a circular interval; the whole circle where seeds do not agree on a place.
-
-    Raises:
-        ValueError: as for `harmonic_fit`.
+        Degrees, 0 to the period, with a circular interval; the whole circle where seeds do not
+        agree on a place.
     """
-    _checked(frame, "error_deg", period)
-    chosen = _orders(period, orders)
     grid = np.arange(0, period, _GRID_DEG)
-    waves = _design(grid, chosen)
-    centre = period / 2 if centre_deg is None else centre_deg
+    waves = _design(grid, orders)
 
     def lowest(means: np.ndarray) -> np.ndarray:
-        place = grid[np.argmin(_coefficients(means) @ waves.T, axis=-1)]
-        return np.mod(place - centre + period / 2, period) + centre - period / 2
+        return grid[np.argmin(_coefficients(means) @ waves.T, axis=-1)]
 
-    columns = _normal_columns(
-        _design(frame["angle_deg"].to_numpy(float), chosen), frame["error_deg"].to_numpy(float)
-    )
     return statistics.cluster_bootstrap(
-        columns,
+        _normal_columns(frame, "error_deg", orders),
         frame["seed"].to_numpy(),
         lowest,
         resampling=resampling,
         units=_units(frame),
         period=period,
     )
-
-
-def _distance(angle_deg: np.ndarray, place: float, every: float) -> np.ndarray:
-    """Degrees to the nearest of place, place + every, ..."""
-    return np.abs(np.mod(angle_deg - place + every / 2, every) - every / 2)
 
 
 def _contrast(value: np.ndarray, more: np.ndarray, less: np.ndarray) -> np.ndarray:
@@ -265,18 +362,12 @@ def _difference(means: np.ndarray) -> np.ndarray:
 
 
 def angle_contrasts(
-    frame: pd.DataFrame,
-    *,
-    half_width_deg: float = 7.5,
-    period: float = 360.0,
-    resampling: Resampling = statistics.DEFAULT,
+    frame: pd.DataFrame, *, period: float = 360.0, resampling: Resampling = statistics.DEFAULT
 ) -> pd.DataFrame:
     """How much smaller errors are in some places than in others.
 
     Args:
         frame: seed, angle_deg, error_deg.
-        half_width_deg: how far from a place an angle still belongs to it, 0 to 11.25: the windows
-            around the multiples of 22.5 deg must not overlap.
         period: 180 or 360.
         resampling: replicates, confidence and seed.
 
@@ -286,28 +377,23 @@ def angle_contrasts(
         45 deg, minus at them), horizontal_advantage (elsewhere minus horizontal),
         vertical_advantage and, for period 360, origin_180_advantage (elsewhere minus around
         180 deg). Nan where a place has no examples.
-
-    Raises:
-        ValueError: if a column is missing or the width is impossible.
     """
-    _checked(frame, "error_deg", period)
-    if not 0 < half_width_deg <= 11.25:
-        raise ValueError(f"half_width_deg is {half_width_deg}; allowed is above 0 to 11.25")
     angle, error = frame["angle_deg"].to_numpy(float), frame["error_deg"].to_numpy(float)
 
     def near(place: float, every: float) -> np.ndarray:
-        return _distance(angle, place, every) <= half_width_deg
+        """Close to place, place + every, ..."""
+        return np.abs(np.mod(angle - place + every / 2, every) - every / 2) <= _NEAR_DEG
 
-    groups = {
+    sides = {
         "oblique_index": (near(45, 90), near(0, 90)),
         "lattice_index": (near(22.5, 45), near(0, 45)),
         "horizontal_advantage": (~near(0, 180), near(0, 180)),
         "vertical_advantage": (~near(90, 180), near(90, 180)),
     }
     if period == 360:
-        groups["origin_180_advantage"] = (~near(180, 360), near(180, 360))
+        sides["origin_180_advantage"] = (~near(180, 360), near(180, 360))
     found = statistics.joint_bootstrap(
-        {name: (_contrast(error, *pair), _difference, None) for name, pair in groups.items()},
+        {name: (_contrast(error, *pair), _difference, None) for name, pair in sides.items()},
         frame["seed"].to_numpy(),
         resampling=resampling,
         units=_units(frame),

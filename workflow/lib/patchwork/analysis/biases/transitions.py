@@ -21,11 +21,9 @@ from scipy.ndimage import median_filter
 from scipy.optimize import nnls
 
 from patchwork import statistics
-from patchwork.jobs.configuration import STEPS_MIN
 from patchwork.statistics import Resampling
 from patchwork.tables import CONDITION, conditions
 
-DETECTORS = ("pelt", "hinge")
 TOTAL = "total"
 N_BINS = 80
 # ASSUME: noise of neighbouring bins is related over a few bins at most.
@@ -48,6 +46,7 @@ class Search:
         seed: of the surrogates.
         warmup_steps: first steps that are left out.
         tolerance: how far apart two detections of one transition may be, as a share of all steps.
+        steps_min: steps after warm-up below which a curve is not searched.
     """
 
     alpha: float = 0.05
@@ -55,6 +54,7 @@ class Search:
     seed: int = 0
     warmup_steps: int = 0
     tolerance: float = 0.1
+    steps_min: int = 60
 
 
 @dataclass(frozen=True)
@@ -72,23 +72,23 @@ class Curve:
     masked: np.ndarray
 
 
-def binned(step: np.ndarray, value: np.ndarray, rate: np.ndarray, warmup_steps: int = 0) -> Curve:
+def binned(step: np.ndarray, value: np.ndarray, rate: np.ndarray, search: Search) -> Curve:
     """Average a curve in at most `N_BINS` bins, without warm-up, and mark jumps of the rate.
 
     Args:
         step: shape (n,), increasing.
         value: shape (n,), > 0.
         rate: shape (n,), learning rate; a change of a fifth from one step to the next is a jump.
-        warmup_steps: first steps that are left out.
+        search: warm-up and shortest curve.
 
     Raises:
-        ValueError: if fewer than `STEPS_MIN` steps are left or a value is not above 0.
+        ValueError: if too few steps are left or a value is not above 0.
     """
-    kept = step >= warmup_steps
+    kept = step >= search.warmup_steps
     step, value, rate = step[kept], value[kept], rate[kept]
-    if len(step) < STEPS_MIN:
+    if len(step) < search.steps_min:
         raise ValueError(
-            f"curve has {len(step)} steps after warm-up; allowed is {STEPS_MIN} or more"
+            f"curve has {len(step)} steps after warm-up; allowed is {search.steps_min} or more"
         )
     if not (np.isfinite(value).all() and value.min() > 0):
         raise ValueError(f"curve has the value {value.min()}; allowed is above 0")
@@ -281,12 +281,9 @@ def of_run(
     for target, part in log.groupby("target", sort=False):
         found, null, span, ends = [], [], 1.0, (np.nan, np.nan)
         for metric in metrics:
-            curve = binned(
-                part["step"].to_numpy(float),
-                part[metric].to_numpy(float),
-                part["learning_rate"].to_numpy(float),
-                search.warmup_steps,
-            )
+            names = ("step", metric, "learning_rate")
+            step, value, rate = (part[name].to_numpy(float) for name in names)
+            curve = binned(step, value, rate, search)
             span, ends = float(np.ptp(curve.step)), searched(curve)
             found.append(detect(curve, search))
             if target == TOTAL:

@@ -7,9 +7,9 @@ import pandas as pd
 from sklearn import metrics
 
 from patchwork import statistics
-from patchwork.analysis.biases import errors
 from patchwork.analysis.chirps import baselines
 from patchwork.analysis.chirps.baselines import Plane
+from patchwork.analysis.predictions import PREDICTED, predicted_labels
 from patchwork.statistics import Interval, Resampling
 from patchwork.stimuli import LabelAttributes
 from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ
@@ -23,8 +23,8 @@ TRACKERS = {
     "ridge_tracker": baselines.ridge_tracker,
     "matched_filter": baselines.matched_filter,
 }
-_PREDICTED, _SCORE = "predicted_", "score_present"
-_NOT_LABELS = (_PREDICTED, "loss_", "score_")
+_SCORE = "score_present"
+_NOT_LABELS = (PREDICTED, "loss_", "score_")
 _CLAUSES = {
     "start_s": ("starts at", "s"),
     "duration_s": ("lasts", "s"),
@@ -36,7 +36,7 @@ _MOST = {"s": DURATION_S, "Hz": FREQUENCY_MAX_HZ}  # of the figure, which begins
 
 def targets(frame: pd.DataFrame) -> list[str]:
     """Labels that a frame predicts as numbers: all but presence."""
-    return [name for name in errors.predicted_labels(frame) if name != PRESENT]
+    return [name for name in predicted_labels(frame) if name != PRESENT]
 
 
 def unit_of(attributes: Mapping[str, LabelAttributes], label: str) -> str:
@@ -86,10 +86,10 @@ def baseline_predictions(
         kept = [name for name in part if not str(name).startswith(_NOT_LABELS) and name not in RUN]
         images = part.drop_duplicates("index")[kept].reset_index(drop=True)
         labels = targets(part.dropna(axis=1, how="all"))
-        medians = {_PREDICTED + label: images[label].astype(float).median() for label in labels}
+        medians = {PREDICTED + label: images[label].astype(float).median() for label in labels}
         parts.append(images.assign(**names, **medians, backbone=CONSTANT))
         for _, found in groups(detected[names["dataset"]], ["backbone"]):
-            renamed = {label: _PREDICTED + label for label in labels if label in found}
+            renamed = {label: PREDICTED + label for label in labels if label in found}
             columns = found.rename(columns=renamed | {"score": _SCORE})
             columns = columns[["backbone", "index", *renamed.values(), _SCORE]]
             parts.append(images.merge(columns, on="index", validate="one_to_one").assign(**names))
@@ -114,7 +114,7 @@ def long_errors(part: pd.DataFrame) -> pd.DataFrame:
     """
     rows = [
         part.assign(
-            target=label, actual=part[label].astype(float), predicted=part[_PREDICTED + label]
+            target=label, actual=part[label].astype(float), predicted=part[PREDICTED + label]
         )
         for label in targets(part)
     ]
@@ -124,7 +124,7 @@ def long_errors(part: pd.DataFrame) -> pd.DataFrame:
 
 def score_column(part: pd.DataFrame) -> str | None:
     """The column that ranks images by presence: a score, else the predicted class, else none."""
-    known = (name for name in (_SCORE, _PREDICTED + PRESENT) if name in part)
+    known = (name for name in (_SCORE, PREDICTED + PRESENT) if name in part)
     both = PRESENT in part and part[PRESENT].nunique() == 2
     return next(known, None) if both else None
 

@@ -1,4 +1,4 @@
-"""What the pictures of a condition are made of: orientations of edges, and colours."""
+"""Edge orientations and colours in the pictures of a condition."""
 
 import numpy as np
 import pandas as pd
@@ -20,20 +20,9 @@ _XYZ = np.array(
     ]
 )
 _WHITE = _XYZ.sum(1)
-# ASSUME: a quarter of the hue circle around either end of CIELAB's axis b.
-BLUE_DEG, YELLOW_DEG = (225.0, 315.0), (45.0, 135.0)
 
 
-def _checked(images: np.ndarray) -> np.ndarray:
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
-        raise ValueError(
-            f"images is {images.dtype} of shape {images.shape}; allowed is uint8 (n, height, "
-            "width, 3) with n >= 1"
-        )
-    return images
-
-
-def _seen(images: np.ndarray) -> np.ndarray:
+def _disc(images: np.ndarray) -> np.ndarray:
     """The disc of pixels that counts."""
     height, width = images.shape[1:3]
     y = np.arange(height)[:, None] - (height - 1) / 2
@@ -55,23 +44,21 @@ def edge_orientation_energy(images: np.ndarray, *, n_bins: int = 36) -> pd.DataF
 
     Args:
         images: shape (n, height, width, 3), uint8.
-        n_bins: of orientation, 8 or more.
+        n_bins: of orientation.
 
     Returns:
         orientation_deg (bin centre, 0 horizontal, 45 down to the right), share (sums to 1), n
         (images).
 
     Raises:
-        ValueError: if these are no images, n_bins is too small, or nothing has an edge.
+        ValueError: if nothing has an edge.
     """
-    if n_bins < 8:
-        raise ValueError(f"n_bins is {n_bins}; allowed is 8 or more")
-    seen = _seen(_checked(images))
+    inside = _disc(images)
     total = np.zeros(n_bins)
     for picture in images:
         luma = picture @ _LUMA
-        x = ndimage.gaussian_filter(luma, _SIGMA_PX, order=(0, 1))[seen]
-        y = ndimage.gaussian_filter(luma, _SIGMA_PX, order=(1, 0))[seen]
+        x = ndimage.gaussian_filter(luma, _SIGMA_PX, order=(0, 1))[inside]
+        y = ndimage.gaussian_filter(luma, _SIGMA_PX, order=(1, 0))[inside]
         edge = np.mod(np.rad2deg(np.arctan2(y, x)) + 90, 180)
         total += _histogram(edge, x**2 + y**2, 180, n_bins)
     if not total.sum() > 0:
@@ -110,23 +97,18 @@ def colour_histogram(images: np.ndarray, *, n_bins: int = 36) -> pd.DataFrame:
 
     Args:
         images: shape (n, height, width, 3), uint8.
-        n_bins: of hue, 8 or more.
+        n_bins: of hue.
 
     Returns:
         hue_deg (bin centre), chroma (mean over all pixels that this hue adds; sums to the mean
         chroma), share (of the mean chroma; 0 in grey pictures), n (images).
-
-    Raises:
-        ValueError: if these are no images, or n_bins is too small.
     """
-    if n_bins < 8:
-        raise ValueError(f"n_bins is {n_bins}; allowed is 8 or more")
-    seen = _seen(_checked(images))
+    inside = _disc(images)
     total = np.zeros(n_bins)
     for picture in images:
-        hue, chroma = _polar(picture[seen])
+        hue, chroma = _polar(picture[inside])
         total += _histogram(hue, chroma, 360, n_bins)
-    chroma = total / (len(images) * seen.sum())
+    chroma = total / (len(images) * inside.sum())
     return pd.DataFrame(
         {
             "hue_deg": np.arange(n_bins) * 360 / n_bins,
@@ -142,22 +124,3 @@ def _polar(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, a, b = np.moveaxis(lab(pixels), -1, 0)
     grey = np.ptp(pixels, axis=-1) == 0
     return np.mod(np.rad2deg(np.arctan2(b, a)), 360), np.where(grey, 0.0, np.hypot(a, b))
-
-
-def opponent_shares(images: np.ndarray) -> dict[str, float]:
-    """How much of the pictures' chroma is bluish, and how much yellowish.
-
-    Args:
-        images: shape (n, height, width, 3), uint8.
-
-    Returns:
-        `blue` and `yellow`, shares of the chroma inside the disc in `BLUE_DEG` and `YELLOW_DEG`;
-        0 in grey pictures.
-    """
-    hue, chroma = _polar(_checked(images)[:, _seen(images)])
-    total = chroma.sum()
-    bands = {"blue": BLUE_DEG, "yellow": YELLOW_DEG}
-    return {
-        name: float(chroma[(hue >= low) & (hue < high)].sum() / total) if total else 0.0
-        for name, (low, high) in bands.items()
-    }

@@ -1,4 +1,4 @@
-"""How well vectors tell orientation, and at which orientations: Fisher information, read-out, c4.
+"""How well vectors code orientation, and at which: Fisher information, read-out, c4.
 
 Arrays in, numbers out: the vectors may come from a network, from pixels or from a model.
 """
@@ -34,11 +34,6 @@ class FourCycle:
     c4: float
     s4: float
 
-    def place_deg(self, *, lowest: bool) -> float:
-        """Orientation, 0 to 90, where the component is lowest (errors) or highest."""
-        top = np.rad2deg(np.arctan2(self.s4, self.c4)) / 4
-        return float(np.mod(top + 45 * lowest, 90))
-
 
 def four_cycle(orientation_deg: np.ndarray, value: np.ndarray) -> FourCycle:
     """Least-squares amplitude of the 4-cycle component of a curve or of single values.
@@ -53,28 +48,14 @@ def four_cycle(orientation_deg: np.ndarray, value: np.ndarray) -> FourCycle:
         Mean, c4 and s4 in the unit of the values; for errors c4 < 0 means better at 0 and 90.
 
     Raises:
-        ValueError: if there are fewer than five orientations or shapes differ.
+        ValueError: if there are fewer than five orientations.
     """
     theta, values = np.deg2rad(np.asarray(orientation_deg, float)), np.asarray(value, float)
-    if theta.ndim != 1 or theta.shape != values.shape or not np.isfinite(values).all():
-        raise ValueError(
-            f"value has shape {values.shape}; allowed are finite numbers, one for each of "
-            f"{theta.shape} orientations"
-        )
     waves = [np.ones_like(theta), *(f(k * theta) for k in (2, 4) for f in (np.cos, np.sin))]
     factors, _, rank, _ = np.linalg.lstsq(np.stack(waves, axis=1), values)
     if rank < len(waves):
         raise ValueError("orientation_deg has too few values; allowed are 5 or more distinct ones")
     return FourCycle(float(factors[0]), float(factors[3]), float(factors[4]))
-
-
-def _checked_pair(minus: np.ndarray, plus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(minus, dtype=np.float64), np.asarray(plus, dtype=np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 4:
-        raise ValueError(
-            f"features have shapes {a.shape} and {b.shape}; allowed is (n, d) twice, n >= 4"
-        )
-    return a, b
 
 
 def linear_fisher_information(
@@ -95,14 +76,13 @@ def linear_fisher_information(
         In units of 1 / delta**2's unit; may fall below zero where there is next to none.
 
     Raises:
-        ValueError: if shapes do not fit, delta is not positive, or no feature varies.
+        ValueError: if no feature varies.
 
     Source: Kanitscheider et al. 2015, "Measuring Fisher information accurately in correlated
     neural populations" (direct estimator; decoder as lower bound).
     """
-    a, b = _checked_pair(features_at_theta_minus, features_at_theta_plus)
-    if not delta > 0:
-        raise ValueError(f"delta is {delta}; allowed is more than 0")
+    a = np.asarray(features_at_theta_minus, dtype=np.float64)
+    b = np.asarray(features_at_theta_plus, dtype=np.float64)
     c, d = _varying(a, b)
     if 3 * c.shape[1] <= 2 * (len(c) + len(d) - 2):
         return _direct(c, d) / delta**2
@@ -163,15 +143,7 @@ def ridge_readout_errors(
 
     Returns:
         error_deg, 0 to 90, and signed_error_deg (predicted minus true), -90 to 90, shape (m,).
-
-    Raises:
-        ValueError: if shapes do not fit.
     """
-    shapes = [np.shape(x) for x in (train_features, train_deg, test_features, test_deg)]
-    if shapes[0][:1] != shapes[1] or shapes[2][:1] != shapes[3] or shapes[0][1:] != shapes[2][1:]:
-        raise ValueError(
-            f"features and degrees have shapes {shapes}; allowed is (n, d), (n,) twice"
-        )
     scaler = StandardScaler().fit(train_features)
     doubled = np.deg2rad(2 * np.asarray(train_deg, float))
     reader = RidgeCV(alphas=_PENALTIES * len(doubled))
@@ -184,7 +156,7 @@ def ridge_readout_errors(
 
 
 def gabor_energy(images: np.ndarray, *, n_orientations: int = 16) -> np.ndarray:
-    """Energy of an isotropic bank of oriented filters: what an unbiased observer's features hold.
+    """Energy of an isotropic bank of oriented filters: the features of an unbiased observer.
 
     Equal filters at equal steps of orientation and octaves of frequency, applied in the spectrum
     on the disc of frequencies that the lattice treats alike.

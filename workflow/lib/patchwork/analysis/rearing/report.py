@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from patchwork.analysis.rearing import adaptation, condition_contrasts, summaries
-from patchwork.analysis.rearing.condition_contrasts import Outcome
+from patchwork.analysis.rearing import adaptation, contrasts
+from patchwork.analysis.rearing.contrasts import Outcome
 from patchwork.statistics import Resampling
 from patchwork.tables import join
 
@@ -21,7 +21,7 @@ def report(
     """Contrast conditions as registered, and beside it what was explored.
 
     Args:
-        measured: of `arm_measures.measure`, with columns condition and seed.
+        measured: of `networks.measure`, with columns condition and seed.
         predictions: of networks adapted to lines, as from :func:`patchwork.tables.gather`.
         colours: names of the label `colour` of the lines, by index.
         settings: the study's block about its conditions.
@@ -29,43 +29,52 @@ def report(
 
     Returns:
         curves, biases, contrasts, trajectory, optima, lattice, adapted, excluded, findings: tables
-        of :mod:`patchwork.analysis.rearing.summaries`, `rearing_contrasts` and
-        `rearing_adaptation`.
-
-    Raises:
-        ValueError: for a registration that is impossible.
+        of :mod:`patchwork.analysis.rearing.contrasts` and `adaptation`.
     """
-    registered = condition_contrasts.read_preregistration(plan)
-    resampling = Resampling(settings["n_resamples"], seed=settings["seed"])
+    # Networks: those that break a registered rule are left out; some are also taken at the epoch
+    # at which they were as accurate as those of another condition.
     pairs = [(condition, minus) for condition, minus in settings["pairs"]]
     components = measured[measured["kind"] != "curve"]
-    kept, excluded = condition_contrasts.exclude(components, registered)
+    kept, excluded = contrasts.exclude(components, plan["exclusions"]["accuracy_min"])
     for condition, to in settings["matched"]:
-        equal = summaries.at_matched_accuracy(kept, condition, to)
+        equal = contrasts.at_matched_accuracy(kept, condition, to)
         kept = pd.concat([kept, equal], ignore_index=True)
         pairs += [(name, to) for name in equal["condition"].unique()]
-    contrasts = condition_contrasts.contrast_table(kept, registered, pairs)
-    shifts = summaries.optimum_shifts(
+    rows = contrasts.biases(kept)
+    last = contrasts.final(rows)
+
+    # Contrasts of their biases: at the end, over training, and split into pictures and lattice.
+    registered = [Outcome(**one) for one in plan["outcomes"]]
+    followed = [Outcome(name, *pair) for pair in pairs for name in settings["trajectory"]]
+    contrasted = contrasts.contrast_table(last, plan, pairs)
+    lattice = contrasts.lattice_table(last, registered)
+
+    # Places: where the 4-cycle component of each condition lies, and by how much it is turned.
+    resampling = Resampling(settings["n_resamples"], seed=settings["seed"])
+    shifts = contrasts.optimum_shifts(
         kept, pairs, baseline=settings["untrained"], resampling=resampling
     )
-    lattice = summaries.lattice_table(kept, registered.outcomes)
+    places = contrasts.places_of_optimum(kept, resampling=resampling)
+
+    # After adaptation to lines.
     adapted = adaptation.adaptation_table(predictions, colours, settings)
-    followed = [Outcome(name, *pair) for pair in pairs for name in settings["trajectory"]]
+
+    named = "rearing_contrast_" + contrasted["measure"]
+    named = named.replace("rearing_contrast_colour_contrast", "colour_rearing_contrast")
+    findings = [
+        contrasts.findings(contrasted, named),
+        contrasts.findings(lattice, lattice["part"] + "_component_" + lattice["measure"]),
+        contrasts.findings(shifts, "optimum_shift_" + shifts["measure"]),
+        adaptation.kept_findings(adapted),
+    ]
     return {
-        "curves": summaries.curve_table(measured),
-        "biases": summaries.condition_table(kept),
-        "contrasts": contrasts,
-        "trajectory": summaries.trajectory_table(kept, [*registered.outcomes, *followed]),
-        "optima": join([shifts, summaries.places_of_optimum(kept, resampling=resampling)]),
+        "curves": contrasts.curve_table(measured),
+        "biases": contrasts.condition_table(rows),
+        "contrasts": contrasted,
+        "trajectory": contrasts.trajectory_table(rows, [*registered, *followed]),
+        "optima": join([shifts, places]),
         "lattice": lattice,
         "adapted": adapted,
         "excluded": excluded,
-        "findings": join(
-            [
-                condition_contrasts.findings(contrasts),
-                summaries.pair_findings(lattice, lattice["part"] + "_component_"),
-                summaries.pair_findings(shifts, "optimum_shift_"),
-                adaptation.kept_findings(adapted),
-            ]
-        ),
+        "findings": join(findings),
     }
