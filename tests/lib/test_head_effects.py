@@ -12,7 +12,7 @@ from patchwork.analysis.heads import effect_tables
 from patchwork.analysis.heads import effects as head_effects
 from patchwork.interventions import Plan
 from patchwork.interventions.contexts import BASELINES
-from patchwork.interventions.sweeps.pairs import COMPONENTS
+from patchwork.interventions.sweeps.patching import COMPONENTS
 from patchwork.models import fine_tuned
 from patchwork.models.tasks import Category, DoubleAngle, Scaled, Target
 from patchwork.statistics import Resampling

@@ -155,12 +155,12 @@ def test_every_image_is_compared():
 
 def test_only_published_classes_are_checked_by_one_example():
     model = models.timm_vit()
-    assert following.treats_examples_alike(model)
-    assert following.treats_examples_alike(models.hf_vit())
-    assert not following.treats_examples_alike(Features(models.timm_vit()))
-    assert not following.treats_examples_alike(models.OwnMask(models.gpt2()))
+    assert following.is_published(model)
+    assert following.is_published(models.hf_vit())
+    assert not following.is_published(Features(models.timm_vit()))
+    assert not following.is_published(models.OwnMask(models.gpt2()))
     handle = model.norm.register_forward_hook(lambda module, args, output: output)
-    assert not following.treats_examples_alike(model)
+    assert not following.is_published(model)
     handle.remove()
 
     # Hooks that tell images apart, behind the blocks.
@@ -172,7 +172,7 @@ def test_only_published_classes_are_checked_by_one_example():
     assert path_of(model, IMAGES, first) == "plain"
 
 
-def test_onlookers_of_transformers_do_no_harm():
+def test_recording_hooks_of_transformers_are_allowed():
     model = models.hf_vit()
     with torch.no_grad():
         model(IMAGES, output_attentions=True, output_hidden_states=True)

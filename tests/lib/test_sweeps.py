@@ -138,8 +138,8 @@ def test_other_baselines_and_wishes_take_the_plain_path_and_say_so():
     assert "resample has no fast path" in sweep.metadata["reason"]
     fast = interventions.head_ablation_sweep(model, batch, models.vit_metric, baselines=("zero",))
     assert np.allclose(sweep.values[0], fast.values[0])
-    asked = interventions.head_ablation_sweep(model, batch, models.vit_metric, plan=PLAIN)
-    assert asked.metadata["reason"] == "asked for"
+    plain = interventions.head_ablation_sweep(model, batch, models.vit_metric, plan=PLAIN)
+    assert plain.metadata["reason"] == 'path is "plain"'
 
 
 def test_a_forward_that_does_more_than_its_blocks_falls_back():

@@ -1,4 +1,4 @@
-"""Interventions on transformers: two verbs, and sweeps that are exact and fast."""
+"""Interventions on transformers: context managers, and sweeps that are exact and fast."""
 
 from patchwork.interventions.contexts import BASELINES, ablate, gaussian_noise, patch
 from patchwork.interventions.hooks import mean_activations, read
@@ -6,8 +6,7 @@ from patchwork.interventions.readout import LogitDifference
 from patchwork.interventions.sweeps.ablation import group_ablation_sweep, head_ablation_sweep
 from patchwork.interventions.sweeps.attribution import attribution_sweep, correlation
 from patchwork.interventions.sweeps.effects import AblationEffects, PatchEffects
-from patchwork.interventions.sweeps.pairs import PatchGrid
-from patchwork.interventions.sweeps.patching import patch_sweep
+from patchwork.interventions.sweeps.patching import PatchGrid, patch_sweep
 from patchwork.interventions.sweeps.plan import Plan
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The two verbs: `ablate` takes a site's information away, `patch` puts another run's in."""
+"""Context managers: `ablate` removes a site's information, `patch` puts in another run's."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager

@@ -14,8 +14,6 @@ from patchwork.models.sites import Anatomy
 
 # (output of the model, row numbers of the examples, int64 (m,)) -> one number each, (m,).
 Metric = Callable[[Any, Tensor], Tensor]
-# Final residual stream (m, rows, d) -> what the model returns for it.
-Tail = Callable[[Tensor], Any]
 
 
 def score(metric: Metric, output: Any, rows: Tensor) -> Tensor:
@@ -163,7 +161,7 @@ def _restore(block: nn.Module, previous: Any) -> None:
         object.__setattr__(block, "forward", previous)
 
 
-class ModelTail:
+class ModelReadout:
     """The model itself with its blocks bypassed: right for every wrapper and every read-out."""
 
     def __init__(self, model: nn.Module, anatomy: Anatomy, batch: Batch) -> None:
@@ -179,11 +177,8 @@ class ModelTail:
         if self.anatomy.causal:
             # Text models reshape to the length of their input, so that must agree.
             n_rows = stream.shape[1]
-            example = (
-                {k: v[:, :n_rows] for k, v in example.items()}
-                if isinstance(example, dict)
-                else example[:, :n_rows]
-            )
+            cut = isinstance(example, dict)
+            example = {k: v[:, :n_rows] for k, v in example.items()} if cut else example[:, :n_rows]
         with _bypassed(self.anatomy, stream, self.as_tuple):
             return call(self.model, example)
 
@@ -193,20 +188,18 @@ class ModelTail:
 _N_NOISE = 16
 
 
-class Readout:
+class FinalMetric:
     """Metric of final residual streams, from one row of them where that is all it depends on."""
 
-    def __init__(
-        self, model: nn.Module, anatomy: Anatomy, metric: Metric, batch: Batch, tail: Tail | None
-    ) -> None:
+    def __init__(self, model: nn.Module, anatomy: Anatomy, metric: Metric, batch: Batch) -> None:
         self.model, self.anatomy, self.metric = model, anatomy, metric
+        # Two rows of the unembedding give a logit difference without the rest of the vocabulary.
         self.two_rows = (
             isinstance(metric, LogitDifference)
-            and tail is None
             and unembedding_of(model) is not None
             and hasattr(anatomy.trunk, "ln_f")
         )
-        self.tail = tail or ModelTail(model, anatomy, batch)
+        self.readout = ModelReadout(model, anatomy, batch)
         self.row: int | None = None
 
     def __call__(self, stream: Tensor, rows: Tensor) -> Tensor:
@@ -216,7 +209,11 @@ class Readout:
             hidden = norm(stream[:, -1])
             metric = cast(LogitDifference, self.metric)
             return one_each(metric.from_hidden(self.model, hidden, rows), rows)
-        return score(self.metric, self.tail(stream), rows)
+        return score(self.metric, self.readout(stream), rows)
+
+    def cut(self, stream: Tensor) -> Tensor:
+        """The rows of a stream (m, t, d) that the metric reads."""
+        return stream if self.row is None else stream[:, [self.row]]
 
     def find_row(self, stream: Tensor, rows: Tensor) -> None:
         """Set `row` to the one token that the metric reads, if there is one; found by trying.
@@ -250,7 +247,7 @@ class Readout:
     def _leaves(self, stream: Tensor, rows: Tensor) -> list[Tensor]:
         if self.two_rows:
             return [self(stream, rows)]
-        output = self.tail(stream)
+        output = self.readout(stream)
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         return [score(self.metric, output, rows), *(x for x in leaves if x.is_floating_point())]
 

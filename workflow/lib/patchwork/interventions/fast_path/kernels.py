@@ -41,7 +41,7 @@ def pattern(
 def output_weight(linear: nn.Module, d_in: int) -> Tensor:
     """Weight of a linear module as (d_in, d_out), also through Conv1D or an unmerged LoRA.
 
-    The module is asked instead of read, so that a wrapper's own arithmetic counts.
+    The module is run instead of read, so that a wrapper's own arithmetic counts.
     """
     weight = weight_of(linear)
     with torch.no_grad():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from patchwork.interventions.fast_path import kernels
-from patchwork.interventions.fast_path.following import Unfit
+from patchwork.interventions.fast_path.following import NoFastPath
 from patchwork.interventions.fast_path.streams import add_mlp, row_limit
 from patchwork.models.sites import Anatomy, BlockParts
 
@@ -46,7 +46,7 @@ class HeadRemoval:
             (baselines x heads, n, t, d), baseline by baseline.
 
         Raises:
-            Unfit: if a head wrote so much that what is left of a row is its rounding error.
+            NoFastPath: if a head wrote so much that what is left of a row is its rounding error.
         """
         n_heads = len(self.weight)
         streams = mid.new_empty(len(removed) * n_heads, *mid.shape)
@@ -89,17 +89,17 @@ class HeadRemoval:
 
 def _check_narrowing(ratios: Tensor) -> None:
     if not float(ratios.max()) <= _NARROWING[ratios.dtype]:
-        raise Unfit("a head wrote most of the stream: taking it off again would lose digits")
+        raise NoFastPath("a head wrote most of the stream: taking it off again would lose digits")
 
 
 def require_linear(proj: nn.Module, width: int) -> None:
     """Leave for the plain path if a projection is no linear map of the heads.
 
     Raises:
-        Unfit: if it is not.
+        NoFastPath: if it is not.
     """
     if not kernels.is_linear(proj, width, kernels.weight_of(proj)):
-        raise Unfit("a projection of the heads that is not linear")
+        raise NoFastPath("a projection of the heads that is not linear")
 
 
 def _into_hidden(parts: BlockParts, weight: Tensor) -> Tensor | None:

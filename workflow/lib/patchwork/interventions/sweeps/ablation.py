@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from patchwork.interventions.batches import Batch, batches, call, keep_blocks, rewindable
 from patchwork.interventions.contexts import BASELINES, cut_attention
-from patchwork.interventions.fast_path.following import Follower, Unfit, require_fast
+from patchwork.interventions.fast_path.following import Follower, NoFastPath, require_fast
 from patchwork.interventions.fast_path.packing import packed
 from patchwork.interventions.fast_path.removal import HeadRemoval
 from patchwork.interventions.fast_path.streams import BlockRun, Streams, last_query, run_block
 from patchwork.interventions.hooks import Edit, editing, mean_activations
-from patchwork.interventions.readout import Metric, Readout, embed, score
+from patchwork.interventions.readout import FinalMetric, Metric, embed, score
 from patchwork.interventions.sweeps.effects import AblationEffects
 from patchwork.interventions.sweeps.plan import Plan, describe, pick_chunk
 from patchwork.models import sites
@@ -49,7 +49,7 @@ def head_ablation_sweep(
             an example's number may depend on that example only.
         baselines: of `zero`, `mean`, `resample`, `noise`.
         reference: examples for `mean` and `resample`; the inputs themselves if None.
-        plan: chunk size, tail and path.
+        plan: chunk size and path.
 
     Returns:
         Effects (baselines, layers, heads, n) with metadata.
@@ -74,11 +74,11 @@ def head_ablation_sweep(
             require_fast(model, anatomy, inputs, plan)
             slow = [name for name in baselines if name not in _FAST_BASELINES]
             if slow:
-                raise Unfit(f"baseline {slow[0]} has no fast path")
+                raise NoFastPath(f"baseline {slow[0]} has no fast path")
             sweep = _FastSweep(model, anatomy, metric, tuple(baselines), plan)
             return sweep.run(inputs, reference)
-        except Unfit as unfit:
-            how = (plan, str(unfit))
+        except NoFastPath as reason:
+            how = (plan, str(reason))
         return _plain(model, inputs, metric, tuple(baselines), reference, how)
 
 
@@ -93,13 +93,13 @@ class _FastSweep:
     ) -> None:
         self.model, self.anatomy = model, anatomy
         self.baselines, self.plan = baselines, plan
-        self.follower = Follower(model, anatomy, metric, plan)
+        self.follower = Follower(model, anatomy, metric)
         self.last = last_query(anatomy)
         self.removals = [HeadRemoval(anatomy, layer) for layer in range(anatomy.n_layers)]
         self.means: list[Tensor] = []
 
     def run(self, inputs: Any, reference: Any) -> AblationEffects:
-        """The whole sweep; raises `Unfit` if the fast path turns out not to follow the model."""
+        """The whole sweep; raises `NoFastPath` if the model turns out to compute otherwise."""
         if "mean" in self.baselines:
             names = [Site("head_out", layer) for layer in range(self.anatomy.n_layers)]
             means = mean_activations(self.model, names, reference)
@@ -148,13 +148,13 @@ class _FastSweep:
                 streams.join(0, jobs, self._ablated(layer, run, None))
             stream = following
         run, final = run_block(anatomy, anatomy.n_layers - 1, stream)
-        readout = self.follower.readout_for(batch, rows, final)
-        clean = readout(final if readout.row is None else final[:, [readout.row]], rows)
+        final_metric = self.follower.metric_for(batch, rows, final)
+        clean = final_metric(final_metric.cut(final), rows)
         results = clean.new_empty(anatomy.n_layers * per_layer, n)
-        ablated = self._ablated(anatomy.n_layers - 1, run, readout.row)
-        results[-per_layer:] = _read(readout, ablated, rows)
-        for jobs, last in streams.finish(readout.row, run, self.last, final):
-            results[jobs] = _read(readout, last, rows)
+        ablated = self._ablated(anatomy.n_layers - 1, run, final_metric.row)
+        results[-per_layer:] = _read(final_metric, ablated, rows)
+        for jobs, last in streams.finish(final_metric.row, run, self.last, final):
+            results[jobs] = _read(final_metric, last, rows)
         shaped = results.view(anatomy.n_layers, len(self.baselines), n_heads, n).transpose(0, 1)
         return shaped - clean, clean
 
@@ -169,10 +169,10 @@ class _FastSweep:
         return self.removals[layer](run.mid[:, tokens], removed)
 
 
-def _read(readout: Readout, streams: Tensor, rows: Tensor) -> Tensor:
+def _read(final_metric: FinalMetric, streams: Tensor, rows: Tensor) -> Tensor:
     """Metric (jobs, n) of final streams (jobs, n, t or 1, d)."""
     jobs = len(streams)
-    return readout(streams.flatten(0, 1), rows.repeat(jobs)).view(jobs, -1)
+    return final_metric(streams.flatten(0, 1), rows.repeat(jobs)).view(jobs, -1)
 
 
 def _plain(

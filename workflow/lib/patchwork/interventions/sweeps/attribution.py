@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from patchwork.interventions.batches import Batch, batches, call, first_rows, n_rows, parameter_of
 from patchwork.interventions.readout import LogitDifference, Metric, one_each, score
 from patchwork.interventions.sweeps.effects import PatchEffects
-from patchwork.interventions.sweeps.pairs import DIRECTIONS, PatchGrid, check_pair
-from patchwork.interventions.sweeps.patching import patch_sweep
+from patchwork.interventions.sweeps.patching import DIRECTIONS, PatchGrid, check_pair, patch_sweep
 from patchwork.interventions.sweeps.plan import describe
 from patchwork.models import sites
 from patchwork.models.sites import Anatomy
@@ -122,7 +121,7 @@ class _Tape:
         def hook(module: nn.Module, args: tuple) -> tuple | None:
             stream = args[0]
             if layer == 0 and torch.is_grad_enabled():
-                # Cut here: nothing before the first block is asked for.
+                # Cut here: nothing before the first block needs a gradient.
                 stream = stream.detach().requires_grad_()
             self.kept["resid_pre", layer] = stream
             return (stream, *args[1:])

@@ -20,7 +20,7 @@ from patchwork.interventions.batches import (
 from patchwork.interventions.fast_path import kernels
 from patchwork.interventions.fast_path.following import (
     Follower,
-    Unfit,
+    NoFastPath,
     require_fast,
     require_unpadded,
 )
@@ -34,19 +34,85 @@ from patchwork.interventions.fast_path.streams import (
     run_block,
 )
 from patchwork.interventions.hooks import editing, read
-from patchwork.interventions.readout import Metric, Readout, embed, score
+from patchwork.interventions.readout import FinalMetric, Metric, embed, score
 from patchwork.interventions.sweeps.effects import PatchEffects
-from patchwork.interventions.sweeps.pairs import (
-    DIRECTIONS,
-    PatchGrid,
-    by_first_difference,
-    check_pair,
-    first_difference,
-    shares,
-)
 from patchwork.interventions.sweeps.plan import Plan, describe, pick_chunk, stream_budget
 from patchwork.models import sites
 from patchwork.models.sites import Anatomy, Site
+
+COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "head_out")
+DIRECTIONS = ("clean_to_corrupted", "corrupted_to_clean")
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """What a patching sweep covers.
+
+    Args:
+        components: of `resid_pre`, `attn_out`, `mlp_out`, `head_out`.
+        positions: tokens, counted from 0; None is all.
+        direction: `clean_to_corrupted` (sufficiency) or `corrupted_to_clean` (necessity).
+
+    Raises:
+        ValueError: for an unknown component or direction, or positions that are no tokens, none
+            or twice the same.
+    """
+
+    components: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
+    positions: tuple[int, ...] | None = None
+    direction: str = "clean_to_corrupted"
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.components if name not in COMPONENTS]
+        if wrong or not self.components:
+            raise ValueError(
+                f"components is {list(self.components)}; allowed is some of {', '.join(COMPONENTS)}"
+            )
+        if self.direction not in DIRECTIONS:
+            raise ValueError(f"direction is {self.direction!r}; allowed is {', '.join(DIRECTIONS)}")
+        chosen = self.positions
+        if chosen is not None and (
+            len(set(chosen)) != len(chosen) or not chosen or min(chosen) < 0
+        ):
+            raise ValueError(
+                f"positions is {list(chosen)}; allowed is tokens from 0, each once, or None"
+            )
+
+    def tokens(self, n_tokens: int) -> tuple[int, ...]:
+        """The positions in a sequence of `n_tokens`.
+
+        Raises:
+            ValueError: if one lies outside.
+        """
+        chosen = tuple(range(n_tokens)) if self.positions is None else tuple(self.positions)
+        if max(chosen) >= n_tokens:
+            raise ValueError(f"positions is {list(chosen)}; allowed is some of 0 to {n_tokens - 1}")
+        return chosen
+
+
+def check_pair(clean: Any, corrupted: Any) -> None:
+    """Refuse pairs whose members cannot be aligned token by token.
+
+    Raises:
+        ValueError: if the two differ in shape.
+    """
+    shapes = [_shape(inputs) for inputs in (clean, corrupted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"clean has shape {shapes[0]} and corrupted {shapes[1]}; "
+            "allowed is one shape (prompts of equal token length)"
+        )
+
+
+def _shape(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: tuple(value.shape) for name, value in inputs.items()}
+    if not hasattr(inputs, "shape"):
+        lengths = sorted({len(row) for row in inputs})
+        raise ValueError(
+            f"clean or corrupted is a list with rows of length {lengths}; allowed is an array"
+        )
+    return tuple(inputs.shape)
 
 
 def patch_sweep(
@@ -72,7 +138,7 @@ def patch_sweep(
         metric: (model output, row numbers) -> one number per example, (m,); `LogitDifference`
             spares the rest of the unembedding.
         grid: components, positions and direction.
-        plan: chunk size, tail and path.
+        plan: chunk size and path.
 
     Returns:
         Effects per pair with the metric of both runs and metadata.
@@ -93,8 +159,8 @@ def patch_sweep(
             require_fast(model, anatomy, base, plan)
             require_unpadded(source)
             return sweep.run(base, source, fast=True)
-        except Unfit as unfit:
-            sweep.reason = str(unfit)
+        except NoFastPath as reason:
+            sweep.reason = str(reason)
         return sweep.run(base, source, fast=False)
 
 
@@ -115,8 +181,8 @@ class _Sweep:
         self.model, self.anatomy, self.metric = model, anatomy, metric
         self.grid, self.plan = grid, plan
         self.reason = ""
-        self.follower = Follower(model, anatomy, metric, plan)
-        self.readout: Readout | None = None
+        self.follower = Follower(model, anatomy, metric)
+        self.final_metric: FinalMetric | None = None
         self.last: LastQuery | None = None
         self.weights: list[Tensor] = []
 
@@ -131,22 +197,22 @@ class _Sweep:
             self.weights = [kernels.output_weight(parts.proj, width) for parts in anatomy.blocks]
 
     def run(self, base: Any, source: Any, *, fast: bool) -> PatchEffects:
-        """The whole sweep; fast, it raises `Unfit` if that turns out not to follow the model."""
+        """The whole sweep; fast, it raises `NoFastPath` if the model computes otherwise."""
         n = n_rows(base)
         if n == 0:
             raise ValueError("clean holds no example; allowed is at least one")
-        positions = self._positions(base)
+        one = embed(self.model, self.anatomy, self._take(base, torch.zeros(1, dtype=torch.int64)))
+        positions = self.grid.tokens(one.shape[1])
         if fast:
             self._prepare()
-        chunk = pick_chunk(self.model, self.plan, self._bytes_each(base))
+        # Memory of one pair's two base runs; the streams are held to a budget of their own.
+        each = 16 * self.anatomy.n_layers * one.numel() * one.element_size()
+        chunk = pick_chunk(self.model, self.plan, each)
         order = by_first_difference(base, source) if self.anatomy.causal else np.arange(n)
-        pieces: list[_Piece] = []
-        for first in range(0, n, chunk):
-            rows = torch.from_numpy(order[first : first + chunk]).to(
-                parameter_of(self.model).device
-            )
-            run = self._fast_piece if fast else self._plain_piece
-            pieces.append(run(rows, self._take(base, rows), self._take(source, rows), positions))
+        run = self._fast_piece if fast else self._plain_piece
+        pieces = []
+        for some in torch.from_numpy(order).to(parameter_of(self.model).device).split(chunk):
+            pieces.append(run(some, self._take(base, some), self._take(source, some), positions))
         return self._collect(pieces, positions, chunk, fast)
 
     def _take(self, inputs: Any, rows: Tensor) -> Batch:
@@ -154,32 +220,17 @@ class _Sweep:
         back = np.argsort(np.argsort(chosen))
         ordered = np.sort(chosen)  # HDF5 reads rows in rising order only
 
-        def take(values: Any) -> Any:
-            return values[ordered][back]
-
-        piece = (
-            {name: take(value) for name, value in inputs.items()}
-            if isinstance(inputs, Mapping)
-            else take(inputs)
-        )
+        if isinstance(inputs, Mapping):
+            piece: Any = {name: value[ordered][back] for name, value in inputs.items()}
+        else:
+            piece = inputs[ordered][back]
         return next(batches(piece, len(chosen), self.model))[1]
 
-    def _positions(self, inputs: Any) -> tuple[int, ...]:
-        first = self._take(inputs, torch.zeros(1, dtype=torch.int64))
-        return self.grid.tokens(embed(self.model, self.anatomy, first).shape[1])
-
-    def _bytes_each(self, inputs: Any) -> int:
-        """Memory of one pair's two base runs; the streams are held to a budget of their own."""
-        first = self._take(inputs, torch.zeros(1, dtype=torch.int64))
-        stream = embed(self.model, self.anatomy, first)
-        return 16 * self.anatomy.n_layers * stream.numel() * stream.element_size()
-
     def _empty(self, positions: tuple[int, ...], n: int, like: Tensor) -> dict[str, Tensor]:
-        layers, heads = self.anatomy.n_layers, self.anatomy.n_heads
+        whole = (self.anatomy.n_layers, len(positions), n)
+        heads = (whole[0], self.anatomy.n_heads, *whole[1:])
         return {
-            name: like.new_zeros(
-                layers, *((heads,) if name == "head_out" else ()), len(positions), n
-            )
+            name: like.new_zeros(heads if name == "head_out" else whole)
             for name in self.grid.components
         }
 
@@ -236,7 +287,7 @@ class _Sweep:
     ) -> _Piece:
         runs, final = self._run(base)
         others, other_final = self._run(source)
-        self.readout = self.follower.readout_for(base, rows, final)
+        self.final_metric = self.follower.metric_for(base, rows, final)
         self.follower.check(source, rows, other_final)
         before, after = (self._metric(stream, rows) for stream in (final, other_final))
         piece = _Piece(rows, before, after, self._empty(positions, len(rows), before))
@@ -257,9 +308,8 @@ class _Sweep:
         return runs, stream
 
     def _metric(self, stream: Tensor, rows: Tensor) -> Tensor:
-        assert self.readout is not None
-        row = self.readout.row
-        return self.readout(stream if row is None else stream[:, [row]], rows)
+        assert self.final_metric is not None
+        return self.final_metric(self.final_metric.cut(stream), rows)
 
     def _cells_each(self, final: Tensor) -> int:
         names = self.grid.components
@@ -296,7 +346,7 @@ class _Sweep:
                 cells.extend((name, (layer, *head, where[position])) for head in heads)
                 streams.join(start, jobs, stream)
 
-        final_row = self.readout.row if self.readout is not None else None
+        final_row = self.final_metric.row if self.final_metric is not None else None
         for layer, (run, other) in enumerate(zip(own, others, strict=True)):
             if "resid_pre" in self.grid.components:
                 join("resid_pre", layer, run.resid_pre, other.resid_pre[None, :, some])
@@ -332,9 +382,9 @@ class _Sweep:
     def _finish(
         self, streams: Streams, cells: list, run: BlockRun, final: Tensor, piece: _Piece
     ) -> None:
-        assert self.readout is not None
-        for jobs, last in streams.finish(self.readout.row, run, self.last, final):
-            values = self.readout(last.flatten(0, 1), piece.rows.repeat(len(jobs)))
+        assert self.final_metric is not None
+        for jobs, last in streams.finish(self.final_metric.row, run, self.last, final):
+            values = self.final_metric(last.flatten(0, 1), piece.rows.repeat(len(jobs)))
             for job, value in zip(jobs, values.view(len(jobs), -1), strict=True):
                 name, cell = cells[job]
                 piece.values[name][cell] = value - piece.base
@@ -348,16 +398,16 @@ class _Sweep:
         piece: _Piece,
     ) -> None:
         """Outputs of the last block: a patch changes one final row and nothing else."""
-        assert self.readout is not None
+        assert self.final_metric is not None
         run, other, final = runs
         layer = self.anatomy.n_layers - 1
         new = self._rows_after(name, layer, run, other, some)
         for i, position in enumerate(some):
             stream = final.expand(len(new), -1, -1, -1).clone()
             stream[:, :, position] = new[:, :, i]
-            if self.readout.row is not None:
-                stream = stream[:, :, [self.readout.row]]
-            values = self.readout(stream.flatten(0, 1), piece.rows.repeat(len(new)))
+            if self.final_metric.row is not None:
+                stream = stream[:, :, [self.final_metric.row]]
+            values = self.final_metric(stream.flatten(0, 1), piece.rows.repeat(len(new)))
             change = values.view(len(new), -1) - piece.base
             cell = piece.values[name][layer]
             if name == "head_out":
@@ -370,3 +420,44 @@ class _Sweep:
         tokens = torch.tensor(positions, device=first.device)
         for values in piece.values.values():
             values.masked_fill_(tokens[:, None] < first, 0.0)
+
+
+def first_difference(base: Tensor, source: Tensor) -> Tensor:
+    """First token at which first streams (n, t, d) of each pair differ, (n,); t where none does."""
+    differs = (base != source).any(-1)
+    first = differs.to(torch.uint8).argmax(1)
+    return torch.where(differs.any(1), first, differs.shape[1])
+
+
+def by_first_difference(base: Any, source: Any) -> np.ndarray:
+    """Order of pairs that puts those with a like first difference into one chunk, if they are ids.
+
+    It saves work and decides nothing.
+    """
+    n = n_rows(base)
+    if isinstance(base, Mapping):
+        base, source = base.get("input_ids"), source.get("input_ids")
+    if base is None or len(base.shape) != 2:
+        return np.arange(n)
+    one, other = (np.asarray(x.cpu() if isinstance(x, Tensor) else x) for x in (base, source))
+    differs = one != other
+    first = np.where(differs.any(1), differs.argmax(1), differs.shape[1])
+    return np.argsort(first, kind="stable")
+
+
+def shares(
+    needed: list[int], cells: int, budget: int, anatomy: Anatomy, final: Tensor
+) -> list[list[int]]:
+    """Cut positions so that the streams of each share fit the budget; packing holds them twice."""
+    n, t, d = final.shape
+    shares: list[list[int]] = []
+    room = 0
+    for position in needed:
+        rows = t - position if anatomy.causal else t
+        cost = 2 * cells * n * rows * d * final.element_size()
+        if not shares or cost > room:
+            shares.append([])
+            room = budget
+        shares[-1].append(position)
+        room -= cost
+    return shares

@@ -6,7 +6,6 @@ from typing import Any
 from torch import nn
 
 from patchwork.interventions.batches import free_bytes, parameter_of
-from patchwork.interventions.readout import Tail
 
 PATHS = ("auto", "plain")
 # A quarter of what is free leaves room for the model's own activations and for other jobs.
@@ -21,8 +20,6 @@ class Plan:
 
     Args:
         chunk: examples at once; None takes what a quarter of the free memory holds.
-        tail: from a final residual stream (m, t or 1, d) to the model's output; None asks the
-            model itself.
         path: `auto` takes the fast path where its conditions hold; `plain` never does.
 
     Raises:
@@ -30,7 +27,6 @@ class Plan:
     """
 
     chunk: int | None = None
-    tail: Tail | None = None
     path: str = "auto"
 
     def __post_init__(self) -> None:
