@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test lint docs bench paper rearing benchmark-dataset clean help
+.PHONY: all report test lint docs bench gpu-check paper rearing benchmark-dataset clean help
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -60,6 +60,10 @@ bench: $(READY) .venv-bench/.ready
 		"gpt2_patching.py --pairs 8 --tokens 16 --only-attribution" \
 		"gpt2_patching.py --pairs 2 --tokens 32 --only-attribution"; \
 	do echo "== $$line"; PYTHONPATH=benchmarks:workflow/lib OMP_NUM_THREADS=1 .venv-bench/bin/python benchmarks/$$line; done
+
+## gpu-check: what a GPU gives, within 8 minutes: tests marked gpu, rates, shares of its peak
+gpu-check: $(TESTED)
+	$(BIN)/python benchmarks/gpu_check.py --out benchmarks/gpu/gpu_check.json
 
 ## paper: the published sizes; needs a GPU and, once, a network for the weights
 paper: $(READY)

@@ -36,7 +36,7 @@ def modules(model, component: str):
 
 @torch.no_grad()
 def naive(model, clean, corrupted, metric) -> np.ndarray:
-    rows = torch.arange(len(clean))
+    rows = torch.arange(len(clean), device=clean.device)
     before, effects = metric(model(corrupted), rows), []
     for component in COMPONENTS:
         enters = component == "resid_pre"
@@ -70,7 +70,9 @@ def naive(model, clean, corrupted, metric) -> np.ndarray:
 
 
 def _grid(effects, clean) -> np.ndarray:
-    return torch.stack(effects).numpy().reshape(len(COMPONENTS), -1, clean.shape[1], len(clean))
+    return (
+        torch.stack(effects).cpu().numpy().reshape(len(COMPONENTS), -1, clean.shape[1], len(clean))
+    )
 
 
 @torch.no_grad()

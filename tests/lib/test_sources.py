@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from patchwork.data import sources, store
 from patchwork.stimuli import Batch, LabelAttributes, views
 
@@ -93,3 +94,22 @@ def test_too_many_held_out_are_named(stored):
         )
     with pytest.raises(ValueError, match="side of 26 px; allowed is at least 30"):
         next(seen_by(stored, 4, magnification=0.5).batches(np.arange(4), 2))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_processes_read_the_same_batches_in_the_same_order(stored, workers):
+    path, _ = stored
+    alone, shared = sources.Stored(path), sources.Stored(path, workers)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(N_PICTURES)
+        if seed == 1:  # an epoch that is left early must not leak into the next one
+            next(iter(shared.batches(order, 8)))
+            continue
+        pairs = list(zip(alone.batches(order, 7), shared.batches(order, 7), strict=True))
+        assert len(pairs) == 6
+        for (images, labels), (others, same) in pairs:
+            assert torch.equal(images, others)
+            assert all(np.array_equal(labels[name], same[name]) for name in labels)
+    with pytest.raises(ValueError, match="allowed is 0 to 39") as error:
+        list(shared.batches(np.array([N_PICTURES]), 8))
+    assert "\n" not in str(error.value)

@@ -8,8 +8,10 @@ from patchwork.jobs.log import job_log
 from patchwork.training import evaluation
 
 
-def main(*, test: str, files: list, seeds: list, predictions: str, device: str) -> None:
-    source = sources.Stored(test)
+def main(
+    *, test: str, files: list, seeds: list, predictions: str, device: str, workers: int = 0
+) -> None:
+    source = sources.Stored(test, workers)
     table = evaluation.of_seeds(
         lambda network: evaluation.predictions(network, source), files, seeds, device
     )
@@ -25,4 +27,5 @@ if __name__ == "__main__":
             seeds=snakemake.params.seeds,
             predictions=snakemake.output.predictions,
             device=device,
+            workers=snakemake.threads - 1 if device == "cuda" else 0,
         )

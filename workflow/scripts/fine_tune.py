@@ -21,10 +21,11 @@ def main(
     folders: tuple[str, str],
     device: str,
     n_processes: int = 1,
+    workers: int = 0,
 ) -> None:
     # Asked first, so that with several processes each finds its own device.
     writes = n_processes == 1 or distributed.is_main_process()
-    data, validation = sources.Stored(inputs["train"]), sources.Stored(inputs["validation"])
+    data, validation = (sources.Stored(inputs[x], workers) for x in ("train", "validation"))
     backbone = backbones.load(inputs["backbone"])
     targets = tasks.read_targets(protocol["targets"], data.labels, data.image_px)
     network = fine_tuned.build(backbone, targets, protocol, seed=seed).to(torch.device(device))
@@ -66,4 +67,7 @@ if __name__ == "__main__":
         seed = int(snakemake.wildcards.seed)
         outputs, protocol = dict(snakemake.output.items()), snakemake.params.protocol
         n = max(1, snakemake.resources.gpu)
-        distributed.launch(main, (inputs, outputs, protocol, settings, seed, folders, device, n), n)
+        # A GPU outruns one reader; on a CPU every thread is needed to compute.
+        workers = (snakemake.threads - 1) // n if device == "cuda" else 0
+        arguments = (inputs, outputs, protocol, settings, seed, folders, device, n, workers)
+        distributed.launch(main, arguments, n)

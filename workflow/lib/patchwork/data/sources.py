@@ -1,9 +1,11 @@
 """Where examples come from: a stored dataset, a generator, views of pictures, kept features."""
 
+import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,31 +55,90 @@ def _ahead(
             yield drawn
 
 
+class _Rows(torch.utils.data.Dataset):
+    """Batches of a dataset file, by a reader that each process opens for itself."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self.reader: store.Reader | None = None
+
+    def __getitem__(self, rows: np.ndarray) -> Drawn:
+        self.reader = self.reader or store.Reader(self.path)
+        batch = self.reader.read(rows)
+        return torch.from_numpy(batch.images), batch.labels
+
+
+def _as_read(drawn: Any) -> Any:
+    return drawn
+
+
 class Stored:
     """A dataset file.
 
     Args:
         path: written by :mod:`patchwork.data.store`.
+        workers: processes that read ahead; 0 reads in a thread. HDF5 decodes under the
+            interpreter's lock, so a thread holds up a loop that is to keep a GPU busy.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.reader = store.Reader(path)
-        self.labels = self.reader.labels
+    def __init__(self, path: str | Path, workers: int = 0) -> None:
+        with store.Reader(path) as reader:
+            self.labels, self._shape = reader.labels, reader.images.shape
+        self.path, self.workers = path, workers
+        self._parts: list[np.ndarray] = []
+        self._loader: torch.utils.data.DataLoader | None = None
 
     def __len__(self) -> int:
-        return len(self.reader)
+        return self._shape[0]
 
     @property
     def image_px(self) -> int:
         """Side of the images."""
-        return int(self.reader.images.shape[1])
+        return int(self._shape[1])
 
     def batches(
         self, order: np.ndarray, batch_size: int
     ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
         """Images uint8 (n, H, W, 3) and their labels."""
-        for batch in self.reader.batches(order, batch_size):
-            yield torch.from_numpy(batch.images), batch.labels
+        readers = self.readers(batch_size)
+        if not readers:
+            return self._in_thread(order, batch_size)
+        self._parts[:] = [
+            order[first : first + batch_size] for first in range(0, len(order), batch_size)
+        ]
+        if self._loader is None:
+            self._loader = torch.utils.data.DataLoader(
+                _Rows(self.path),
+                batch_size=None,
+                sampler=self._parts,  # refilled for every epoch, so that the processes stay
+                num_workers=readers,
+                collate_fn=_as_read,
+                persistent_workers=True,
+            )
+        # Started here and not by the thread that draws: it forks.
+        return self._from_workers(iter(self._loader))
+
+    @staticmethod
+    def _from_workers(drawn: Iterator[Drawn]) -> Iterator[Drawn]:
+        try:
+            yield from drawn
+        except ValueError as error:
+            # Torch puts the worker's traceback before it.
+            raise ValueError(str(error).strip().rpartition("ValueError: ")[2]) from error
+
+    def _in_thread(self, order: np.ndarray, batch_size: int) -> Iterator[Drawn]:
+        with store.Reader(self.path) as reader:
+            for batch in reader.batches(order, batch_size):
+                yield torch.from_numpy(batch.images), batch.labels
+
+    def readers(self, batch_size: int) -> int:
+        """Processes that read: each holds two batches ready in shared memory, which may be small.
+
+        A full one would end the process, so at most a quarter of what is free is taken.
+        """
+        shared = Path("/dev/shm")
+        room = shutil.disk_usage(shared).free if shared.is_dir() else 0
+        return min(self.workers, room // (8 * batch_size * math.prod(self._shape[1:])))
 
 
 class Generated:

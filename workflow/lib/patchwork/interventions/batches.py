@@ -19,7 +19,9 @@ def parameter_of(model: nn.Module) -> Tensor:
 def free_bytes(device: torch.device) -> int:
     """Memory that a new allocation can use on a device, in bytes."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What torch keeps of freed blocks is not free to others, but to a new allocation.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -31,6 +31,8 @@ def lease(n_gpus: int, folder: Path | None = None) -> Iterator[str]:
     if n_gpus == 0:
         yield "cpu"
         return
+    # Read when CUDA starts: without it torch refuses to promise that a product gives equal bits.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # The count through NVML leaves CUDA untouched, so that the mask below still has effect.
     present = torch.cuda.device_count()
     if present < n_gpus:

@@ -2,21 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
-from patchwork.data.sources import Source
 from patchwork.jobs.log import Progress
 from patchwork.models import fine_tuned, tasks
 from patchwork.models.fine_tuned import Network
+from patchwork.training import feeding
+
+if TYPE_CHECKING:
+    # A source brings generators and HDF5 with it, which a training does without.
+    from patchwork.data.sources import Source
 
 
 @torch.no_grad()
 def validate(
-    network: Network, source: Source, batch_size: int
+    network: Network, source: "Source", batch_size: int
 ) -> tuple[list[tuple[str, str, float, float]], float]:
     """Loss of each target and correlation of each label over a whole source.
 
@@ -63,7 +68,7 @@ def _correlation(predicted: np.ndarray, actual: np.ndarray) -> float:
 
 @torch.no_grad()
 def collect(
-    network: Network, source: Source, batch_size: int
+    network: Network, source: "Source", batch_size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Outputs of a network for a whole source, with the labels.
 
@@ -71,19 +76,24 @@ def collect(
         target name to float32 outputs, and label name to values, in the order of the source.
     """
     network.eval()
-    device = network.mean.device
-    outputs: dict[str, list[np.ndarray]] = {}
+    outputs: dict[str, list[torch.Tensor]] = {}
     columns: dict[str, list[np.ndarray]] = {}
-    for inputs, labels in source.batches(np.arange(len(source)), max(batch_size, 128)):
-        for name, value in network(inputs.to(device)).items():
-            outputs.setdefault(name, []).append(value.float().cpu().numpy())
+
+    def keep(labels: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         for name, column in labels.items():
             columns.setdefault(name, []).append(column)
-    joined = {name: np.concatenate(parts) for name, parts in outputs.items()}
+        return {}
+
+    drawn = source.batches(np.arange(len(source)), max(batch_size, 128))
+    for inputs, _ in feeding.on_device(drawn, keep, network.mean.device):
+        for name, value in network(inputs).items():
+            # Fetched at the end: a GPU is given the next batch without waiting for this one.
+            outputs.setdefault(name, []).append(value.float())
+    joined = {name: torch.cat(parts).cpu().numpy() for name, parts in outputs.items()}
     return joined, {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
-def predictions(network: Network, source: Source, batch_size: int = 256) -> pd.DataFrame:
+def predictions(network: Network, source: "Source", batch_size: int = 256) -> pd.DataFrame:
     """What a network predicts for each example, beside what is true.
 
     Args:
@@ -138,7 +148,7 @@ def of_seeds(
 
 
 def time_passes(
-    network: Network, source: Source, *, n_images: int, repetitions: int, batch_size: int = 256
+    network: Network, source: "Source", *, n_images: int, repetitions: int, batch_size: int = 256
 ) -> pd.DataFrame:
     """Time whole passes over the same images, reading included, after one that is not counted.
 
@@ -159,8 +169,9 @@ def time_passes(
     for repetition in range(-1, repetitions):
         start = time.perf_counter()
         with torch.no_grad():
-            for inputs, _ in source.batches(order, batch_size):
-                outputs = network(inputs.to(device))
+            drawn = source.batches(order, batch_size)
+            for inputs, _ in feeding.on_device(drawn, lambda _: {}, device):
+                outputs = network(inputs)
         # What was asked of an accelerator counts when it has arrived.
         next(iter(outputs.values())).cpu()
         seconds = time.perf_counter() - start

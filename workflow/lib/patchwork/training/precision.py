@@ -60,6 +60,35 @@ def suited_attention(network: nn.Module, precision: str) -> Iterator[None]:
 
 
 @contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Let a GPU sum gradients in the same order each time, for as long as the context lasts.
+
+    A resumed training could not end with the same bits otherwise: attention adds them up as they
+    come. Products need ``CUBLAS_WORKSPACE_CONFIG`` for it, which a lease of a GPU sets.
+
+    Args:
+        device: where the training runs; a CPU has nothing to change.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory that was not written, so filling it first is time lost.
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = filled
+
+
+@contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """Products in the precision, on any network; attention not fused where that is slow.
 

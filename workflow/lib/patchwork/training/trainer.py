@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,17 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
 
-from patchwork.data.sources import Source
 from patchwork.data.tensors import write_tensors
 from patchwork.jobs.log import LOGGER, Progress
 from patchwork.models import tasks
 from patchwork.models.fine_tuned import Network, trainable
-from patchwork.training import checkpoints
+from patchwork.training import checkpoints, feeding
 from patchwork.training.evaluation import validate
-from patchwork.training.precision import resolve, suited_attention
+from patchwork.training.precision import repeatable, resolve, suited_attention
+
+if TYPE_CHECKING:
+    # A source brings generators and HDF5 with it, which a training does without.
+    from patchwork.data.sources import Source
 
 SCHEDULES = ("constant", "cosine", "plateau")
 STEP_COLUMNS = ("step", "epoch", "learning_rate", "target", "loss", "absolute_error")
@@ -80,8 +84,8 @@ class Training:
 
 def fit(
     network: Network,
-    data: Source,
-    validation: Source,
+    data: "Source",
+    validation: "Source",
     settings: Mapping,
     *,
     seed: int,
@@ -118,7 +122,8 @@ def fit(
     loop = _Loop(network, data, validation, settings, seed, Path(folder))
     loop.events = Path(events or loop.folder / "events")
     kernels = suited_attention(network, loop.accelerator.mixed_precision)
-    with checkpoints.leave_on_signal() as leave, torch.random.fork_rng(), kernels:
+    repeated = repeatable(loop.accelerator.device)
+    with checkpoints.leave_on_signal() as leave, torch.random.fork_rng(), kernels, repeated:
         loop.run(leave)
     return loop.finish()
 
@@ -129,8 +134,8 @@ class _Loop:
     def __init__(
         self,
         network: Network,
-        data: Source,
-        validation: Source,
+        data: "Source",
+        validation: "Source",
         settings: Mapping,
         seed: int,
         folder: Path,
@@ -185,12 +190,12 @@ class _Loop:
 
     def run(self, leave: checkpoints.Leave) -> None:
         self._resume()
-        state, last = self.state, time.monotonic()
+        state, last, device = self.state, time.monotonic(), self.accelerator.device
         progress = Progress("training", self.n_steps, done=state.step)
         with self._events() as events:
             while state.n_epochs < self.settings["epochs"] and not state.stopped:
-                for inputs, labels in self._batches():
-                    self._step(inputs, labels)
+                for inputs, encoded in feeding.on_device(self._batches(), self._encode, device):
+                    self._step(inputs, encoded)
                     self._snapshot()
                     self._log_events(events)
                     progress.step(state.step, f"loss {self._weighted():.4f}")
@@ -226,17 +231,18 @@ class _Loop:
                 order = np.stack(mine).T.ravel()
         return self.data.batches(order[done * self.per_process :], self.per_process)
 
-    def _step(self, inputs: Tensor, labels: Mapping[str, np.ndarray]) -> None:
-        state, device = self.state, self.accelerator.device
-        rank = self.accelerator.process_index
+    def _encode(self, labels: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        return tasks.encode_all(self.targets, labels)
+
+    def _step(self, inputs: Tensor, encoded: Mapping[str, Tensor]) -> None:
+        state, rank = self.state, self.accelerator.process_index
         torch.manual_seed((self.seed * 1_000_003 + state.step) * self.n_processes + rank)
         rate = self._rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         if not self.network.training:
             self.model.train()
-        encoded = {k: v.to(device) for k, v in tasks.encode_all(self.targets, labels).items()}
-        outputs = self.model(inputs.to(device))
+        outputs = self.model(inputs)
         losses, errors = [], []
         for name, target in self.targets.items():
             losses.append(target.losses(outputs[name], encoded[name]).mean())
@@ -245,13 +251,15 @@ class _Loop:
         numbers = torch.stack([*losses, *errors]).detach()
         if self.n_processes > 1:
             numbers = self.accelerator.reduce(numbers, reduction="mean")
-        values = numbers.double().tolist()
-        self._check(values[: len(losses)])
+        fetch = feeding.numbers(numbers)
         self.optimiser.zero_grad()
         self.accelerator.backward(total)
         if self.settings["gradient_clip"] is not None:
             self.accelerator.clip_grad_norm_(self.parameters, self.settings["gradient_clip"])
         self.optimiser.step()
+        # Only now, when a GPU has the rest of the step to do while it is given the next one.
+        values = fetch()
+        self._check(values[: len(losses)])
         state.losses.append(values[: len(losses)])
         state.errors.append(values[len(losses) :])
         state.rates.append(rate)

@@ -8,7 +8,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from patchwork.interventions.batches import Batch, batches, call, keep_blocks, rewindable
+from patchwork.interventions.batches import (
+    Batch,
+    batches,
+    call,
+    keep_blocks,
+    parameter_of,
+    rewindable,
+)
 from patchwork.interventions.contexts import BASELINES, cut_attention
 from patchwork.interventions.fast_path.following import Follower, NoFastPath, require_fast
 from patchwork.interventions.fast_path.packing import packed
@@ -185,7 +192,7 @@ def _plain(
 ) -> AblationEffects:
     plan, reason = how
     anatomy = sites.find(model)
-    chunk = plan.chunk or 16
+    chunk = plan.chunk or _plain_chunk(model, anatomy)
     groups = {str(site): [site] for site in sites.resolve(model, "*.head_out.*", anatomy)}
     clean = _metric_over(model, inputs, metric, chunk)
     values = [
@@ -198,6 +205,11 @@ def _plain(
     shaped = np.asarray(values).reshape(len(baselines), anatomy.n_layers, anatomy.n_heads, -1)
     metadata = describe("plain", reason, chunk, read="all tokens", architecture=anatomy.family)
     return AblationEffects(shaped, clean, baselines, metadata)
+
+
+def _plain_chunk(model: nn.Module, anatomy: Anatomy) -> int:
+    """More images fill a GPU; a text model gives a vocabulary of outputs for each token."""
+    return 16 if anatomy.causal or parameter_of(model).device.type == "cpu" else 128
 
 
 def _edits(

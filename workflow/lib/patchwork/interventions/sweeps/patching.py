@@ -332,9 +332,10 @@ class _Sweep:
 
         def join(name: str, layer: int, after: Tensor, new: Tensor) -> None:
             """Patch rows `new` (k, n, p, d) into the base stream `after`, p along `some`."""
+            # Asked of all positions at once: a GPU stops for each answer.
+            differs = (new != after[:, some]).any(-1).flatten(0, 1).any(0).tolist()
             for i, position in enumerate(some):
-                row = after[:, position]
-                if not bool((new[:, :, i] != row).any()):
+                if not differs[i]:
                     continue
                 start = position if self.anatomy.causal else 0
                 stream = after[:, start:].expand(len(new), -1, -1, -1).clone()
@@ -385,9 +386,12 @@ class _Sweep:
         assert self.final_metric is not None
         for jobs, last in streams.finish(self.final_metric.row, run, self.last, final):
             values = self.final_metric(last.flatten(0, 1), piece.rows.repeat(len(jobs)))
-            for job, value in zip(jobs, values.view(len(jobs), -1), strict=True):
-                name, cell = cells[job]
-                piece.values[name][cell] = value - piece.base
+            changes = values.view(len(jobs), -1) - piece.base
+            for name, out in piece.values.items():
+                own = [i for i, job in enumerate(jobs) if cells[job][0] == name]
+                if own:
+                    where = torch.tensor([cells[jobs[i]][1] for i in own], device=out.device)
+                    out[tuple(where.T)] = changes[own]
 
     def _last_block(
         self,
