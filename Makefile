@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test lint docs bench gpu-check paper rearing benchmark-dataset clean help
+.PHONY: all report test lint docs bench gpu-check paper rearing benchmark-dataset clean help test-slow
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -35,6 +35,10 @@ report: $(READY)
 ## test: lint, types, unit tests, dry runs, a tiny workflow from end to end, its report
 test: $(TESTED) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+
+## test-slow: the tests that take minutes: more kills, full Monte-Carlo studies
+test-slow: $(TESTED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "slow and not gpu"
 
 ## lint: style of Python and Snakemake files, types of the library
 lint: $(TESTED)

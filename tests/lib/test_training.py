@@ -43,7 +43,7 @@ def kept(folder: Path) -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in (folder / trainer.SNAPSHOTS).iterdir()}
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize("schedule", ["cosine", pytest.param("plateau", marks=pytest.mark.slow)])
 def test_a_killed_training_ends_with_the_same_bits(tmp_path, schedule):
     whole = start(tmp_path / "whole", tmp_path / "whole.safetensors", schedule, 0.0)
     for kill, after_s in enumerate((0.05, 0.31)):
@@ -67,7 +67,9 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, schedule):
     assert kept(tmp_path / "cut") == kept(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
+)
 def test_a_training_asked_to_leave_writes_its_step_and_leaves(tmp_path, number):
     process = start(tmp_path / "state", tmp_path / "out.safetensors", "cosine", 0.2)
     first_checkpoint(tmp_path / "state", process)

@@ -220,6 +220,7 @@ def test_two_processes_leave_and_resume_together_and_train_as_one(tmp_path):
         assert torch.allclose(value, two[name], atol=2e-5, rtol=1e-3), name
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_in_two_processes_is_one_line(tmp_path):
     status, shown, written = shared(tmp_path, 2, "nan")
     assert status == 1
