@@ -48,9 +48,9 @@ lint: $(TESTED)
 	$(BIN)/mypy
 	$(SNAKEMAKE) --lint
 
-## docs: fill the generated parts of the pages; CLAIMS=results/claims.csv documents that run
+## docs: fill the generated parts of the pages; DOCUMENT=results documents the run in that folder
 docs: $(READY)
-	$(BIN)/python docs/generate.py $(CLAIMS)
+	$(BIN)/python docs/generate.py $(DOCUMENT)
 
 ## bench: paired timings against naive code and peers (minutes; needs benchmarks/requirements.lock)
 bench: $(READY) .venv-bench/.ready

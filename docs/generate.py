@@ -1,8 +1,8 @@
-"""Fill the generated parts of the pages: ``make docs``, or ``python docs/generate.py [CLAIMS]``.
+"""Fill the generated parts of the pages: ``make docs``, or ``python docs/generate.py [RESULTS]``.
 
 A part stands between ``<!-- name -->`` and ``<!-- /name -->``, perhaps with a study after the name,
 and is made from the schemas, the rules, the configuration of the studies or the claims of the last
-documented run, ``docs/claims.csv``. The ``claims.csv`` of another run, if given, takes its place.
+documented run, ``docs/claims.csv``. Given a folder of results, that run becomes the documented one.
 """
 
 import re
@@ -23,6 +23,11 @@ from patchwork.figures import registry, theme
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ROOT / "docs/claims.csv"
 PAGES = ("README.md", "config/README.md", "docs/*.md", "docs/studies/*.md")
+PICTURES = (
+    "lines/figures/error_vs_angle.png",
+    "distorted/figures/attention_and_effect.png",
+    "stability/figures/attention_instability.png",
+)
 PART = re.compile(r"<!-- (?P<name>\w+)(?: (?P<of>\w+))? -->\n.*?<!-- /(?P=name) -->", re.DOTALL)
 BRANCHES = ("oneOf", "allOf")
 
@@ -259,15 +264,24 @@ def draw_rules() -> None:
     targets = ["all", "localise_chirps", "results/chirps/ridge/data/README.md"]
     snakemake = [sys.executable, "-m", "snakemake", "--rulegraph", "dot", "--forceall", "--quiet",
                  "all", "--config", f"studies={any_file}", "--", *targets]  # fmt: skip
-    graph = subprocess.run(snakemake, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(snakemake, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # Snakemake numbers rules in another order each time; sorted, the picture stays as it is.
+    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', said))
+    arrows = {f"{names[a]} -> {names[b]};" for a, b in re.findall(r"(\d+) -> (\d+)", said)}
+    style = "node [shape=box, style=rounded, fontname=sans, fontsize=10]; edge [color=grey];"
+    graph = "\n".join(["digraph {", style, *sorted(names.values()), *sorted(arrows), "}"])
     subprocess.run(["dot", "-Tsvg", "-o", ROOT / "docs/figures/rulegraph.svg"], input=graph,
                    text=True, check=True)  # fmt: skip
 
 
-def main(taken: str = "") -> None:
-    """Write every page and picture; `taken` is a claims.csv to be documented."""
-    if taken and Path(taken).resolve() != CLAIMS:
-        shutil.copyfile(taken, CLAIMS)
+def main(results: str = "") -> None:
+    """Write every page and picture; `results` is the folder of a run to be documented."""
+    if results:
+        shutil.copyfile(Path(results, "claims.csv"), CLAIMS)
+        for picture in PICTURES:
+            shutil.copyfile(Path(results, picture), ROOT / "docs/figures" / Path(picture).name)
+        print("now read what is said of the documented run: README.md, docs/claims.md, "
+              "docs/performance.md, docs/studies")  # fmt: skip
     for path in pages():
         path.write_text(filled(path.read_text()))
     stem = ROOT / "docs/figures/claims"
