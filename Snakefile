@@ -20,6 +20,7 @@ report: "workflow/report/workflow.rst"
 configfile: "config/config.yaml"
 configfile: "config/claims.yaml"
 configfile: "config/preregistration.yaml"
+configfile: "config/amendments.yaml"
 
 
 for study_file in sorted(Path(workflow.basedir).glob("config/studies/*.yaml")):

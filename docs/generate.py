@@ -19,6 +19,7 @@ import yaml
 from patchwork import show
 from patchwork.figures import claims as drawings
 from patchwork.figures import registry, theme
+from patchwork.tables import schemas
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ROOT / "docs/claims.csv"
@@ -92,7 +93,9 @@ def allowed(node: dict[str, Any]) -> str:
 
 def children(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Key below the node, what it holds, and whether it must be there."""
-    for part in [node, *(one for branch in BRANCHES for one in node.get(branch, ()))]:
+    branches = [one for branch in BRANCHES for one in node.get(branch, ())]
+    branches += [node[key] for key in ("then", "else") if key in node]
+    for part in [node, *branches]:
         for key, child in part.get("properties", {}).items():
             if isinstance(child, dict) and part.get("type") == "object":
                 yield f".{key}", child, key in part.get("required", ())
@@ -199,6 +202,10 @@ def decisions(study: str) -> str:
     rows = []
     for claim, one in read("config/claims.yaml")["claims"].items():
         for i, rule in enumerate(one["decisions"] if one["study"] == study else ()):
+            if "kind" in rule:
+                cells = (f"{rule['kind']}: {rule['reason']}", "", f"`{rule['proved_by']}`", "")
+                rows.append((f"**{claim}**" if not i else "", rule["protocol"], *cells))
+                continue
             control = (rule.get("control") or {}).get("description", "")
             survives = region(rule["survives"]) if rule.get("survives") else ""
             unit = rule.get("unit", "")
@@ -236,9 +243,36 @@ def intervals(study: str) -> str:
     return "\n".join(show.markdown_full(known[known["study"] == study] if study else known))
 
 
+# Tables ------------------------------------------------------------------------------------------
+
+
+def tables(_: str) -> str:
+    """Every table that the workflow writes: what a row is, its columns and what they mean."""
+    text = []
+    for file, schema in schemas().items():
+        rows = [
+            (f"`{name}`{' (optional)' * (name in schema.optional)}", meaning)
+            for name, meaning in schema.columns.items()
+        ]
+        text += [f"### `{file}`", f"One row: {schema.rows}.", table(("column", "meaning"), rows)]
+        if schema.others:
+            text.append(f"Further columns: {' '.join(schema.others.split())}.")
+    return "\n\n".join(text)
+
+
 PARTS: dict[str, Callable[[str], str]] = {
     one.__name__: one
-    for one in (claims, counts, decisions, figures, intervals, keys, protocols, rules)
+    for one in (
+        claims,
+        counts,
+        decisions,
+        figures,
+        intervals,
+        keys,
+        protocols,
+        rules,
+        tables,
+    )
 }
 
 

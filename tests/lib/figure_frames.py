@@ -245,6 +245,7 @@ STATEMENTS = {
     "A1": "Angle error is lowest at 180 deg (horizontal) in every condition: an oblique effect",
     "A2": "Angle error is highest for bluish and lowest for yellowish colours",
     "A6": "Heads of certain layers are task-agnostic feature extractors, whatever the task",
+    "A7": "The biases come mainly from pre-training",
 }
 
 
@@ -255,6 +256,8 @@ def claims():
         ("A2", "described", "blue > yellow", 4.21, 3.05, 5.38, "equal_energy_colours", 0.12,
          "replicates"),
         ("A6", "corrected", "", np.nan, np.nan, np.nan, "random_backbone", np.nan, "undetermined"),
+        ("A6", "released", "", np.nan, np.nan, np.nan, "", np.nan, "identity"),
+        ("A7", "corrected", "", np.nan, np.nan, np.nan, "", np.nan, "not_applicable"),
     ]  # fmt: skip
     columns = [
         "claim", "protocol", "published", "estimate", "ci_low", "ci_high", "control",
@@ -265,7 +268,7 @@ def claims():
         study="lines",
         paper="arXiv 2504.09393",
         statement=frame["claim"].map(STATEMENTS),
-        n=[2880, 2880, 4730, np.nan],
-        seeds=[3, 3, 3, np.nan],
+        n=[2880, 2880, 4730, np.nan, np.nan, np.nan],
+        seeds=[3, 3, 3, np.nan, np.nan, np.nan],
         reason="not yet computed <b>&",
     )

@@ -2,10 +2,12 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from patchwork import claims, tables
@@ -197,3 +199,115 @@ def test_rule_agrees_with_set_relations(estimate, claimed, control, survives):
     found, reason = claims.verdict(decision, lambda address: made[address["quantity"]])
     assert found == expected
     assert len(re.findall(r"[.] [A-Z]", reason)) == 0
+
+
+PREMISE = {
+    "protocol": "described", "quantity": "accuracy", "dataset": "angle", "backbone": "pretrained",
+    "within": [0.5, None], "otherwise": "The network does not know the task", "unit": "",
+}  # fmt: skip
+
+
+def accuracy(low, high, seeds=3):
+    return finding(low, high, seeds=seeds, quantity="accuracy")
+
+
+@pytest.mark.parametrize("estimate", [(175, 185), (40, 50), (160, 200), None])
+@pytest.mark.parametrize(
+    ("premise", "expected", "words"),
+    [
+        (
+            accuracy(0.1, 0.3),
+            "not_applicable",
+            "The network does not know the task: accuracy is 0.2 [0.1, 0.3], where the claim needs "
+            "at least 0.5.",
+        ),
+        (accuracy(0.4, 0.6), "undetermined", "Whether the claim applies is open: accuracy is 0.5"),
+        (accuracy(0.1, 0.3, seeds=2), "undetermined", "from 2 of at least 3 seeds."),
+        (accuracy(np.nan, np.nan), "undetermined", "accuracy has no interval."),
+        (None, "undetermined", "accuracy is not yet computed."),
+    ],
+)
+def test_a_claim_without_its_premise_is_not_judged(estimate, premise, expected, words):
+    rows = [finding(172, 188, protocol="shifted_origin")]
+    rows += [finding(*estimate)] if estimate else []
+    rows += [premise] if premise else []
+    row = decide(rows, applies_if=[PREMISE], seeds_min=3)
+    assert row["verdict"] == expected
+    assert words in row["reason"]
+    assert row["reason"].endswith(".")
+    # The numbers are shown all the same.
+    assert math.isnan(row["estimate"]) == (estimate is None)
+
+
+def test_a_claim_whose_premises_hold_is_judged_as_if_there_were_none():
+    for estimate in ((175, 185), (40, 50), (160, 200)):
+        rows = [finding(*estimate), finding(172, 188, protocol="shifted_origin")]
+        plain = decide(rows)
+        rows += [accuracy(0.8, 0.9), finding(3, 4, quantity="depth")]
+        premises = [PREMISE, {**PREMISE, "quantity": "depth", "within": [None, 4]}]
+        assert decide(rows, applies_if=premises).equals(plain)
+        # One that fails is enough.
+        premises[1]["within"] = [5, None]
+        assert decide(rows, applies_if=premises)["verdict"] == "not_applicable"
+
+
+def test_an_identity_needs_no_findings():
+    stated = claim()
+    stated["decisions"].insert(0, {
+        "kind": "identity", "protocol": "released", "reason": "It cannot but hold.",
+        "proved_by": "tests/lib/test_claims.py::test_an_identity_needs_no_findings",
+    })  # fmt: skip
+    rows = [finding(175, 185), finding(175, 185, protocol="released")]
+    one, other = claims.decide({"A1": stated}, pd.DataFrame(rows)).to_dict("records")
+    assert (one["verdict"], one["protocol"], one["control"]) == ("identity", "released", "")
+    assert one["reason"].startswith("It cannot but hold. Proved by tests/lib/test_claims.py::")
+    assert math.isnan(one["estimate"])
+    assert pd.isna(one["seeds"])
+    assert other["verdict"] == "undetermined"
+
+
+def test_an_amendment_marks_the_rows_that_it_changed():
+    stated = claim()
+    stated["decisions"].append({**DECISION, "protocol": "released"})
+    amendments = [
+        {"date": "2026-01-02", "claims": ["A1"], "protocols": ["released"], "seeds_seen": [0, 1]},
+        {"date": "2026-01-01", "claims": ["A1", "B1"], "protocols": ["released"], "seeds_seen": []},
+        {"date": "2026-01-03", "claims": ["B1"], "seeds_seen": [0]},
+    ]
+
+    def rules(seeds):
+        findings = pd.DataFrame([finding(175, 185)])
+        return claims.decide({"A1": stated}, findings, amendments, {"lines": seeds})[
+            "rule"
+        ].tolist()
+
+    seen = "amended 2026-01-02; exploratory, for results of these seeds had been seen"
+    assert rules([1, 2]) == ["as first stated", seen]
+    assert rules([2, 3]) == ["as first stated", "amended 2026-01-02"]
+    assert claims.decide({"A1": stated}, pd.DataFrame([finding(1, 2)]))["rule"].nunique() == 1
+
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+STATED = yaml.safe_load((CONFIG / "claims.yaml").read_text())["claims"]
+
+
+def test_every_identity_names_a_test_that_exists():
+    named = [
+        row["proved_by"].split("::")
+        for one in STATED.values()
+        for row in one["decisions"]
+        if "kind" in row
+    ]
+    assert named
+    for file, name in named:
+        assert f"\ndef {name}(" in (CONFIG.parent / file).read_text(), name
+
+
+def test_amendments_are_in_order_and_name_claims_that_there_are():
+    amendments = yaml.safe_load((CONFIG / "amendments.yaml").read_text())["amendments"]
+    assert [one["date"] for one in amendments] == sorted(one["date"] for one in amendments)
+    for one in amendments:
+        assert set(one["claims"]) <= set(STATED)
+        for name in one["claims"]:
+            protocols = {row["protocol"] for row in STATED[name]["decisions"]}
+            assert set(one.get("protocols", ())) <= protocols, name

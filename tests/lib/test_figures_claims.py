@@ -91,7 +91,7 @@ def test_claims_survive_the_way_through_csv():
 
 
 @pytest.mark.parametrize("draw", [claims.claims_table, claims.claims_html])
-def test_a_verdict_outside_the_four_is_refused(draw):
+def test_an_unknown_verdict_is_refused(draw):
     with pytest.raises(ValueError, match="verdict is 'maybe'"):
         draw(frames.claims().assign(verdict="maybe"))
 

@@ -204,6 +204,27 @@ def test_the_same_network_is_alike_and_untrained_tasks_are_the_backbone():
     assert changed.query("one == 'tuned'")["linear_cka"].min() < 0.9999
 
 
+def test_a_frozen_encoder_is_the_same_after_any_task():
+    """Why A6 cannot but hold where the encoder is frozen, however long the heads train."""
+    data = Pictures(8, 0, image_px=32)
+    networks = {}
+    for name in ("brightness", "side"):
+        one = network(adapter={"kind": "none"}, image_px=32)
+        start = {key: value.clone() for key, value in one.state_dict().items()}
+        optimiser = torch.optim.SGD([p for p in one.parameters() if p.requires_grad], 0.1)
+        for _ in range(3):
+            optimiser.zero_grad()
+            one(data.images)[name].square().mean().backward()
+            optimiser.step()
+        assert any(not torch.equal(start[key], value) for key, value in one.state_dict().items())
+        networks[name] = fine_tuned.merge(one)
+    found = head_effects.similarities(networks, networks["side"].encoder, data.images.numpy())
+    apart = found[found["other"] == "side"]
+    assert len(apart) == 4  # two layers of two heads
+    assert apart["linear_cka"].to_numpy() == pytest.approx(1)
+    assert apart["map_correlation"].to_numpy() == pytest.approx(1)
+
+
 def ablated(effects: np.ndarray, seeds: int = 4, n: int = 40) -> pd.DataFrame:
     """Planted mean effects of (layer, head), noise of one, all seeds on the same images."""
     rng = np.random.default_rng(0)

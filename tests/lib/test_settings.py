@@ -22,7 +22,8 @@ REARING = SCHEMAS["rearing.schema.yaml"]["$defs"]
 
 def whole_configuration() -> dict:
     whole = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    whole |= yaml.safe_load((ROOT / "config/claims.yaml").read_text())
+    for name in ("claims", "amendments", "preregistration"):
+        whole |= yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
     whole["studies"] = {}
     for path in (ROOT / "config/studies").glob("*.yaml"):
         whole["studies"] |= yaml.safe_load(path.read_text())["studies"]
@@ -114,6 +115,14 @@ def test_a_wrong_type_is_named_with_what_is_allowed():
             lambda claim, row: row.update(control={"protocol": "x"}),
             "decisions[0].control lacks 'quantity'; needed are quantity, dataset",
         ),
+        (
+            lambda claim, row: row.update(kind="identity"),
+            "decisions[0] has the unknown key 'quantity'; allowed is kind, protocol, reason",
+        ),
+        (
+            lambda claim, row: row.update(applies_if=[{"quantity": "accuracy"}]),
+            "decisions[0].applies_if[0] lacks 'dataset'; needed are quantity, dataset, backbone",
+        ),
         (lambda claim, row: claim.pop("paper"), "lacks 'paper'; needed are study, paper, statem"),
     ],
 )
@@ -121,6 +130,11 @@ def test_a_claim_that_cannot_be_decided_is_refused(change, words):
     text = complaint(lambda c: change(c["claims"]["A1"], c["claims"]["A1"]["decisions"][0]))
     assert text.startswith("config/claims.yaml: A1"), text
     assert words in text
+
+
+def test_an_amendment_that_says_too_little_is_refused():
+    text = complaint(lambda c: c["amendments"][0].pop("reason"))
+    assert text.startswith("config/amendments.yaml: amendments[0] lacks 'reason'; needed are date")
 
 
 @pytest.mark.parametrize(

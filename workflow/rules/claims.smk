@@ -18,6 +18,8 @@ rule decide_claims:
         runtime=10,
     params:
         claims=config["claims"],
+        amendments=config.get("amendments", []),
+        seeds={name: seeds_of(name) for name in config["run"]},
         studies=studies_of_findings(),
         code=code_of("decide_claims.py"),
     script:

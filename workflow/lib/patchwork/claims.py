@@ -1,7 +1,8 @@
 """One decision rule for every claim: where the interval lies, and where its control's lies.
 
 No verdict is written by hand: a claim states beforehand in which region the estimate must lie, and
-in which region a control that could refute the claim must lie. What a claim and its decisions hold
+in which region a control that could refute the claim must lie; perhaps also what must hold for the
+claim to have a meaning. What a claim and its decisions hold
 is fixed by workflow/schemas/claims.schema.yaml, which is checked before the first job.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-VERDICTS = ("replicates", "artefact", "fails", "undetermined")
+VERDICTS = ("replicates", "artefact", "fails", "undetermined", "not_applicable", "identity")
 _ADDRESS = ("quantity", "dataset", "backbone", "protocol")
 
 Region = tuple[float, float]
@@ -88,7 +89,13 @@ def verdict(decision: Mapping[str, Any], find: Find) -> tuple[str, str]:
     Returns:
         One of `VERDICTS`, and one sentence with the numbers that led to it.
     """
+    if decision.get("kind") == "identity":
+        return "identity", f"{decision['reason']} Proved by {decision['proved_by']}."
     unit, seeds_min = decision.get("unit", ""), decision.get("seeds_min", 1)
+    for premise in decision.get("applies_if", ()):
+        unmet = _unmet(premise, find(premise), seeds_min)
+        if unmet is not None:
+            return unmet
     found, region = find(decision), region_of(decision["claimed"])
     if found is None:
         return "undetermined", "not yet computed"
@@ -115,6 +122,31 @@ def verdict(decision: Mapping[str, Any], find: Find) -> tuple[str, str]:
     if "control" not in decision:
         return "replicates", f"{holds}; no control applies."
     return _controlled(decision, find(decision["control"]), holds)
+
+
+def _unmet(
+    premise: Mapping[str, Any], found: Finding | None, seeds_min: int
+) -> tuple[str, str] | None:
+    """The verdict where a premise of a claim fails or is open; None where it holds."""
+    unit, region = premise.get("unit", ""), region_of(premise["within"])
+    name = premise["quantity"].replace("_", " ")
+    if found is None:
+        return "undetermined", f"Whether the claim applies is open: {name} is not yet computed."
+    if not found.known:
+        return "undetermined", f"Whether the claim applies is open: {name} has no interval."
+    numbers = f"{name} is {found.text(unit)}, where the claim needs {_region_text(region, unit)}"
+    if 0 < found.seeds < seeds_min:
+        return (
+            "undetermined",
+            f"Whether the claim applies is open: {numbers}, from {found.seeds} of at least "
+            f"{seeds_min} seeds.",
+        )
+    where = place(found, region)
+    if where == OUTSIDE:
+        return "not_applicable", f"{premise['otherwise']}: {numbers}."
+    if where == ACROSS:
+        return "undetermined", f"Whether the claim applies is open: {numbers}."
+    return None
 
 
 def _controlled(
@@ -170,10 +202,27 @@ def _finder(where: str, study: str, findings: pd.DataFrame) -> Find:
     return find
 
 
+def _history(
+    name: str, protocol: str, amendments: Sequence[Mapping[str, Any]], seeds: Sequence[int]
+) -> str:
+    """Whether a decision stands as it was first stated."""
+    own = [
+        one
+        for one in amendments
+        if name in one["claims"] and protocol in one.get("protocols", [protocol])
+    ]
+    if not own:
+        return "as first stated"
+    seen = any(set(one["seeds_seen"]) & set(seeds) for one in own)
+    changed = f"amended {max(one['date'] for one in own)}"
+    return f"{changed}; exploratory, for results of these seeds had been seen" if seen else changed
+
+
 def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for i, decision in enumerate(claim["decisions"]):
         find = _finder(f"claims.{name}.decisions[{i}]", claim["study"], findings)
-        found, control = find(decision), decision.get("control")
+        found = find(decision) if "quantity" in decision else None
+        control = decision.get("control")
         against = find(control) if control else None
         outcome, reason = verdict(decision, find)
         yield {
@@ -195,19 +244,28 @@ def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterat
         }
 
 
-def decide(claims: Mapping[str, Mapping[str, Any]], findings: pd.DataFrame) -> pd.DataFrame:
+def decide(
+    claims: Mapping[str, Mapping[str, Any]],
+    findings: pd.DataFrame,
+    amendments: Sequence[Mapping[str, Any]] = (),
+    seeds: Mapping[str, Sequence[int]] | None = None,
+) -> pd.DataFrame:
     """Every claim under every protocol for which it has a decision.
 
-    Each decision of a claim is one row. Interval of the estimate outside `claimed`: `fails`; across
-    its border: `undetermined`; inside: the control decides: inside `survives`: `replicates`;
-    outside: `artefact`; across: `undetermined`. Rows that do not exist: `undetermined`, "not yet
-    computed". Fewer seeds than `seeds_min` decide nothing, neither the estimate's nor the
-    control's; a control with no seeds at all (0 or nan: nothing was trained) has too few never.
+    Each decision of a claim is one row: an `identity`, which needs no data; or, if a finding of
+    `applies_if` lies outside of its region, `not_applicable`. Interval of the estimate outside
+    `claimed`: `fails`; across its border: `undetermined`; inside: the control decides: inside
+    `survives`: `replicates`; outside: `artefact`; across: `undetermined`. Rows that do not exist:
+    `undetermined`, "not yet computed". Fewer seeds than `seeds_min` decide nothing, neither the
+    estimate's nor the control's; a control with no seeds at all (0 or nan: nothing was trained) has
+    too few never.
 
     Args:
         claims: claim name to its mapping, as claims.schema.yaml describes it.
         findings: study and ``tables.FINDINGS``; one row per quantity, dataset, backbone and
             protocol of a study.
+        amendments: changes of decisions, as claims.schema.yaml describes them.
+        seeds: study to the seeds that its findings are of.
 
     Returns:
         The table ``claims.csv``; claims in the given order, decisions in theirs.
@@ -216,4 +274,7 @@ def decide(claims: Mapping[str, Mapping[str, Any]], findings: pd.DataFrame) -> p
         ValueError: if an address fits several rows.
     """
     rows = [row for name, claim in claims.items() for row in _rows(name, claim, findings)]
+    for row in rows:
+        own = (seeds or {}).get(row["study"], ())
+        row["rule"] = _history(row["claim"], row["protocol"], amendments, own)
     return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})

@@ -83,7 +83,7 @@ def _cells(row: Any, first: bool) -> list[list[str]]:
     texts = [
         str(row["claim"]) if first else "", str(row["statement"]) if first else "",
         words(row["protocol"]), number(row["published"]) if first else "", estimate(row),
-        control(row), str(row["verdict"]),
+        control(row), words(row["verdict"]),
     ]  # fmt: skip
     return [
         theme.wrap(text, column.width - _PAD) if text else []
@@ -119,10 +119,11 @@ def _write(axes: Axes, y: float, cells: Sequence[Sequence[str]], *, bold: bool =
         x += column.width
 
 
-def _flag(axes: Axes, y: float, verdict: str) -> None:
+def _flag(axes: Axes, y: float, said: Sequence[str]) -> None:
+    (verdict,) = (name for name in theme.VERDICTS if words(name) == " ".join(said))
     x = _PAD + sum(column.width for column in COLUMNS[:-1]) - 2
     box = FancyBboxPatch(
-        (x, y + _PAD / 2 - 1), COLUMNS[-1].width - _PAD, _LINE + 1,
+        (x, y + _PAD / 2 - 1), COLUMNS[-1].width - _PAD, _LINE * len(said) + 1,
         boxstyle="round,pad=0,rounding_size=2", fc=theme.VERDICTS[verdict], alpha=0.55, lw=0,
     )  # fmt: skip
     axes.add_patch(box)
@@ -141,7 +142,7 @@ def claims_table(frame: pd.DataFrame) -> Figure:
         A table of 17 cm width, as tall as its text.
 
     Raises:
-        ValueError: if a column is missing, frame is empty, or a verdict is none of the four.
+        ValueError: if a column is missing, frame is empty, or a verdict is not in `theme.VERDICTS`.
     """
     _check(frame, "claims_table")
     blocks = _blocks(frame)
@@ -154,7 +155,7 @@ def claims_table(frame: pd.DataFrame) -> Figure:
     for block in blocks:
         axes.plot([_PAD, right], [y, y], color=theme.PALE, lw=0.5)
         for cells, height in zip(block, _heights(block), strict=True):
-            _flag(axes, y, cells[-1][0])
+            _flag(axes, y, cells[-1])
             _write(axes, y, cells)
             y += height
     tally = ", ".join(f"{words(v)} {n}" for v, n in frame["verdict"].value_counts().items())
@@ -166,7 +167,10 @@ def claims_table(frame: pd.DataFrame) -> Figure:
 
 
 # A mark beside each colour, for readers who do not see it.
-MARKS = {"replicates": "\u2713", "artefact": "!", "fails": "\u2717", "undetermined": "?"}
+MARKS = {
+    "replicates": "\u2713", "artefact": "!", "fails": "\u2717", "undetermined": "?",
+    "not_applicable": "\u2013", "identity": "\u2261",
+}  # fmt: skip
 _CELL = 17.0  # points
 
 
@@ -191,7 +195,7 @@ def verdict_grid(frame: pd.DataFrame) -> Figure:
         A grid of 17 cm width, a row of cells per protocol.
 
     Raises:
-        ValueError: if a column is missing, frame is empty, or a verdict is none of the four.
+        ValueError: if a column is missing, frame is empty, or a verdict is not in `theme.VERDICTS`.
     """
     panels.require(frame, ["study"], "verdict_grid")
     _check(frame, "verdict_grid")
@@ -245,7 +249,7 @@ def _html_row(row: Any, named: dict[str, str]) -> str:
         text = {"estimate": estimate, "control": control}.get(key, lambda r, k=key: number(r[k]))
         content = html.escape(words(row[key]) if key == "protocol" else text(row))
         if key == "verdict":
-            content = f'<span class="{content}">{content}</span>'
+            content = f'<span class="{content}">{words(content)}</span>'
         tag = "th scope='row'" if key == "claim" else f'td class="{key}"'
         cells.append(f"<{tag}>{content}</{tag[:2]}>")
     return f"<tr>{''.join(cells)}</tr>"
@@ -255,19 +259,20 @@ def claims_html(frame: pd.DataFrame) -> str:
     """The table of claims as one self-contained page: no scripts, nothing fetched, all escaped.
 
     Args:
-        frame: as for `claims_table`; study, paper, n, seeds and reason are shown where given.
+        frame: as for `claims_table`; study, paper, n, seeds, reason and rule are shown where given.
 
     Returns:
         HTML text, UTF-8.
 
     Raises:
-        ValueError: if a column is missing, frame is empty, or a verdict is none of the four.
+        ValueError: if a column is missing, frame is empty, or a verdict is not in `theme.VERDICTS`.
     """
     _check(frame, "claims_html")
     every = {
         "claim": "Claim", "study": "Study", "paper": "Paper", "statement": "Statement",
         "protocol": "Protocol", "published": "Published", "estimate": "Estimate [95 % interval]",
         "n": "n", "seeds": "Seeds", "control": "Control", "verdict": "Verdict", "reason": "Reason",
+        "rule": "Rule",
     }  # fmt: skip
     named = {key: title for key, title in every.items() if key in frame.columns}
     tally = ", ".join(f"{words(v)} {n}" for v, n in frame["verdict"].value_counts().items())

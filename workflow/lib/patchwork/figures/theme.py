@@ -36,6 +36,8 @@ VERDICTS = {
     "artefact": "#E69F00",
     "fails": "#D55E00",
     "undetermined": "#999999",
+    "not_applicable": "#DDDDDD",
+    "identity": "#56B4E9",
 }
 
 STYLE: dict[str, Any] = {

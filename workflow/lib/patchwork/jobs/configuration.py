@@ -51,6 +51,8 @@ def place(path: Iterable[str | int]) -> str:
     file = "configuration"
     if keys[:1] == ["claims"]:
         file, keys = "config/claims.yaml", keys[1:]
+    elif keys[:1] == ["amendments"]:
+        file = "config/amendments.yaml"
     elif keys[:1] == ["preregistrations"]:
         file, keys = "config/preregistration.yaml", keys[1:]
     elif keys[:1] == ["studies"] and len(keys) > 1:

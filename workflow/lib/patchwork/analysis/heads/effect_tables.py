@@ -282,8 +282,9 @@ def percent_findings(
         ``published_layers_1_to_3_percent_loss_increase``, ``published_layer_6_...``, their ratio
         ``published_layer_6_over_1_to_3``, ``last_third_over_first_third`` and
         ``last_third_minus_first_third_percent`` (single heads), ``pair_excess_percent``,
-        ``equivalent_heads_share`` (heads without effect, by the margin) and
-        ``random_order_difference_percent`` (largest difference between two orders of running).
+        ``equivalent_heads_share`` (heads without effect, by the margin), ``n_heads`` (of one
+        network) and ``random_order_difference_percent`` (largest difference between two orders of
+        running).
     """
     chosen = frame[frame["baseline"] == baseline]
     chosen = join([chosen, derived(chosen)])
@@ -362,7 +363,12 @@ def _single_numbers(part: pd.DataFrame, resampling: Resampling, margin: float) -
     shares = pd.Series([table["equivalent"].mean() for table in tables])
     n = int(tables[0]["n"].iloc[0])
     one = statistics.over_seeds(shares, resampling, (0.0, 1.0))
-    rows = [{"quantity": "equivalent_heads_share", **one, "n": n}]
+    n_heads = len(heads[["layer", "head"]].drop_duplicates())
+    size = dict.fromkeys(["estimate", "ci_low", "ci_high"], n_heads)
+    rows = [
+        {"quantity": "equivalent_heads_share", **one, "n": n},
+        {"quantity": "n_heads", **size, "n": n, "seeds": len(shares)},
+    ]
     keys = ["seed", "group", "example"]
     shuffled = part[part["groups"] == RANDOM_ORDER].set_index(keys)["effect"]
     if len(shuffled):
