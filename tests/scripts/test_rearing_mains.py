@@ -83,7 +83,7 @@ def made(tmp_path_factory) -> dict:
     found: dict = {"measures": [], "backbones": {}}
     for condition in ARMS:
         files = [pretrained(folder, condition, seed) for seed in SEEDS]
-        path = str(folder / f"{condition}.csv")
+        path = outputs_of("probe_backbones", folder)["measures"].replace("backbone", condition)
         probe_backbones.main(
             pretrained=[one for one, _ in files], snapshots=[kept for _, kept in files],
             seeds=SEEDS,
@@ -159,11 +159,7 @@ def test_arms_that_do_not_differ_have_no_contrast(made, tmp_path):
         for condition in ARMS[:2]
     ]
     files = [predicted(made, one["backbone"], made[one["dataset"]], tmp_path) for one in conditions]
-    names = (
-        "curves", "biases", "contrasts", "trajectory", "optima", "lattice", "adapted", "excluded",
-        "findings",
-    )  # fmt: skip
-    outputs = {name: str(tmp_path / f"{name}.csv") for name in names}
+    outputs = outputs_of("contrast_rearing", tmp_path)
     contrast_rearing.main(
         inputs={
             "measures": made["measures"], "predictions": files,
@@ -196,10 +192,7 @@ def test_every_arm_is_shown_and_measured(tmp_path):
         condition: {"magnification": 1.0, "image_px": PX, "rotation_deg": turn, "colour": colour}
         for condition, turn, colour in (("upright", 0, "grey"), ("turned", 45, "natural"))
     }
-    outputs = {
-        name: str(tmp_path / f"{name}.csv") for name in ("energy", "hues", "ceiling", "shown")
-    }
-    outputs["png"] = str(tmp_path / "rearing_conditions.png")
+    outputs = outputs_of("describe_rearing", tmp_path)
     describe_rearing.main(
         pictures=path, views=views, seed=0, settings=SETTINGS,
         outputs=outputs,

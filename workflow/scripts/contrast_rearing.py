@@ -29,7 +29,7 @@ def main(
     colours = named_colours(inputs["tests"], settings["coloured"])
     found = report.report(measured, predicted, colours, settings, plan)
     for name, table in found.items():
-        table.to_csv(outputs[name], index=False)
+        tables.write(table, outputs[name])
 
 
 def named_colours(tests: list[str], coloured: list[str]) -> tuple[str, ...]:

@@ -26,12 +26,11 @@ def main(*, pictures: str, views: dict, seed: int, settings: dict, outputs: dict
         hues.append(image_statistics.colour_histogram(images).assign(condition=condition))
         progress.step(len(shown))
     for name, parts in (("energy", energy), ("hues", hues)):
-        joined: pd.DataFrame = tables.join(parts)
-        joined.to_csv(outputs[name], index=False)
+        tables.write(tables.join(parts), outputs[name])
     pd.concat(drawn, ignore_index=True).to_csv(outputs["shown"], index=False)
     image_px = next(iter(views.values()))["image_px"]
     probes = network_probes.draw_probes(settings, image_px)
-    network_probes.measure_stimuli(probes.lines).to_csv(outputs["ceiling"], index=False)
+    tables.write(network_probes.measure_stimuli(probes.lines), outputs["ceiling"])
     theme.save(
         stimuli.samples(shown, title="The same pictures in each condition"),
         outputs["png"].removesuffix(".png"),

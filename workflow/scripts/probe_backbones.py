@@ -2,6 +2,7 @@
 
 import pandas as pd
 import torch
+from patchwork import tables
 from patchwork.analysis.rearing import network_probes
 from patchwork.jobs import devices
 from patchwork.jobs.log import Progress, job_log
@@ -27,7 +28,7 @@ def main(
             stage.backbone.encoder.eval().to(torch.device(device))
             parts.append(network_probes.measure(stage, images).assign(seed=seed))
         progress.step(done)
-    pd.concat(parts, ignore_index=True).to_csv(measures, index=False)
+    tables.write(pd.concat(parts, ignore_index=True), measures)
 
 
 if __name__ == "__main__":
