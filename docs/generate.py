@@ -79,7 +79,7 @@ def allowed(node: dict[str, Any]) -> str:
         return ", ".join(f"`{'null' if one is None else one}`" for one in node["enum"])
     if "oneOf" in node and "type" not in node:
         return " or ".join(dict.fromkeys(allowed(one) for one in node["oneOf"]))
-    kinds = node.get("type", "block" if "$ref" in node else "anything")
+    kinds = node.get("type", "block")
     kind = " or ".join([kinds] if isinstance(kinds, str) else kinds)
     if kind == "array":
         return f"list of {allowed(node.get('items', {}))}"
