@@ -160,7 +160,13 @@ def test_attribution_on_cuda_equals_that_on_cpu():
     single = models.gpt2(dtype=torch.float32).cuda()
     half = interventions.attribution_sweep(single, ids, other, metric, mixed_precision="bf16")
     assert half.metadata["precision"] == "bf16"
-    assert all(interventions.correlation(half.values[c], cpu.values[c]) > 0.98 for c in cpu.values)
+    rounded = interventions.attribution_sweep(
+        single.cpu(), ids, other, metric, mixed_precision="bf16"
+    )
+    for c, exact in cpu.values.items():
+        # As near to the exact values as a CPU's products of the same format.
+        found, known = (interventions.correlation(one.values[c], exact) for one in (half, rounded))
+        assert found > known - 0.02, (c, found, known)
 
 
 @pytest.mark.parametrize("path", ["auto", "plain"])

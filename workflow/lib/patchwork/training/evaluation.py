@@ -107,7 +107,9 @@ def predictions(network: Network, source: "Source", batch_size: int = 256) -> pd
         ``loss_<target>`` (without weight); for each target of two classes ``score_<label>``, the
         log odds of the second.
     """
-    outputs, labels = collect(network, source, batch_size)
+    # Convolutions on a GPU round to ten bits unless they are forbidden to.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        outputs, labels = collect(network, source, batch_size)
     plain = {name: column for name, column in labels.items() if column.ndim == 1}
     columns = {"index": np.arange(len(source)), **plain}
     for name, values in tasks.decode_all(network.targets, outputs).items():
