@@ -10,8 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from patchwork.figures import panels, theme
 from patchwork.figures.panels import Facets, words
+from patchwork.tables import RUN
 
-RUN = ["dataset", "backbone", "protocol", "seed", "target"]
+_CURVE = [*RUN, "target"]
 
 
 def _smooth(losses: pd.Series, window: int) -> np.ndarray:
@@ -38,9 +39,9 @@ def _mark_transitions(
 ) -> None:
     """Set each detector's mark on the smoothed curve where it found a transition."""
     colours, marks, window = look
-    runs = {key: run.sort_values("step") for key, run in part.groupby(RUN, sort=False)}
+    runs = {key: run.sort_values("step") for key, run in part.groupby(_CURVE, sort=False)}
     for row in found.to_dict("records"):
-        run = runs.get(tuple(row[name] for name in RUN))
+        run = runs.get(tuple(row[name] for name in _CURVE))
         if run is None:
             continue
         loss = np.interp(row["step"], run["step"], _smooth(run["loss"], window))
@@ -60,9 +61,9 @@ def _mark_transitions(
 
 
 def _check_transitions(frame: pd.DataFrame, transitions: pd.DataFrame) -> None:
-    panels.require(transitions, [*RUN, "detector", "step"], "loss_curves: transitions")
-    known = set(panels.levels(frame, *RUN))
-    stray = [key for key in panels.levels(transitions, *RUN) if key not in known]
+    panels.require(transitions, [*_CURVE, "detector", "step"], "loss_curves: transitions")
+    known = set(panels.levels(frame, *_CURVE))
+    stray = [key for key in panels.levels(transitions, *_CURVE) if key not in known]
     if stray:
         raise ValueError(f"loss_curves: transitions of {stray[0]}; allowed are runs in frame")
 
@@ -83,7 +84,7 @@ def loss_curves(frame: pd.DataFrame, transitions: pd.DataFrame, *, window: int =
     Raises:
         ValueError: if a column is missing, or a transition belongs to no run in frame.
     """
-    panels.require(frame, [*RUN, "step", "loss"], "loss_curves")
+    panels.require(frame, [*_CURVE, "step", "loss"], "loss_curves")
     if window < 1:
         raise ValueError(f"loss_curves: window is {window}; allowed is 1 or more")
     marks: dict[Any, str] = {}
@@ -99,7 +100,7 @@ def loss_curves(frame: pd.DataFrame, transitions: pd.DataFrame, *, window: int =
     grid.label("Training step (no.)", "Loss (no unit)")
     grid.legend(least=1)
     found = [f"{words(d)} {(transitions['detector'] == d).sum()}" for d in marks]
-    steps = frame.groupby(RUN, sort=False).size()
+    steps = frame.groupby(_CURVE, sort=False).size()
     caption = (
         f"Light: loss at each logged step. Dark: running median over {window} logged steps, one "
         f"line per target and seed. Transitions found: {', '.join(found) or 'none'}. "
@@ -121,7 +122,7 @@ def correlation_over_epochs(frame: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if a column is missing or frame is empty.
     """
-    panels.require(frame, [*RUN, "epoch", "r"], "correlation_over_epochs")
+    panels.require(frame, [*_CURVE, "epoch", "r"], "correlation_over_epochs")
     colours = theme.colours(frame["target"])
     grid = panels.grid(frame, Facets(aside=True))
     low = min(0.0, float(frame["r"].min()))
@@ -138,7 +139,7 @@ def correlation_over_epochs(frame: pd.DataFrame) -> Figure:
         axes.grid(axis="y")
     grid.label("Epoch (no.)", "Pearson r (no unit)")
     grid.legend(least=1)
-    epochs = frame.groupby(RUN, sort=False).size()
+    epochs = frame.groupby(_CURVE, sort=False).size()
     caption = (
         "One line per target and seed, on validation images; 1 is perfect, 0 is what a constant "
         f"prediction earns. n = {panels.span(epochs)} epochs per line; {panels.counts(frame, '')}"

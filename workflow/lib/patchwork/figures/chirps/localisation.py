@@ -9,8 +9,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from patchwork.figures import panels, theme
 from patchwork.figures.panels import Facets, Grid, words
+from patchwork.tables import CONDITION
 
-CONDITION = ["dataset", "backbone", "protocol"]
 INTERVAL = ["ci_low", "ci_high", "n", "seeds"]
 _BASELINE = "none"  # protocol of what was not trained
 _ALL = "all"
@@ -38,7 +38,7 @@ def _target(name: Any) -> str:
     return _NAMES.get(str(name), words(name))
 
 
-def _looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Colour and dash of each method; baselines are dashed."""
     methods = frame.drop_duplicates("method").set_index("method")["protocol"]
     colours = theme.colours(methods.index)
@@ -69,8 +69,7 @@ def predicted_against_true(frame: pd.DataFrame) -> Figure:
     """Single predictions against the truth, each target in a row and each method in a column.
 
     Args:
-        frame: dataset, backbone, protocol, seed, target, unit, actual, predicted (in unit), and of
-            each cell slope, intercept, pearson_r (nan for constants) and n (images of the fit).
+        frame: the table ``tables/points.csv``.
 
     Returns:
         One panel per dataset, target and method, with the line of equality and the fitted one.
@@ -84,7 +83,7 @@ def predicted_against_true(frame: pd.DataFrame) -> Figure:
     )
     named = _named(frame)
     facets = Facets(("dataset", "target"), ("method",), 3.6, 6, 8.0, aside=True)
-    grid, looks = panels.grid(named, facets), _looks(named)
+    grid, styles = panels.grid(named, facets), _styles(named)
     for axes, part in grid:
         own = named[named["target"] == part["target"].iloc[0]]
         values = own[["actual", "predicted"]].to_numpy()
@@ -92,7 +91,7 @@ def predicted_against_true(frame: pd.DataFrame) -> Figure:
         axes.plot([low, high], [low, high], color=theme.PALE, lw=0.6, label="equality")
         axes.scatter(
             part["actual"], part["predicted"], s=2.5, lw=0, alpha=0.5,
-            color=looks[part["method"].iloc[0]]["color"], rasterized=True,
+            color=styles[part["method"].iloc[0]]["color"], rasterized=True,
         )  # fmt: skip
         ends, fit = part["actual"].agg(["min", "max"]).to_numpy(), part.iloc[0]
         line = fit["intercept"] + fit["slope"] * ends
@@ -131,9 +130,7 @@ def error_along(frame: pd.DataFrame) -> Figure:
     """Mean absolute error along noise, duration and kind of sweep, by method.
 
     Args:
-        frame: dataset, backbone, protocol, target, unit, along, along_unit, bin (centre, or number
-            of the kind), bin_name (of the kind, else empty), mae, ci_low, ci_high (in unit, >= 0),
-            n (images x seeds in the bin), seeds.
+        frame: the table ``tables/errors_along.csv``.
 
     Returns:
         Panels: datasets and targets down, what the error is drawn along across; logarithmic error.
@@ -147,11 +144,11 @@ def error_along(frame: pd.DataFrame) -> Figure:
     abscissa = frame["along"].where(~frame["along"].isin(_LEVELS), "level")
     named = _named(frame.assign(bin_name=frame["bin_name"].fillna(""), abscissa=abscissa))
     grid = panels.grid(named, Facets(("dataset", "target"), ("abscissa",), 3.8, aside=True))
-    looks = _looks(named)
+    styles = _styles(named)
     for (row, column), (axes, part) in grid.cells.items():
         kinds = part.drop_duplicates("bin").sort_values("bin")
         drawn = _dodged if (kinds["bin_name"] != "").all() else _curves
-        drawn(axes, part, looks)
+        drawn(axes, part, styles)
         if drawn is _dodged:
             axes.set_xticks(kinds["bin"], kinds["bin_name"].map(words))
             axes.set_xlim(kinds["bin"].min() - 0.5, kinds["bin"].max() + 0.5)
@@ -185,17 +182,17 @@ def _abscissa(first: pd.Series) -> str:
     return f"Chirp {_target(along)} ({unit})" if known else f"{words(along).capitalize()} (kind)"
 
 
-def _curves(axes: Axes, part: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
+def _curves(axes: Axes, part: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
     for method, curve in part.groupby("method", sort=False):
         panels.band(axes, "bin", "mae", curve, marker="o", ms=1.8, label=method,
-                    **looks[str(method)])  # fmt: skip
+                    **styles[str(method)])  # fmt: skip
 
 
-def _dodged(axes: Axes, part: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
+def _dodged(axes: Axes, part: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
     """One point and bar per method and kind, side by side within the kind."""
-    for i, (method, look) in enumerate(looks.items()):
+    for i, (method, look) in enumerate(styles.items()):
         points = part[part["method"] == method]
-        x = points["bin"] + 0.6 * ((i + 0.5) / len(looks) - 0.5)
+        x = points["bin"] + 0.6 * ((i + 0.5) / len(styles) - 0.5)
         axes.vlines(x, points["ci_low"], points["ci_high"], color=look["color"], lw=0.8)
         axes.plot(x, points["mae"], "o", color=look["color"], ms=2.8)
 
@@ -211,12 +208,10 @@ def _share_rows(grid: Grid) -> None:
 
 @theme.styled
 def coverage(frame: pd.DataFrame) -> Figure:
-    """How often conformal intervals cover, by target and method, beside what was promised.
+    """How often conformal intervals cover, by target and method, beside what was wanted.
 
     Args:
-        frame: dataset, backbone, protocol, seed (``all`` for the mean over seeds), target, unit,
-            group (``all`` is drawn), wanted, half_width (in unit), coverage, ci_low, ci_high,
-            expected_low, expected_high (0 to 1), n (images).
+        frame: the table ``tables/conformal.csv``; group ``all`` is drawn, seed ``all`` as the mean.
 
     Returns:
         One panel per dataset and target; one line per method with its half width.
@@ -295,11 +290,10 @@ def _coverage_panel(axes: Axes, part: pd.DataFrame, each: pd.DataFrame, most: in
 
 @theme.styled
 def presence_roc(frame: pd.DataFrame) -> Figure:
-    """How well presence is told from absence, by method.
+    """How well the presence of a chirp is detected, by method.
 
     Args:
-        frame: dataset, backbone, protocol, false_positive_rate, true_positive_rate (0 to 1), and of
-            each whole curve auroc, ci_low, ci_high (0 to 1), n (images x seeds), seeds.
+        frame: the table ``tables/presence.csv``.
 
     Returns:
         One panel per dataset, with one curve and area per method.
@@ -310,18 +304,18 @@ def presence_roc(frame: pd.DataFrame) -> Figure:
     needed = [*CONDITION, "false_positive_rate", "true_positive_rate", "auroc", *INTERVAL]
     panels.require(frame, needed, "presence_roc")
     named = _named(frame)
-    grid, looks = panels.grid(named, Facets((), ("dataset",), 6.4)), _looks(named)
+    grid, styles = panels.grid(named, Facets((), ("dataset",), 6.4)), _styles(named)
     for axes, part in grid:
         axes.plot([0, 1], [0, 1], color=theme.PALE, lw=0.6)
         methods = list(part.groupby("method", sort=False))
         for i, (method, curve) in enumerate(methods):
             x, y = curve["false_positive_rate"], curve["true_positive_rate"]
-            axes.plot(x, y, label=method, clip_on=False, **looks[str(method)])
+            axes.plot(x, y, label=method, clip_on=False, **styles[str(method)])
             one = curve.iloc[0]
             text = f"{one['auroc']:.3f} ({one['ci_low']:.3f} to {one['ci_high']:.3f})"
             axes.text(
                 0.98, 0.03 + 0.065 * (len(methods) - 1 - i), text, ha="right",
-                color=looks[str(method)]["color"], transform=axes.transAxes,
+                color=styles[str(method)]["color"], transform=axes.transAxes,
             )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(0, 1.01))
         axes.set_aspect("equal")
@@ -332,4 +326,4 @@ def presence_roc(frame: pd.DataFrame) -> Figure:
         "Numbers: area under the curve with its 95 % interval over seeds and images, in the order "
         f"of the legend; 0.5 is chance. {panels.counts(frame, 'curve')}"
     )
-    return grid.finish("Telling presence of a chirp", caption)
+    return grid.finish("Detection of a chirp", caption)
