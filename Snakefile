@@ -8,10 +8,10 @@ min_version("9.27")
 
 pathvars:
     results="results",
-    logs="results/logs",
-    benchmarks="results/benchmarks",
+    logs="<results>/logs",
+    benchmarks="<results>/benchmarks",
     condition="{study}/{dataset}/{backbone}/{protocol}",
-    run="{study}/{dataset}/{backbone}/{protocol}/seed{seed}",
+    run="<condition>/seed{seed}",
 
 
 report: "workflow/report/workflow.rst"
@@ -29,10 +29,6 @@ for study_file in sorted(Path(workflow.basedir).glob("config/studies/*.yaml")):
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/inputs.smk"
-include: "workflow/rules/condition_inputs.smk"
-include: "workflow/rules/head_inputs.smk"
-include: "workflow/rules/rearing_inputs.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/backbone.smk"
 include: "workflow/rules/train.smk"
@@ -41,18 +37,13 @@ include: "workflow/rules/analysis.smk"
 include: "workflow/rules/localisation.smk"
 include: "workflow/rules/semantics.smk"
 include: "workflow/rules/rearing.smk"
-include: "workflow/rules/networks.smk"
-include: "workflow/rules/network_figures.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/networks.smk"
 include: "workflow/rules/claims.smk"
 
 
 onstart:
-    # A limit of starts a second is Snakemake's default. Under it every finished job leaves a timer
-    # that has the scheduler look again each second to the end: 8 minutes of CPU in a run of 22.
-    workflow.scheduler.job_rate_limiter = (
-        None if workflow.local_exec else workflow.scheduler.job_rate_limiter
-    )
+    start_jobs_without_limit()
 
 
 localrules:

@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 from patchwork import show
 from patchwork.figures import claims as drawings
-from patchwork.figures import registry, theme
+from patchwork.figures import theme
 from patchwork.tables import schemas
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -170,7 +170,7 @@ def figures(study: str) -> str:
     if "rearing_conditions" in block:
         rows.append(("`rearing_conditions`", "Views of the same pictures in every condition."))
     if "networks" in block:
-        rows += [(f"`{name}`", "") for name in registry.NETWORK_FIGURES]
+        rows += [(f"`{name}`", "") for name in block["networks"]["figures"]]
     if not any(caption for _, caption in rows):
         return ", ".join(name for name, _ in rows)
     return table(("figure", "what it shows"), rows)

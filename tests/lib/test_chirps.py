@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 from patchwork.data import store
-from patchwork.jobs import configuration
+from patchwork.jobs import settings
 from patchwork.stimuli import chirps, spectrograms
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -189,17 +189,17 @@ def test_no_title_of_a_configured_dataset_tells_whether_there_is_a_chirp(scale):
     for study in studies:
         for dataset in study["stimuli"]["datasets"]:
             for split in ("train", "validation", "test"):
-                given = configuration.stimulus_settings(study["stimuli"], dataset, split)
+                given = settings.stimulus(study, dataset, split)
                 chirps.parse_settings(given)
 
 
 def test_at_paper_scale_ink_where_a_title_would_be_is_at_chance():
-    stimuli = next(s for s in _configured("paper") if "waveform" in s["stimuli"]["datasets"])
-    given = configuration.stimulus_settings(stimuli["stimuli"], "waveform", "test")
+    study = next(s for s in _configured("paper") if "waveform" in s["stimuli"]["datasets"])
+    given = settings.stimulus(study, "waveform", "test")
     assert given["rendering"] == "decorated"
     batch = _draw(given, n=60)
     assert not (batch.extras["regions"] == chirps.REGIONS.index("title")).any()
-    ridge = configuration.stimulus_settings(stimuli["stimuli"], "ridge", "test")
+    ridge = settings.stimulus(study, "ridge", "test")
     title = _draw(ridge, n=2).extras["regions"][..., 0] == chirps.REGIONS.index("title")
     strip = batch.images[:, title.any(axis=0)].astype(float)
     assert strip.shape[1] > 200

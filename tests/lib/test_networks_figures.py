@@ -43,10 +43,10 @@ def _tables():
         "motifs": tables.per_network(one, cycles.motif_costs),
         "pseudospectrum": tables.per_network(one, lambda w: tables.pseudospectra(w, 7)),
         "edge_sweeps": tables.per_network(one, lambda w: tables.edge_sweeps(w, [-1, 0, 1, 2], 2)),
-        "scored": scored,
+        "scored_nodes": scored,
         "score_spread": spread,
-        "summary": summary,
-        "profiles": profiles,
+        "associations": summary,
+        "rank_profiles": profiles,
     }
     return {name: table.assign(dataset="actuator") for name, table in made.items()}
 

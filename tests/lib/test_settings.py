@@ -5,7 +5,8 @@ import pytest
 import yaml
 from patchwork import stimuli
 from patchwork.figures import registry
-from patchwork.jobs import configuration
+from patchwork.figures.networks import report
+from patchwork.jobs import configuration, settings
 from patchwork.models import backbones, fine_tuned, tasks
 from patchwork.stimuli import chirps, lines, objects, views
 from patchwork.stimuli.common import palettes
@@ -34,7 +35,7 @@ def complaint(change) -> str:
     whole = whole_configuration()
     change(whole)
     with pytest.raises(ValueError, match=r".+") as caught:
-        configuration.check(whole, SCHEMAS, "config.schema.yaml")
+        configuration.check(whole, SCHEMAS)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -43,7 +44,7 @@ def complaint(change) -> str:
 def test_every_schema_is_valid_and_the_configuration_passes():
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)
-    configuration.check(whole_configuration(), SCHEMAS, "config.schema.yaml")
+    configuration.check(whole_configuration(), SCHEMAS)
 
 
 def closed(node):
@@ -196,16 +197,16 @@ def test_splits_are_disjoint():
 
 def test_runs_are_crossed_once():
     row = {"datasets": ["a", "b"], "backbones": ["c"], "protocols": ["d"]}
-    runs = configuration.cross([row, row], [0, 1])
+    runs = settings.runs({"runs": [row, row], "seeds": [0, 1]})
     assert len(runs) == 4
     assert runs[0] == {"dataset": "a", "backbone": "c", "protocol": "d", "seed": 0}
 
 
 def test_a_split_may_differ_from_its_dataset():
-    block = whole_configuration()["studies"]["lines"]["stimuli"]
-    assert configuration.stimulus_settings(block, "hue", "train")["hues"] == "seen"
-    assert configuration.stimulus_settings(block, "hue", "test")["hues"] == "all"
-    assert configuration.stimulus_settings(block, "angle", "test")["image_px"] == 64
+    study = whole_configuration()["studies"]["lines"]
+    assert settings.stimulus(study, "hue", "train")["hues"] == "seen"
+    assert settings.stimulus(study, "hue", "test")["hues"] == "all"
+    assert settings.stimulus(study, "angle", "test")["image_px"] == 64
 
 
 def enum(*keys: str) -> set:
@@ -238,6 +239,7 @@ def test_enums_of_the_schema_are_the_registries_of_the_library():
         (target["activation"], tasks.ACTIVATIONS),
         (target["loss"], tasks.LOSSES),
         (schedule["kind"], trainer.SCHEDULES),
+        (SCHEMAS["networks.schema.yaml"]["properties"]["figures"]["items"], report.FIGURES),
     ]
     for node, known in pairs:
         assert set(node["enum"]) == set(known)

@@ -2,10 +2,12 @@
 
 import logging
 import re
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from projects import TINY
 from snakemake_executor_plugin_slurm.partitions import get_best_partition, read_partition_file
 
 SCALES = {"default": [], "tiny": ["config/scales/tiny.yaml"], "paper": ["config/scales/paper.yaml"]}
@@ -58,6 +60,42 @@ def test_a_cluster_without_gpus_needs_none(project):
     assert run.returncode == 0, run.stdout[-3000:]
     assert "gpu=0" in run.stdout
     assert "gpu=1" not in run.stdout
+
+
+def test_the_default_profile_takes_the_gpu_from_every_rule_that_has_one(project):
+    profile = yaml.safe_load(project.read("profiles/default/config.yaml"))
+    wanted = set()
+    for path in (project.folder / "workflow/rules").glob("*.smk"):
+        for block in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            if re.search(r"^ +gpu=[1-9]", block, re.MULTILINE):
+                wanted.add(block.split(":")[0])
+    assert profile["set-resources"] == {name: {"gpu": 0} for name in wanted}
+
+
+def test_another_folder_of_results_holds_every_file(project):
+    # The rule name `results` does not occur; a path under the usual folder would.
+    elsewhere = ["--config", "pathvars={results: elsewhere}"]
+    run = project.snakemake("-n", *elsewhere, "--", "all")
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "elsewhere/claims.csv" in run.stdout
+    assert "elsewhere/logs/" in run.stdout
+    assert "elsewhere/benchmarks/" in run.stdout
+    assert not re.findall(r"\S*\bresults/\S*", run.stdout)
+
+
+def test_a_training_writes_only_to_another_folder_of_results(project):
+    before = set(project.folder.rglob("*"))
+    run = project.snakemake(
+        "--cores", "1", *TINY, "--config", "pathvars={results: elsewhere}", "--",
+        "elsewhere/lines/angle/random/corrected/seed0/model.safetensors",
+    )  # fmt: skip
+    new = {path.relative_to(project.folder) for path in set(project.folder.rglob("*")) - before}
+    shutil.rmtree(project.folder / "elsewhere", ignore_errors=True)
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert {path.parts[0] for path in new} <= {"elsewhere", ".snakemake", "workflow"}
+    assert {path.parts[1] for path in new if path.parts[1:] and path.parts[0] == "elsewhere"} == {
+        "lines", "logs", "benchmarks", "tensorboard", "checkpoints",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("gpu", "partition"), [(0, "cpu"), (1, "gpu"), (4, "gpu")])

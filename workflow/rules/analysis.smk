@@ -3,8 +3,8 @@
 
 rule score_predictions:
     input:
-        predictions=of_conditions("predictions.parquet"),
-        tests=datasets_of_runs,
+        predictions=for_each(conditions(), "<results>/<condition>/predictions.parquet"),
+        tests=test_files,
     output:
         metrics="<results>/{study}/tables/metrics.csv",
         findings="<results>/{study}/findings/metrics.csv",
@@ -19,8 +19,8 @@ rule score_predictions:
         mem_mb=4000,
         runtime=60,
     params:
-        conditions=conditions_in,
-        settings=lookup("studies/{study}/analyses", within=config),
+        conditions=conditions(),
+        settings=from_config("studies/{study}/analyses"),
         code=code_of("score_predictions.py"),
     script:
         "../scripts/score_predictions.py"
@@ -28,8 +28,8 @@ rule score_predictions:
 
 rule analyse_orientation:
     input:
-        predictions=of_conditions("predictions.parquet"),
-        tests=datasets_of_runs,
+        predictions=for_each(conditions(), "<results>/<condition>/predictions.parquet"),
+        tests=test_files,
     output:
         curves="<results>/{study}/tables/orientation_curves.csv",
         histograms="<results>/{study}/tables/error_histograms.csv",
@@ -48,9 +48,9 @@ rule analyse_orientation:
         mem_mb=4000,
         runtime=60,
     params:
-        conditions=conditions_in,
-        settings=lookup("studies/{study}/analyses", within=config),
-        protocols=lookup("studies/{study}/protocols", within=config),
+        conditions=conditions(),
+        settings=from_config("studies/{study}/analyses"),
+        protocols=from_config("studies/{study}/protocols"),
         code=code_of("analyse_orientation.py"),
     script:
         "../scripts/analyse_orientation.py"
@@ -58,8 +58,8 @@ rule analyse_orientation:
 
 rule analyse_colour:
     input:
-        predictions=of_conditions("predictions.parquet"),
-        tests=datasets_of_runs,
+        predictions=for_each(conditions(), "<results>/<condition>/predictions.parquet"),
+        tests=test_files,
     output:
         errors="<results>/{study}/tables/colour_errors.csv",
         merges="<results>/{study}/tables/colour_merges.csv",
@@ -77,8 +77,8 @@ rule analyse_colour:
         mem_mb=4000,
         runtime=60,
     params:
-        conditions=conditions_in,
-        settings=lookup("studies/{study}/analyses", within=config),
+        conditions=conditions(),
+        settings=from_config("studies/{study}/analyses"),
         code=code_of("analyse_colour.py"),
     script:
         "../scripts/analyse_colour.py"
@@ -86,8 +86,8 @@ rule analyse_colour:
 
 rule detect_transitions:
     input:
-        steps=of_runs("training_log.parquet"),
-        epochs=of_runs("validation.csv"),
+        steps=for_each(runs(), "<results>/<run>/training_log.parquet"),
+        epochs=for_each(runs(), "<results>/<run>/validation.csv"),
     output:
         curves="<results>/{study}/tables/loss_curves.csv",
         transitions="<results>/{study}/tables/transitions.csv",
@@ -105,9 +105,9 @@ rule detect_transitions:
         mem_mb=4000,
         runtime=60,
     params:
-        runs=runs_in(),
-        settings=lookup("studies/{study}/analyses", within=config),
-        options=course_of_training,
+        runs=runs(),
+        settings=from_config("studies/{study}/analyses"),
+        options=of_study(settings.schedule),
         code=code_of("detect_transitions.py"),
     script:
         "../scripts/detect_transitions.py"

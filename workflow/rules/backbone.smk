@@ -1,4 +1,5 @@
 # Backbones: from the hub, from a file, pre-trained here, or random; and pictures for pre-training.
+include: "backbone_inputs.smk"
 
 
 rule gather_pictures:
@@ -18,8 +19,8 @@ rule gather_pictures:
         mem_mb=2000,
         runtime=120,
     params:
-        settings=lookup("studies/{study}/pictures", within=config),
-        colour=needs_colour,
+        settings=from_config("studies/{study}/pictures"),
+        colour=of_study(settings.needs_colour),
         code=code_of("gather_pictures.py"),
     script:
         "../scripts/gather_pictures.py"
@@ -46,10 +47,12 @@ rule prepare_backbone:
         mem_mb=4000,
         runtime=240,
     params:
-        backbone=lookup("studies/{study}/backbones/{backbone}", within=config),
-        image_px=lookup("studies/{study}/stimuli/common/image_px", within=config),
-        checkpoints=checkpoints_of,
-        events=events_of,
+        backbone=from_config("studies/{study}/backbones/{backbone}"),
+        image_px=from_config("studies/{study}/stimuli/common/image_px"),
+        checkpoints=path_of(
+            "<results>/checkpoints/{study}/backbones/{backbone}/seed{seed}"
+        ),
+        events=path_of("<results>/tensorboard/{study}/backbones/{backbone}/seed{seed}"),
         code=code_of("prepare_backbone.py"),
     script:
         "../scripts/prepare_backbone.py"

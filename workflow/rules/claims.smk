@@ -1,4 +1,5 @@
 # Every claim decided by its rule, as a table for machines, a page and figures for readers.
+include: "claims_inputs.smk"
 
 
 rule decide_claims:
@@ -19,7 +20,7 @@ rule decide_claims:
     params:
         claims=config["claims"],
         amendments=config.get("amendments", []),
-        seeds={name: seeds_of(name) for name in config["run"]},
+        seeds={name: config["studies"][name]["seeds"] for name in config["run"]},
         studies=studies_of_findings(),
         code=code_of("decide_claims.py"),
     script:
@@ -30,24 +31,13 @@ rule plot_claims:
     input:
         claims=rules.decide_claims.output.claims,
     output:
-        page=report(
-            "<results>/claims.html",
-            caption="../report/claims.rst",
-            category="claims",
-            labels={"figure": "claims table"},
-        ),
-        svg=report(
-            "<results>/claims/claims_table.svg",
-            caption="../report/claims.rst",
-            category="claims",
-            labels={"figure": "claims overview"},
+        page=in_report("<results>/claims.html", "claims table", "claims", "claims"),
+        svg=in_report(
+            "<results>/claims/claims_table.svg", "claims overview", "claims", "claims"
         ),
         png="<results>/claims/claims_table.png",
-        grid=report(
-            "<results>/claims/verdicts.svg",
-            caption="../report/claims.rst",
-            category="claims",
-            labels={"figure": "verdicts at a glance"},
+        grid=in_report(
+            "<results>/claims/verdicts.svg", "verdicts at a glance", "claims", "claims"
         ),
         grid_png="<results>/claims/verdicts.png",
     log:

@@ -1,4 +1,4 @@
-# Which files? Enumerations, input functions, checks of the configuration. No numbers.
+# What the stages share: checks of the configuration, runs, conditions, and paths made from them.
 import os
 import sys
 
@@ -17,48 +17,28 @@ os.environ.setdefault(
     "GLIBC_TUNABLES", ":".join(f"glibc.malloc.{one}" for one in KEPT.split())
 )
 
-from patchwork.jobs import configuration
-from patchwork import stimuli
-from patchwork.figures import registry
+from patchwork.jobs import configuration, settings
 from patchwork.jobs.provenance import code_digest
-
-
-def seeds_of(study: str) -> list[int]:
-    """Repetitions of a study: its own, or those of all."""
-    return config["studies"][study].get("seeds", config["seeds"])
 
 
 def check_configuration() -> None:
     """Stops before the first job at a configuration that cannot work, in one line."""
-    folder = Path(workflow.basedir) / "workflow/schemas"
-    schemas = {
-        path.name: yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")
-    }
+    files = sorted(Path(workflow.basedir).glob("workflow/schemas/*.yaml"))
+    schemas = {file.name: yaml.safe_load(file.read_text()) for file in files}
     try:
-        configuration.check(config, schemas, "config.schema.yaml")
-        for name in config["run"]:
-            if name not in config["studies"]:
-                raise ValueError(
-                    f"config/config.yaml: run has {name!r}; allowed is {', '.join(config['studies'])}"
-                )
-            configuration.check_study(name, config["studies"][name])
-            configuration.check_shared(name, config["studies"])
-            check_stimuli(name, config["studies"][name].get("stimuli"))
+        configuration.check(config, schemas)
     except ValueError as error:
         raise WorkflowError(str(error)) from None
 
 
-def check_stimuli(study: str, block: dict | None) -> None:
-    """Asks the generator itself whether each dataset can be drawn."""
-    for dataset in block["datasets"] if block else ():
-        for split in block["splits"]:
-            drawn = configuration.stimulus_settings(block, dataset, split)
-            try:
-                stimuli.LABELS[block["kind"]](drawn)
-            except ValueError as error:
-                raise ValueError(
-                    f"config/studies/{study}.yaml: stimuli.datasets.{dataset}: {error}"
-                ) from None
+def start_jobs_without_limit() -> None:
+    """Lifts the limit of jobs that start in a second, except on a cluster.
+
+    Under Snakemake's default limit every finished job leaves a timer that has the scheduler look
+    again each second to the end: 8 minutes of CPU in a run of 22.
+    """
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
 
 
 def code_of(script: str) -> str:
@@ -66,71 +46,71 @@ def code_of(script: str) -> str:
     return code_digest(SCRIPTS / script)
 
 
-def runs_of(study: str, part: str | None = None) -> list[dict]:
-    """Every run of a study; a part of its interventions or semantics names those it wants."""
-    runs = configuration.cross(config["studies"][study]["runs"], seeds_of(study))
-    blocks = [
-        config["studies"][study].get(k, {}) for k in ("interventions", "semantics")
+def study_of(wildcards) -> dict:
+    """The configuration of a job's study."""
+    return config["studies"][wildcards.study]
+
+
+def from_config(keys: str):
+    """Params function: one value of the configuration, such as `studies/{study}/analyses`.
+
+    Snakemake's `lookup` walks through the whole configuration for every value of every job.
+    """
+
+    def value(wildcards):
+        found = config
+        for key in keys.format(**dict(wildcards.items())).split("/"):
+            found = found[key]
+        return found
+
+    return value
+
+
+def of_study(function, *names: str):
+    """Params function: what `function` finds in a study, given the values of these wildcards."""
+    return lambda wildcards: function(
+        study_of(wildcards), *(getattr(wildcards, name) for name in names)
+    )
+
+
+# Params function: repetitions of a study.
+seeds = from_config("studies/{study}/seeds")
+
+
+def conditions(part: str | None = None):
+    """Params function: every condition of a study, or of a part of its interventions."""
+    return lambda wildcards: settings.conditions(study_of(wildcards), part)
+
+
+def runs(part: str | None = None):
+    """Params function: every run of a study, or of a part of its interventions."""
+    return lambda wildcards: settings.runs(study_of(wildcards), part)
+
+
+def path(pattern: str, wildcards, **values) -> str:
+    """A path from path variables such as <results>, a job's wildcards and further values.
+
+    Snakemake fills patterns by itself wherever a job's wildcards are enough.
+    """
+    return workflow.pathvars.apply(pattern).format(**(dict(wildcards.items()) | values))
+
+
+def path_of(pattern: str):
+    """Params function: a path that is neither input nor output, such as that of checkpoints."""
+    return lambda wildcards: path(pattern, wildcards)
+
+
+def for_each(rows, pattern: str):
+    """Input function: one file for each row of wildcards that `rows` gives, in their order."""
+    return lambda wildcards: [
+        path(pattern, wildcards, **row) for row in rows(wildcards)
     ]
-    wanted = {**blocks[0], **blocks[1]}[part] if part else {}
-    return [
-        run
-        for run in runs
-        if all(
-            run[key] in wanted.get(f"{key}s", [run[key]])
-            for key in ("dataset", "backbone", "protocol")
-        )
-    ]
 
 
-def findings_of_all_studies() -> list[str]:
-    """Everything that claims are decided from."""
-    files = []
-    for name in config["run"]:
-        study = config["studies"][name]
-        if "runs" in study:
-            # Places of chirps are scored with the same words, beside simple methods.
-            wanted = [*study["analyses"]]
-            wanted += [] if "localisation" in wanted else ["metrics"]
-            files += [
-                f"results/{name}/findings/{kind}.csv"
-                for kind in FINDINGS_OF_RUNS
-                if kind in wanted
-            ]
-            files += timing_findings(name)
-        if "interventions" in study:
-            files.append(f"results/{name}/findings/heads.csv")
-        if "semantics" in study:
-            files += [
-                f"results/{name}/findings/{kind}.csv"
-                for kind in ("regions", "released")
-            ]
-        if "rearing_conditions" in study:
-            files.append(f"results/{name}/findings/rearing_conditions.csv")
-        for dataset in study.get("networks", {}).get("datasets", {}):
-            files.append(f"results/{name}/{dataset}/findings.csv")
-    return files
-
-
-FINDINGS_OF_RUNS = "metrics orientation colour transitions localisation".split()
-
-
-def studies_of_findings() -> list[str]:
-    """The study of each file of `findings_of_all_studies`, in the same order."""
-    return [Path(file).parts[1] for file in findings_of_all_studies()]
-
-
-def figures_of_all_studies() -> list[str]:
-    """Every figure of the studies that run."""
-    figures = ["results/claims/claims_table.svg"]
-    for name in config["run"]:
-        study = config["studies"][name]
-        names = [*study.get("figures", {})]
-        names += ["samples"] if "samples" in study else []
-        names += ["rearing_conditions"] if "rearing_conditions" in study else []
-        names += registry.NETWORK_FIGURES if "networks" in study else []
-        figures += [f"results/{name}/figures/{figure}.svg" for figure in names]
-    return figures
+def in_report(file: str, name: str, caption: str = "figure", category: str = "{study}"):
+    """Output that the report shows under this name, with a caption of workflow/report."""
+    caption = f"../report/{caption}.rst"
+    return report(file, caption=caption, category=category, labels={"figure": name})
 
 
 wildcard_constraints:
@@ -144,3 +124,4 @@ wildcard_constraints:
 
 
 check_configuration()
+settings.share_seeds(config)

@@ -1,4 +1,5 @@
 # Synthetic images: shards side by side, then one file per dataset and split.
+include: "data_inputs.smk"
 
 
 scattergather:
@@ -19,7 +20,7 @@ rule synthesise_shard:
         mem_mb=1000,
         runtime=60,
     params:
-        images=drawn_images,
+        images=of_study(settings.images, "dataset", "split"),
         code=code_of("synthesise_shard.py"),
     script:
         "../scripts/synthesise_shard.py"
@@ -66,7 +67,7 @@ rule describe_dataset:
         mem_mb=1000,
         runtime=30,
     params:
-        named=named_in_card,
+        named=card_texts,
         code=code_of("describe_dataset.py"),
     script:
         "../scripts/describe_dataset.py"

@@ -1,16 +1,15 @@
 # Figures of studies of fine-tuned networks: drawn from tables, each with the numbers it shows.
+include: "figures_inputs.smk"
 
 
 rule plot_samples:
     input:
-        tests=sample_files,
-    output:
-        svg=report(
-            "<results>/{study}/figures/samples.svg",
-            caption="../report/figure.rst",
-            category="{study}",
-            labels={"figure": "samples"},
+        tests=collect(
+            "<results>/{{study}}/{dataset}/data/test.h5",
+            dataset=from_config("studies/{study}/samples/datasets"),
         ),
+    output:
+        svg=in_report("<results>/{study}/figures/samples.svg", "samples"),
         png="<results>/{study}/figures/samples.png",
         shown="<results>/{study}/figures/samples.csv",
     log:
@@ -24,7 +23,7 @@ rule plot_samples:
         mem_mb=2000,
         runtime=10,
     params:
-        samples=lookup("studies/{study}/samples", within=config),
+        samples=from_config("studies/{study}/samples"),
         caption="Test images of each dataset with their labels.",
         code=code_of("plot_samples.py"),
     script:
@@ -35,12 +34,7 @@ rule plot_figure:
     input:
         unpack(figure_tables),
     output:
-        svg=report(
-            "<results>/{study}/figures/{figure}.svg",
-            caption="../report/figure.rst",
-            category="{study}",
-            labels={"figure": "{figure}"},
-        ),
+        svg=in_report("<results>/{study}/figures/{figure}.svg", "{figure}"),
         png="<results>/{study}/figures/{figure}.png",
         shown="<results>/{study}/figures/{figure}.csv",
     log:
@@ -48,7 +42,7 @@ rule plot_figure:
     benchmark:
         "<benchmarks>/{study}/figures/{figure}.tsv"
     wildcard_constraints:
-        figure=drawn_figures(),
+        figure=figure_names("figures"),
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -56,8 +50,8 @@ rule plot_figure:
         mem_mb=2000,
         runtime=10,
     params:
-        figure=lookup("studies/{study}/figures/{figure}", within=config),
-        caption=lookup("studies/{study}/figures/{figure}/caption", within=config),
+        figure=from_config("studies/{study}/figures/{figure}"),
+        caption=from_config("studies/{study}/figures/{figure}/caption"),
         code=code_of("plot_figure.py"),
     script:
         "../scripts/plot_figure.py"

@@ -1,11 +1,12 @@
 # What single heads and layers of fine-tuned networks do, and how alike they are between tasks.
+include: "interventions_inputs.smk"
 
 
 rule ablate_heads:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
-        backbones=backbones_of_seeds,
-        tuned=tuned_of_seeds,
+        backbones=backbone_files,
+        tuned=collect("<results>/<condition>/seed{seed}/model.safetensors", seed=seeds),
     output:
         effects="<results>/<condition>/head_effects.parquet",
     log:
@@ -20,9 +21,9 @@ rule ablate_heads:
         mem_mb=4000,
         runtime=240,
     params:
-        seeds=seeds_in,
-        settings=lookup("studies/{study}/interventions/ablation", within=config),
-        targets=lookup("studies/{study}/interventions/targets", within=config),
+        seeds=seeds,
+        settings=from_config("studies/{study}/interventions/ablation"),
+        targets=from_config("studies/{study}/interventions/targets"),
         code=code_of("ablate_heads.py"),
     script:
         "../scripts/ablate_heads.py"
@@ -30,8 +31,8 @@ rule ablate_heads:
 
 rule patch_layers:
     input:
-        backbones=backbones_of_seeds,
-        tuned=tuned_of_seeds,
+        backbones=backbone_files,
+        tuned=collect("<results>/<condition>/seed{seed}/model.safetensors", seed=seeds),
     output:
         effects="<results>/<condition>/patch_effects.parquet",
     log:
@@ -46,9 +47,9 @@ rule patch_layers:
         mem_mb=4000,
         runtime=480,
     params:
-        seeds=seeds_in,
-        images=test_images,
-        settings=lookup("studies/{study}/interventions/patching", within=config),
+        seeds=seeds,
+        images=of_study(settings.images, "dataset"),
+        settings=from_config("studies/{study}/interventions/patching"),
         code=code_of("patch_layers.py"),
     script:
         "../scripts/patch_layers.py"
@@ -56,9 +57,9 @@ rule patch_layers:
 
 rule compare_heads:
     input:
-        probe=probe_of,
-        backbones=backbones_of_seeds,
-        tuned=tuned_on_each_dataset,
+        probe=probe_images,
+        backbones=backbone_files,
+        tuned=models_of_tasks,
     output:
         similarity="<results>/{study}/heads/{backbone}/{protocol}.csv",
     log:
@@ -73,9 +74,9 @@ rule compare_heads:
         mem_mb=4000,
         runtime=240,
     params:
-        seeds=seeds_in,
-        datasets=tasks_of,
-        settings=lookup("studies/{study}/interventions/similarity", within=config),
+        seeds=seeds,
+        datasets=of_study(settings.tasks, "backbone", "protocol"),
+        settings=from_config("studies/{study}/interventions/similarity"),
         code=code_of("compare_heads.py"),
     script:
         "../scripts/compare_heads.py"
@@ -83,9 +84,16 @@ rule compare_heads:
 
 rule summarise_heads:
     input:
-        ablated=of_conditions("head_effects.parquet", "ablation"),
-        patched=of_conditions("patch_effects.parquet", "patching"),
-        compared=comparisons,
+        ablated=for_each(
+            conditions("ablation"), "<results>/<condition>/head_effects.parquet"
+        ),
+        patched=for_each(
+            conditions("patching"), "<results>/<condition>/patch_effects.parquet"
+        ),
+        compared=for_each(
+            of_study(settings.compared),
+            "<results>/{study}/heads/{backbone}/{protocol}.csv",
+        ),
     output:
         effects="<results>/{study}/tables/head_effects.csv",
         patches="<results>/{study}/tables/patch_effects.csv",
@@ -102,9 +110,11 @@ rule summarise_heads:
         mem_mb=4000,
         runtime=60,
     params:
-        runs=conditions_of_heads,
-        untrained=untrained_backbones,
-        settings=lookup("studies/{study}/analyses", within=config),
+        ablated=conditions("ablation"),
+        patched=conditions("patching"),
+        compared=of_study(settings.compared),
+        untrained=of_study(settings.untrained),
+        settings=from_config("studies/{study}/analyses"),
         code=code_of("summarise_heads.py"),
     script:
         "../scripts/summarise_heads.py"

@@ -1,11 +1,12 @@
 # Where networks find chirps: scores beside baselines, time taken, and a user's own recordings.
+include: "localisation_inputs.smk"
 
 
 rule time_inference:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
-        backbones=backbones_of_seeds,
-        tuned=tuned_of_seeds,
+        backbones=backbone_files,
+        tuned=collect("<results>/<condition>/seed{seed}/model.safetensors", seed=seeds),
     output:
         timings="<results>/<condition>/timings.csv",
         findings="<results>/<condition>/timing_findings.csv",
@@ -21,8 +22,8 @@ rule time_inference:
         mem_mb=4000,
         runtime=60,
     params:
-        seeds=seeds_in,
-        settings=timing_settings,
+        seeds=seeds,
+        settings=of_study(settings.timing),
         code=code_of("time_inference.py"),
     script:
         "../scripts/time_inference.py"
@@ -30,8 +31,8 @@ rule time_inference:
 
 rule analyse_localisation:
     input:
-        predictions=of_conditions("predictions.parquet"),
-        tests=datasets_of_runs,
+        predictions=for_each(conditions(), "<results>/<condition>/predictions.parquet"),
+        tests=test_files,
     output:
         metrics="<results>/{study}/tables/localisation.csv",
         errors_along="<results>/{study}/tables/errors_along.csv",
@@ -51,8 +52,8 @@ rule analyse_localisation:
         mem_mb=4000,
         runtime=120,
     params:
-        runs=conditions_in,
-        settings=localisation_settings,
+        runs=conditions(),
+        settings=of_study(settings.localisation),
         code=code_of("analyse_localisation.py"),
     script:
         "../scripts/analyse_localisation.py"
@@ -60,10 +61,7 @@ rule analyse_localisation:
 
 rule localise_recording:
     input:
-        recording=recording_of,
-        model=network_of_recordings("model"),
-        backbone=network_of_recordings("backbone"),
-        calibration=network_of_recordings("calibration"),
+        unpack(search_files),
     output:
         events="<results>/{study}/recordings/{recording}/events.csv",
         fif="<results>/{study}/recordings/{recording}/events-annot.fif",
@@ -82,7 +80,7 @@ rule localise_recording:
         mem_mb=4000,
         runtime=240,
     params:
-        settings=search_settings,
+        settings=of_study(settings.search),
         code=code_of("localise_recording.py"),
     script:
         "../scripts/localise_recording.py"

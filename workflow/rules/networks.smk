@@ -1,4 +1,5 @@
-# Stability of signed networks: one job per data set and kind of table.
+# Stability of signed networks: one job per data set and kind of table, one per figure.
+include: "networks_inputs.smk"
 
 
 rule describe_networks:
@@ -22,8 +23,8 @@ rule describe_networks:
         mem_mb=2000,
         runtime=20,
     params:
-        dataset=lookup("studies/{study}/networks/datasets/{dataset}", within=config),
-        analysis=lookup("studies/{study}/networks/analysis", within=config),
+        dataset=from_config("studies/{study}/networks/datasets/{dataset}"),
+        analysis=from_config("studies/{study}/networks/analysis"),
         code=code_of("describe_networks.py"),
     script:
         "../scripts/describe_networks.py"
@@ -43,10 +44,8 @@ rule score_released_attention:
         mem_mb=2000,
         runtime=20,
     params:
-        dataset=lookup("studies/{study}/networks/datasets/{dataset}", within=config),
-        graph_free_epochs=lookup(
-            "studies/{study}/networks/graph_free_epochs", within=config
-        ),
+        dataset=from_config("studies/{study}/networks/datasets/{dataset}"),
+        graph_free_epochs=from_config("studies/{study}/networks/graph_free_epochs"),
         code=code_of("score_released_attention.py"),
     script:
         "../scripts/score_released_attention.py"
@@ -66,8 +65,8 @@ rule train_graph_attention:
         mem_mb=4000,
         runtime=60,
     params:
-        dataset=lookup("studies/{study}/networks/datasets/{dataset}", within=config),
-        training=lookup("studies/{study}/networks/training", within=config),
+        dataset=from_config("studies/{study}/networks/datasets/{dataset}"),
+        training=from_config("studies/{study}/networks/training"),
         code=code_of("train_graph_attention.py"),
     script:
         "../scripts/train_graph_attention.py"
@@ -96,7 +95,36 @@ rule associate_attention:
         mem_mb=2000,
         runtime=20,
     params:
-        analysis=lookup("studies/{study}/networks/analysis", within=config),
+        analysis=from_config("studies/{study}/networks/analysis"),
         code=code_of("associate_attention.py"),
     script:
         "../scripts/associate_attention.py"
+
+
+rule plot_networks:
+    input:
+        unpack(network_tables),
+    output:
+        svg=in_report(
+            "<results>/{study}/figures/{figure}.svg", "{figure}", "network_figure"
+        ),
+        png="<results>/{study}/figures/{figure}.png",
+        shown="<results>/{study}/figures/{figure}.csv",
+    log:
+        "<logs>/{study}/figures/{figure}.log",
+    benchmark:
+        "<benchmarks>/{study}/figures/{figure}.tsv"
+    wildcard_constraints:
+        figure=figure_names("networks", "figures"),
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        datasets=from_config("studies/{study}/networks/datasets"),
+        drawn=from_config("studies/{study}/networks/drawn"),
+        code=code_of("plot_networks.py"),
+    script:
+        "../scripts/plot_networks.py"

@@ -3,8 +3,8 @@
 
 rule probe_backbones:
     input:
-        pretrained=pretrained_of_seeds,
-        snapshots=snapshots_of_seeds,
+        pretrained=backbone_files,
+        snapshots=snapshot_files,
     output:
         measures="<results>/{study}/rearing_conditions/{backbone}.csv",
     log:
@@ -19,9 +19,9 @@ rule probe_backbones:
         mem_mb=4000,
         runtime=120,
     params:
-        seeds=seeds_in,
-        image_px=lookup("studies/{study}/stimuli/common/image_px", within=config),
-        settings=lookup("studies/{study}/rearing_conditions", within=config),
+        seeds=seeds,
+        image_px=from_config("studies/{study}/stimuli/common/image_px"),
+        settings=from_config("studies/{study}/rearing_conditions"),
         code=code_of("probe_backbones.py"),
     script:
         "../scripts/probe_backbones.py"
@@ -34,11 +34,8 @@ rule describe_rearing:
         energy="<results>/{study}/tables/edge_energy.csv",
         hues="<results>/{study}/tables/hues.csv",
         ceiling="<results>/{study}/tables/stimulus_ceiling.csv",
-        svg=report(
-            "<results>/{study}/figures/rearing_conditions.svg",
-            caption="../report/figure.rst",
-            category="{study}",
-            labels={"figure": "rearing_conditions"},
+        svg=in_report(
+            "<results>/{study}/figures/rearing_conditions.svg", "rearing_conditions"
         ),
         png="<results>/{study}/figures/rearing_conditions.png",
         shown="<results>/{study}/figures/rearing_conditions.csv",
@@ -53,9 +50,9 @@ rule describe_rearing:
         mem_mb=2000,
         runtime=20,
     params:
-        views=views_of_rearing_conditions,
-        seed=first_seed,
-        settings=lookup("studies/{study}/rearing_conditions", within=config),
+        views=of_study(settings.views_of_conditions),
+        seeds=seeds,
+        settings=from_config("studies/{study}/rearing_conditions"),
         caption="Views of the same pictures in every condition.",
         code=code_of("describe_rearing.py"),
     script:
@@ -64,9 +61,12 @@ rule describe_rearing:
 
 rule contrast_rearing:
     input:
-        measures=measures_of_rearing_conditions,
-        predictions=of_conditions("predictions.parquet"),
-        tests=datasets_of_runs,
+        measures=collect(
+            "<results>/{{study}}/rearing_conditions/{name}.csv",
+            name=from_config("studies/{study}/rearing_conditions/names"),
+        ),
+        predictions=for_each(conditions(), "<results>/<condition>/predictions.parquet"),
+        tests=test_files,
     output:
         curves="<results>/{study}/tables/rearing_curves.csv",
         biases="<results>/{study}/tables/rearing_biases.csv",
@@ -88,12 +88,10 @@ rule contrast_rearing:
         mem_mb=2000,
         runtime=20,
     params:
-        rearing_conditions=lookup(
-            "studies/{study}/rearing_conditions/names", within=config
-        ),
-        conditions=conditions_in,
-        settings=lookup("studies/{study}/rearing_conditions", within=config),
-        plan=lookup("preregistrations/{study}", within=config),
+        rearing_conditions=from_config("studies/{study}/rearing_conditions/names"),
+        conditions=conditions(),
+        settings=from_config("studies/{study}/rearing_conditions"),
+        plan=from_config("preregistrations/{study}"),
         code=code_of("contrast_rearing.py"),
     script:
         "../scripts/contrast_rearing.py"

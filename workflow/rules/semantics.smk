@@ -4,7 +4,7 @@
 rule attend_regions:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
-        backbone=backbone_of,
+        backbone=backbone_of_run,
         model="<results>/<run>/model.safetensors",
     output:
         scores="<results>/<run>/region_scores.parquet",
@@ -23,7 +23,8 @@ rule attend_regions:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=attention_settings,
+        n_images=from_config("studies/{study}/semantics/attention/n_images"),
+        merged=from_config("studies/{study}/semantics/merged"),
         code=code_of("attend_regions.py"),
     script:
         "../scripts/attend_regions.py"
@@ -32,7 +33,7 @@ rule attend_regions:
 rule ablate_groups:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
-        backbone=backbone_of,
+        backbone=backbone_of_run,
         model="<results>/<run>/model.safetensors",
     output:
         effects="<results>/<run>/group_effects.parquet",
@@ -49,8 +50,8 @@ rule ablate_groups:
         mem_mb=4000,
         runtime=240,
     params:
-        settings=lookup("studies/{study}/semantics/groups", within=config),
-        targets=lookup("studies/{study}/semantics/targets", within=config),
+        settings=from_config("studies/{study}/semantics/groups"),
+        targets=from_config("studies/{study}/semantics/targets"),
         code=code_of("ablate_groups.py"),
     script:
         "../scripts/ablate_groups.py"
@@ -59,7 +60,7 @@ rule ablate_groups:
 rule ablate_rows:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
-        backbone=backbone_of,
+        backbone=backbone_of_run,
         model="<results>/<run>/model.safetensors",
     output:
         sweeps="<results>/<run>/row_sweeps.csv",
@@ -76,8 +77,8 @@ rule ablate_rows:
         mem_mb=4000,
         runtime=240,
     params:
-        settings=lookup("studies/{study}/semantics/released", within=config),
-        targets=lookup("studies/{study}/semantics/targets", within=config),
+        settings=from_config("studies/{study}/semantics/released"),
+        targets=from_config("studies/{study}/semantics/targets"),
         code=code_of("ablate_rows.py"),
     script:
         "../scripts/ablate_rows.py"
@@ -85,11 +86,11 @@ rule ablate_rows:
 
 rule summarise_regions:
     input:
-        attended=of_runs("region_heads.parquet", "attention"),
-        ablated=of_runs("group_effects.parquet", "groups"),
-        spread=of_runs("prediction_spread.csv", "groups"),
-        overlay=of_runs("overlay.csv", "attention"),
-        picture=of_runs("overlay_picture.csv", "attention"),
+        attended=for_each(runs("attention"), "<results>/<run>/region_heads.parquet"),
+        ablated=for_each(runs("groups"), "<results>/<run>/group_effects.parquet"),
+        spread=for_each(runs("groups"), "<results>/<run>/prediction_spread.csv"),
+        overlay=for_each(runs("attention"), "<results>/<run>/overlay.csv"),
+        picture=for_each(runs("attention"), "<results>/<run>/overlay_picture.csv"),
     output:
         attention="<results>/{study}/tables/region_attention.csv",
         shares="<results>/{study}/tables/head_selectivity.csv",
@@ -111,9 +112,10 @@ rule summarise_regions:
         mem_mb=4000,
         runtime=60,
     params:
-        runs=runs_of_semantics,
-        settings=lookup("studies/{study}/semantics", within=config),
-        block=lookup("studies/{study}/analyses", within=config),
+        attended=runs("attention"),
+        ablated=runs("groups"),
+        settings=from_config("studies/{study}/semantics"),
+        block=from_config("studies/{study}/analyses"),
         code=code_of("summarise_regions.py"),
     script:
         "../scripts/summarise_regions.py"
@@ -121,8 +123,8 @@ rule summarise_regions:
 
 rule summarise_released:
     input:
-        sweeps=of_runs("row_sweeps.csv", "released"),
-        scales=of_runs("label_scales.csv", "released"),
+        sweeps=for_each(runs("released"), "<results>/<run>/row_sweeps.csv"),
+        scales=for_each(runs("released"), "<results>/<run>/label_scales.csv"),
     output:
         profile="<results>/{study}/tables/released_profile.csv",
         scales="<results>/{study}/tables/label_scales.csv",
@@ -138,8 +140,8 @@ rule summarise_released:
         mem_mb=4000,
         runtime=60,
     params:
-        runs=runs_in("released"),
-        block=lookup("studies/{study}/analyses", within=config),
+        runs=runs("released"),
+        block=from_config("studies/{study}/analyses"),
         code=code_of("summarise_released.py"),
     script:
         "../scripts/summarise_released.py"

@@ -4,8 +4,8 @@
 rule fine_tune:
     input:
         train="<results>/{study}/{dataset}/data/train.h5",
-        validation=selected_on,
-        backbone=backbone_of,
+        validation=selection_images,
+        backbone=backbone_of_run,
     output:
         model="<results>/<run>/model.safetensors",
         steps="<results>/<run>/training_log.parquet",
@@ -22,10 +22,10 @@ rule fine_tune:
         mem_mb=4000,
         runtime=720,
     params:
-        protocol=lookup("studies/{study}/protocols/{protocol}", within=config),
-        training=training_of,
-        checkpoints=checkpoints_of,
-        events=events_of,
+        protocol=from_config("studies/{study}/protocols/{protocol}"),
+        training=of_study(settings.training, "dataset", "protocol"),
+        checkpoints=path_of("<results>/checkpoints/<run>"),
+        events=path_of("<results>/tensorboard/<run>"),
         code=code_of("fine_tune.py"),
     script:
         "../scripts/fine_tune.py"
@@ -35,8 +35,8 @@ rule fine_tune:
 rule evaluate:
     input:
         test="<results>/{study}/{dataset}/data/test.h5",
-        backbones=backbones_of_seeds,
-        tuned=tuned_of_seeds,
+        backbones=backbone_files,
+        tuned=collect("<results>/<condition>/seed{seed}/model.safetensors", seed=seeds),
     output:
         predictions="<results>/<condition>/predictions.parquet",
     log:
@@ -51,7 +51,7 @@ rule evaluate:
         mem_mb=4000,
         runtime=60,
     params:
-        seeds=seeds_in,
+        seeds=seeds,
         code=code_of("evaluate.py"),
     script:
         "../scripts/evaluate.py"

@@ -40,6 +40,6 @@ if __name__ == "__main__":
         main(
             **snakemake.input,
             outputs=dict(snakemake.output.items()),
-            settings=snakemake.params.settings,
+            settings={key: snakemake.params[key] for key in ("n_images", "merged")},
             device=device,
         )

@@ -42,7 +42,7 @@ if __name__ == "__main__":
         main(
             pictures=snakemake.input.pictures,
             views=snakemake.params.views,
-            seed=snakemake.params.seed,
+            seed=snakemake.params.seeds[0],
             settings=snakemake.params.settings,
             outputs=dict(snakemake.output.items()),
         )

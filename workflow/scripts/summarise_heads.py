@@ -31,7 +31,7 @@ if __name__ == "__main__":
         main(
             inputs={name: list(paths) for name, paths in snakemake.input.items()},
             outputs=dict(snakemake.output.items()),
-            runs=snakemake.params.runs,
+            runs={key: snakemake.params[key] for key in ("ablated", "patched", "compared")},
             untrained=snakemake.params.untrained,
             block=snakemake.params.settings,
         )

@@ -46,7 +46,7 @@ if __name__ == "__main__":
         main(
             inputs={name: list(paths) for name, paths in snakemake.input.items()},
             outputs=dict(snakemake.output.items()),
-            runs=snakemake.params.runs,
+            runs={key: snakemake.params[key] for key in ("attended", "ablated")},
             settings=snakemake.params.settings,
             block=snakemake.params.block,
         )

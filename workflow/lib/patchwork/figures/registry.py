@@ -10,10 +10,8 @@ from patchwork.figures import rearing
 from patchwork.figures.biases import colour, orientation, training
 from patchwork.figures.chirps import localisation
 from patchwork.figures.heads import ablation_report, head_effects, regions
-from patchwork.figures.networks import report
 
 Tables = Mapping[str, pd.DataFrame]
-NETWORK_FIGURES = tuple(report.FIGURES)
 
 
 def _by_backbone(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,13 +1,18 @@
 """Check a configuration against closed schemas and say in one line what is wrong and where."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
+
+from patchwork import stimuli
+from patchwork.jobs import settings
 
 
 def _ascending(_: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[ValidationError]:
@@ -21,13 +26,12 @@ def _ascending(_: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[Valid
 _Validator = validators.extend(Draft202012Validator, {"ascending": _ascending})
 
 
-def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]], root: str) -> None:
-    """Stop at the first thing that a schema does not allow.
+def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]) -> None:
+    """Stop at the first thing that a schema does not allow, or that does not fit the rest.
 
     Args:
         document: the whole configuration.
         schemas: file name to JSON Schema (2020-12); they may refer to each other by file name.
-        root: name of the schema of the whole.
 
     Raises:
         ValueError: one line with file, key, value and what is allowed.
@@ -39,10 +43,27 @@ def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]],
     }
     resources = [(name, DRAFT202012.create_resource(schema)) for name, schema in plain.items()]
     registry: Registry = Registry().with_resources(resources)
-    validator = _Validator(plain[root], registry=registry)
+    validator = _Validator(plain["config.schema.yaml"], registry=registry)
     error = best_match(validator.iter_errors(document))
     if error is not None:
         raise ValueError(f"{place(error.absolute_path)} {_complaint(error)}")
+    studies = document["studies"]
+    for name in document["run"]:
+        if name not in studies:
+            raise ValueError(
+                f"config/config.yaml: run has {name!r}; allowed is {', '.join(studies)}"
+            )
+        check_study(name, studies[name])
+        check_shared(name, studies)
+        if "stimuli" in studies[name]:
+            check_stimuli(name, studies[name])
+    for name, study in studies.items():
+        for recording, path in study.get("recordings", {}).get("files", {}).items():
+            if not Path(path).exists():
+                raise ValueError(
+                    f"config/studies/{name}.yaml: recordings.files.{recording} is {path!r}; "
+                    "allowed is a file or folder that exists"
+                )
 
 
 def place(path: Iterable[str | int]) -> str:
@@ -117,25 +138,6 @@ def described(schema: Any) -> str:
     return str(schema.get("description", "")).rstrip(".") if isinstance(schema, Mapping) else ""
 
 
-def cross(runs: Sequence[Mapping[str, Sequence[str]]], seeds: Sequence[int]) -> list[dict]:
-    """Every combination of dataset, backbone, protocol and seed, each once, in order.
-
-    Args:
-        runs: rows with ``datasets``, ``backbones`` and ``protocols``.
-        seeds: repetitions.
-    """
-    found = {
-        (dataset, backbone, protocol, seed): None
-        for row in runs
-        for dataset in row["datasets"]
-        for backbone in row["backbones"]
-        for protocol in row["protocols"]
-        for seed in seeds
-    }
-    keys = ("dataset", "backbone", "protocol", "seed")
-    return [dict(zip(keys, values, strict=True)) for values in found]
-
-
 def check_study(name: str, study: Mapping[str, Any]) -> None:
     """Stop at names that are used and not defined, and at images that patches do not fill.
 
@@ -192,18 +194,31 @@ def check_shared(name: str, studies: Mapping[str, Any]) -> None:
             raise ValueError(f"{where} takes images of {sizes[1]} px; allowed is {sizes[0]}")
 
 
+def check_stimuli(name: str, study: Mapping[str, Any]) -> None:
+    """Stop at a dataset of which the generator itself says that it cannot be drawn.
+
+    Raises:
+        ValueError: one line with file, key, value and what is allowed.
+    """
+    where, block = f"config/studies/{name}.yaml", study["stimuli"]
+    for dataset, split in product(block["datasets"], block["splits"]):
+        try:
+            stimuli.LABELS[block["kind"]](settings.stimulus(study, dataset, split))
+        except ValueError as error:
+            raise ValueError(f"{where}: stimuli.datasets.{dataset}: {error}") from None
+
+
 def _check_timed(where: str, study: Mapping[str, Any]) -> None:
     """What is timed is trained."""
     timing = study["analyses"].get("localisation", {}).get("timing")
     if timing is None:
         return
-    keys = ("dataset", "backbone", "protocol")
-    made = ["/".join(run[key] for key in keys) for run in cross(study["runs"], [0])]
-    asked = "/".join(timing["condition"][key] for key in keys)
-    if asked not in made:
+    trained = ["/".join(row.values()) for row in settings.conditions(study)]
+    timed = "/".join(timing["condition"][key] for key in settings.CONDITION)
+    if timed not in trained:
         raise ValueError(
-            f"{where}: analyses.localisation.timing.condition is {asked}; allowed is one that the "
-            f"runs have, such as {made[0]}"
+            f"{where}: analyses.localisation.timing.condition is {timed}; allowed is one that the "
+            f"runs have, such as {trained[0]}"
         )
 
 
@@ -212,10 +227,10 @@ def _check_steps(where: str, study: Mapping[str, Any]) -> None:
     if "transitions" not in study["analyses"]:
         return
     least = study["analyses"]["transitions"]["steps_min"]
-    for run in cross(study["runs"], [0]):
-        dataset, name = run["dataset"], run["protocol"]
-        n = split_of(study["stimuli"], dataset, "train")["n"]
-        training = training_settings(study, dataset, name)
+    for row in settings.conditions(study):
+        dataset, name = row["dataset"], row["protocol"]
+        n = settings.split_of(study, dataset, "train")["n"]
+        training = settings.training(study, dataset, name)
         steps = math.ceil(n / training["batch_size"]) * training["epochs"]
         left = steps - training["schedule"]["warmup_steps"]
         if left < least:
@@ -223,29 +238,3 @@ def _check_steps(where: str, study: Mapping[str, Any]) -> None:
                 f"{where}: training gives {left} steps after warm-up on {dataset} under {name}; "
                 f"allowed is at least {least}: raise epochs or n, or lower batch_size"
             )
-
-
-def training_settings(study: Mapping[str, Any], dataset: str, protocol: str) -> dict[str, Any]:
-    """How a run trains: the study's numbers, then the protocol's own, then the dataset's."""
-    return {
-        **study["training"],
-        **study["protocols"][protocol].get("training", {}),
-        **study["stimuli"]["datasets"][dataset].get("training", {}),
-    }
-
-
-def split_of(stimuli: Mapping[str, Any], dataset: str, split: str) -> dict[str, int]:
-    """First image number and number of images of one split of a dataset."""
-    n_train = stimuli["datasets"][dataset].get("n_train")
-    found = dict(stimuli["splits"][split])
-    return {**found, "n": n_train} if split == "train" and n_train else found
-
-
-def stimulus_settings(stimuli: Mapping[str, Any], dataset: str, split: str) -> dict[str, Any]:
-    """The generator's settings of one split: common ones, the dataset's, the split's own."""
-    block = stimuli["datasets"][dataset]
-    return {
-        **stimuli["common"],
-        **block["settings"],
-        **block.get("by_split", {}).get(split, {}),
-    }

@@ -47,7 +47,7 @@ def _one(table: pd.DataFrame, drawn: str) -> pd.DataFrame:
 
 
 def _network(tables: Tables, drawn: str) -> Drawing:
-    nodes = _one(tables["scored"], drawn)
+    nodes = _one(tables["scored_nodes"], drawn)
     wanted = ["random_label", "graph_free", "trained", "abscissa_change"]
     known = [name for name in wanted if name in nodes and nodes[name].notna().all()]
     values = nodes.melt("node", known, var_name="score")
@@ -94,7 +94,7 @@ def _scores(tables: Tables, drawn: str) -> Drawing:
 
 
 def _profiles(tables: Tables, drawn: str) -> Drawing:
-    every = tables["profiles"]
+    every = tables["rank_profiles"]
     profiles = every[every.groupby("dataset")["n"].transform("max") > 1]
     caption = (
         f"Networks: {span(profiles['n'])}. Nodes of each network are ranked by the change of "
@@ -105,7 +105,7 @@ def _profiles(tables: Tables, drawn: str) -> Drawing:
 
 
 def _associations(tables: Tables, drawn: str) -> Drawing:
-    summary = tables["summary"].dropna(subset=["estimate"])
+    summary = tables["associations"].dropna(subset=["estimate"])
     counts = summary.groupby("dataset", sort=False)["n"].max()
     sizes = ", ".join(f"{words(name)} {count}" for name, count in counts.items())
     caption = (

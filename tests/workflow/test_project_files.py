@@ -117,7 +117,7 @@ def test_make_builds_the_environment_first_and_ci_runs_make_test():
 
 
 @pytest.fixture
-def house(tmp_path) -> Path:
+def folder(tmp_path) -> Path:
     """A folder with the real Makefile and programs that only write down how they were called."""
     for name in ("Makefile", "requirements.lock", "requirements-test.lock", "pyproject.toml"):
         shutil.copy2(ROOT / name, tmp_path / name)
@@ -134,22 +134,22 @@ def house(tmp_path) -> Path:
     return tmp_path
 
 
-def made(house: Path, *arguments: str) -> str:
+def made(folder: Path, *arguments: str) -> str:
     """Programs called by one `make`, one a line; a pip or venv only says that it was planned."""
-    (house / "called").unlink(missing_ok=True)
+    (folder / "called").unlink(missing_ok=True)
     # These tests run inside `make test`, whose flags must not reach the inner one.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     run = subprocess.run(
-        ["make", *arguments], cwd=house, env=environment, capture_output=True, text=True
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    called = house / "called"
+    called = folder / "called"
     return called.read_text() if called.exists() else run.stdout
 
 
-def test_a_second_make_builds_nothing(house):
-    (house / "results/report.html").touch()
-    called = made(house, "PYTHON=.venv/bin/python").splitlines()
+def test_a_second_make_builds_nothing(folder):
+    (folder / "results/report.html").touch()
+    called = made(folder, "PYTHON=.venv/bin/python").splitlines()
     assert [line.split()[:3] for line in called] == [
         ["snakemake", "--logger", "patchwork"],
         ["python", "-m", "patchwork.show"],
@@ -157,36 +157,36 @@ def test_a_second_make_builds_nothing(house):
 
 
 @pytest.mark.parametrize("file", ["requirements.lock", "pyproject.toml"])
-def test_a_newer_lock_makes_the_environment_stale(house, file):
-    assert "pip" not in made(house, "PYTHON=.venv/bin/python")
-    os.utime(house / ".venv/.ready", (1000, 1000))
+def test_a_newer_lock_makes_the_environment_stale(folder, file):
+    assert "pip" not in made(folder, "PYTHON=.venv/bin/python")
+    os.utime(folder / ".venv/.ready", (1000, 1000))
     other = {"requirements.lock": "pyproject.toml", "pyproject.toml": "requirements.lock"}[file]
-    called = made(house, "PYTHON=.venv/bin/python", f"--assume-old={other}")
+    called = made(folder, "PYTHON=.venv/bin/python", f"--assume-old={other}")
     assert "pip install --quiet --disable-pip-version-check --no-compile --require-hashes" in called
     assert called.index("pip") < called.index("snakemake")
 
 
 @pytest.mark.parametrize("newer", ["results/claims.csv", "results/lines/figures/one.svg"])
-def test_the_report_is_written_when_a_result_is_newer(house, newer):
-    report = house / "results/report.html"
-    assert "--report results/report.html" in made(house, "report")
+def test_the_report_is_written_when_a_result_is_newer(folder, newer):
+    report = folder / "results/report.html"
+    assert "--report results/report.html" in made(folder, "report")
     report.touch()
-    assert "--report" not in made(house, "report")
+    assert "--report" not in made(folder, "report")
     os.utime(report, (2000, 2000))
-    assert "--report" not in made(house, "report")
-    os.utime(house / newer, (3000, 3000))
-    assert "--report" in made(house, "report")
+    assert "--report" not in made(folder, "report")
+    os.utime(folder / newer, (3000, 3000))
+    assert "--report" in made(folder, "report")
 
 
-def test_clean_leaves_the_page_that_says_what_lies_there(house):
+def test_clean_leaves_the_page_that_says_what_lies_there(folder):
     for page in ("results/README.md", "results/lines/README.md"):
-        (house / page).write_text("what lies here")
-    made(house, "clean")
-    assert [path.name for path in (house / "results").iterdir()] == ["README.md"]
+        (folder / page).write_text("what lies here")
+    made(folder, "clean")
+    assert [path.name for path in (folder / "results").iterdir()] == ["README.md"]
 
 
-def test_help_lists_every_target(house):
-    listed = made(house, "help")
+def test_help_lists_every_target(folder):
+    listed = made(folder, "help")
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     for target in phony:
         assert f"{target}:" in listed, target

@@ -1,0 +1,176 @@
+"""What the configuration of a study says to its jobs: runs, conditions, and blocks of numbers.
+
+Every function takes the block of one study, as `config/studies/<study>.yaml` gives it.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+Study = Mapping[str, Any]
+
+CONDITION = ("dataset", "backbone", "protocol")
+
+
+def share_seeds(configuration: Mapping[str, Any]) -> None:
+    """Gives the repetitions of all to every study that has none of its own, in place."""
+    for study in configuration["studies"].values():
+        study.setdefault("seeds", configuration["seeds"])
+
+
+def conditions(
+    study: Study, part: str | None = None, keys: Sequence[str] = CONDITION
+) -> list[dict]:
+    """Every dataset, backbone and protocol that is trained, each combination once, in order.
+
+    Args:
+        study: with ``runs``.
+        part: a block of its interventions or semantics, which takes only the datasets, backbones
+            and protocols that it lists.
+        keys: those of `CONDITION` that count.
+    """
+    blocks = {**study.get("interventions", {}), **study.get("semantics", {})}
+    chosen = {} if part is None else blocks[part]
+    rows = [
+        dict(zip(CONDITION, values, strict=True))
+        for row in study["runs"]
+        for values in product(row["datasets"], row["backbones"], row["protocols"])
+    ]
+    found = {
+        tuple(row[key] for key in keys): None
+        for row in rows
+        if all(row[key] in chosen.get(f"{key}s", [row[key]]) for key in CONDITION)
+    }
+    return [dict(zip(keys, values, strict=True)) for values in found]
+
+
+def runs(study: Study, part: str | None = None) -> list[dict]:
+    """Every run of the `conditions`: one for each of the study's ``seeds``."""
+    return [{**row, "seed": seed} for row in conditions(study, part) for seed in study["seeds"]]
+
+
+def compared(study: Study) -> list[dict]:
+    """Every backbone and protocol whose heads are compared between datasets, sorted."""
+    rows = conditions(study, "similarity", ("backbone", "protocol"))
+    return sorted(rows, key=lambda row: (row["backbone"], row["protocol"]))
+
+
+def tasks(study: Study, backbone: str, protocol: str) -> list[str]:
+    """The datasets between which the heads of one network are compared."""
+    return [
+        row["dataset"]
+        for row in conditions(study, "similarity")
+        if (row["backbone"], row["protocol"]) == (backbone, protocol)
+    ]
+
+
+def untrained(study: Study) -> list[str]:
+    """Backbones with initial weights, the null of the others."""
+    backbones = study["backbones"].items()
+    return [name for name, block in backbones if block.get("source") == "random"]
+
+
+def training(study: Study, dataset: str, protocol: str) -> dict[str, Any]:
+    """How a run trains: the study's numbers, then the protocol's own, then the dataset's."""
+    return {
+        **study["training"],
+        **study["protocols"][protocol].get("training", {}),
+        **study["stimuli"]["datasets"][dataset].get("training", {}),
+    }
+
+
+def schedule(study: Study) -> dict[str, Any]:
+    """Steps of warm-up, and the weights of the targets of each protocol."""
+    return {
+        "warmup_steps": study["training"]["schedule"]["warmup_steps"],
+        "weights": {
+            name: {key: target.get("weight", 1.0) for key, target in block["targets"].items()}
+            for name, block in study["protocols"].items()
+        },
+    }
+
+
+def images(study: Study, dataset: str, split: str = "test") -> dict[str, Any]:
+    """What one split of one dataset is drawn from, and nothing else.
+
+    Returns:
+        ``kind``, ``seed`` and ``settings`` of the generator, ``first_index`` and ``n``.
+    """
+    stimuli = study["stimuli"]
+    return {
+        "kind": stimuli["kind"],
+        "seed": stimuli["seed"],
+        "settings": stimulus(study, dataset, split),
+        **split_of(study, dataset, split),
+    }
+
+
+def stimulus(study: Study, dataset: str, split: str) -> dict[str, Any]:
+    """The generator's settings of one split: common ones, the dataset's, the split's own."""
+    stimuli = study["stimuli"]
+    block = stimuli["datasets"][dataset]
+    return {**stimuli["common"], **block["settings"], **block.get("by_split", {}).get(split, {})}
+
+
+def split_of(study: Study, dataset: str, split: str) -> dict[str, int]:
+    """First image number and number of images of one split of a dataset."""
+    n_train = study["stimuli"]["datasets"][dataset].get("n_train")
+    found = dict(study["stimuli"]["splits"][split])
+    return {**found, "n": n_train} if split == "train" and n_train else found
+
+
+def views(study: Study) -> dict[str, dict]:
+    """How each backbone that is pre-trained on pictures sees them, with the side of its images."""
+    image_px = study["stimuli"]["common"]["image_px"]
+    return {
+        name: {**block["pretraining"]["views"], "image_px": image_px}
+        for name, block in study["backbones"].items()
+        if "views" in block.get("pretraining", {})
+    }
+
+
+def views_of_conditions(study: Study) -> dict[str, dict]:
+    """How each rearing condition that is pre-trained on pictures sees them."""
+    seen = views(study)
+    return {name: seen[name] for name in study["rearing_conditions"]["names"] if name in seen}
+
+
+def needs_colour(study: Study) -> bool:
+    """Whether a backbone sees its pictures in colour."""
+    return any(one.get("colour", "grey") != "grey" for one in views(study).values())
+
+
+def timing(study: Study) -> dict[str, Any]:
+    """How many passes over how many images are timed, and the numbers of resampling."""
+    block = study["analyses"]
+    passes = {key: block["localisation"]["timing"][key] for key in ("n_images", "repetitions")}
+    return {"passes": passes, "resampling": {key: block[key] for key in ("n_resamples", "seed")}}
+
+
+def localisation(study: Study) -> dict[str, Any]:
+    """Numbers of the scores of places, and of resampling."""
+    block = study["analyses"]
+    own = {key: block["localisation"][key] for key in ("coverage", "n_bins")}
+    return {"n_resamples": block["n_resamples"], "seed": block["seed"], **own}
+
+
+def search(study: Study) -> dict[str, Any]:
+    """How recordings are searched, without any path."""
+    block = study["recordings"]
+    own = {key: block[key] for key in block if key not in ("files", "network")}
+    return {**own, "seed": block["network"]["seed"]}
+
+
+def reference(study: Study, cited: Mapping[str, Any]) -> str:
+    """The study's paper as one line.
+
+    Args:
+        study: with ``paper``.
+        cited: the contents of CITATION.cff, with authors and titles of papers.
+    """
+    known = {one["identifiers"][0]["value"]: one for one in cited["references"]}
+    one = known.get(study["paper"].replace("arXiv ", "arXiv:"))
+    if one is None:
+        return f"{study['paper']}."
+    names = [f"{who['given-names']} {who['family-names']}" for who in one["authors"]]
+    return f"{', '.join(names)} ({one['year']}). {one['title']}. {study['paper']}."

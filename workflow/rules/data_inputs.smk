@@ -1,0 +1,24 @@
+# Images of a study, and what their data cards say.
+
+
+def test_files(wildcards) -> list[str]:
+    """The test images of every dataset of a study that has runs."""
+    names = dict.fromkeys(row["dataset"] for row in conditions()(wildcards))
+    return [f"<results>/{{study}}/{name}/data/test.h5" for name in names]
+
+
+def selection_images(wildcards) -> str:
+    """The images that choose the epoch of a training."""
+    protocol = study_of(wildcards)["protocols"][wildcards.protocol]
+    split = protocol.get("selected_on", "validation")
+    return f"<results>/{{study}}/{{dataset}}/data/{split}.h5"
+
+
+def card_texts(wildcards) -> dict[str, str]:
+    """Params function: what a data card says that the files do not."""
+    cited = yaml.safe_load((Path(workflow.basedir) / "CITATION.cff").read_text())
+    return {
+        "dataset": wildcards.dataset,
+        "licence": cited["license"],
+        "reference": settings.reference(study_of(wildcards), cited),
+    }

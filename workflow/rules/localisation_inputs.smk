@@ -1,0 +1,32 @@
+# Which recordings of a user are searched, and by which network.
+
+
+def search_files(wildcards) -> dict[str, str]:
+    """A recording of the user, and the files of the network that searches it."""
+    block = study_of(wildcards)["recordings"]
+    network = block["network"]
+    return {
+        "recording": block["files"][wildcards.recording],
+        "model": path("<results>/<run>/model.safetensors", wildcards, **network),
+        "backbone": backbone_file(
+            wildcards.study, network["backbone"], network["seed"]
+        ),
+        "calibration": path(
+            "<results>/<condition>/predictions.parquet", wildcards, **network
+        ),
+    }
+
+
+def searched_recordings() -> list[str]:
+    """The events of every recording that the configuration names."""
+    found = [
+        f"<results>/{name}/recordings/{recording}/events.csv"
+        for name, study in config["studies"].items()
+        for recording in study.get("recordings", {}).get("files", {})
+    ]
+    if not found and "localise_chirps" in sys.argv:
+        raise WorkflowError(
+            "recordings.files is {} in every study; allowed is name: path, such as "
+            "--config 'studies={<study>: {recordings: {files: {night: night.edf}}}}'"
+        )
+    return found
