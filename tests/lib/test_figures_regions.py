@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from pages import check_text, laid_out
 from patchwork.figures import theme
-from patchwork.figures.heads import ablation_report, regions
+from patchwork.figures.heads import head_effects, regions
 
 DEPTH, HEADS = 4, 3
 RUN = {"dataset": "decorated", "backbone": "random", "protocol": "described"}
@@ -126,10 +126,10 @@ DRAW = {
     "shares": lambda: regions.selectivity_by_layer(shares()),
     "overlay": lambda: regions.attention_overlay(*overlay()),
     "compared": lambda: regions.attention_and_effect(compared()),
-    "layers": lambda: ablation_report.layer_effects(by_layer()),
-    "spread": lambda: ablation_report.prediction_spread(spread(), unit="s"),
-    "released": lambda: ablation_report.released_decomposition(profile()),
-    "scales": lambda: ablation_report.label_scales(scales()),
+    "layers": lambda: head_effects.layer_effects(by_layer()),
+    "spread": lambda: head_effects.prediction_spread(spread(), unit="s"),
+    "released": lambda: head_effects.released_decomposition(profile()),
+    "scales": lambda: head_effects.label_scales(scales()),
 }
 
 
@@ -229,9 +229,9 @@ def test_predictions_stand_before_those_of_the_intact_network(drawn):
     assert np.allclose(median, frame.query("layer == 2")["q50"])
     assert np.allclose(axes.lines[0].get_ydata(), frame.query("layer == -1")["q50"])
     with pytest.raises(ValueError, match="one condition"):
-        ablation_report.prediction_spread(pd.concat([frame, frame]), unit="s")
+        head_effects.prediction_spread(pd.concat([frame, frame]), unit="s")
     with pytest.raises(ValueError, match="intact"):
-        ablation_report.prediction_spread(frame.query("layer >= 0"), unit="s")
+        head_effects.prediction_spread(frame.query("layer >= 0"), unit="s")
 
 
 def test_the_decomposition_has_a_panel_per_step_and_a_line_per_order(drawn):
@@ -243,11 +243,11 @@ def test_the_decomposition_has_a_panel_per_step_and_a_line_per_order(drawn):
     forward = next(line for line in lines if line.get_label() == "forward")
     assert np.allclose(forward.get_ydata(), 3 * np.arange(DEPTH))
     with pytest.raises(ValueError, match="'other'"):
-        ablation_report.released_decomposition(profile().assign(procedure="other"))
+        head_effects.released_decomposition(profile().assign(procedure="other"))
 
 
 def test_scales_show_the_chosen_predictors_from_the_top():
-    figure = ablation_report.label_scales(scales(), ["perfect", "mean"])
+    figure = head_effects.label_scales(scales(), ["perfect", "mean"])
     points = figure.axes[0].lines[-1]
     assert points.get_xdata().tolist() == [2440, 654]
     assert points.get_ydata().tolist() == [0, -1]
@@ -259,9 +259,9 @@ def test_scales_show_the_chosen_predictors_from_the_top():
         regions.region_masses,
         regions.selectivity_by_layer,
         regions.attention_and_effect,
-        ablation_report.layer_effects,
-        ablation_report.released_decomposition,
-        ablation_report.label_scales,
+        head_effects.layer_effects,
+        head_effects.released_decomposition,
+        head_effects.label_scales,
     ],
 )
 def test_a_frame_without_columns_is_refused_in_one_line(draw):

@@ -190,17 +190,10 @@ def test_initial_values_follow_the_seed_and_leave_the_global_state_alone():
     assert not all(torch.equal(a[k], c[k]) for k in a)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"adapter": {"kind": "magic"}}, r"adapter.kind is 'magic'; allowed is none, lora, full"),
-        ({"readout": "eye"}, r"readout is 'eye'; allowed is cls"),
-        ({"adapter": LORA | {"modules": ["nothing"]}}, r"nothing"),
-    ],
-)
-def test_impossible_settings_are_named(change, words):
+def test_modules_that_match_nothing_are_named():
     targets = {name: tasks.read_target(block, 16) for name, block in TARGETS.items()}
-    settings = {"readout": "cls", "head_hidden": [8], "adapter": LORA, **change}
-    with pytest.raises(ValueError, match=words) as error:
+    adapter = LORA | {"modules": ["nothing"]}
+    settings = {"readout": "cls", "head_hidden": [8], "adapter": adapter}
+    with pytest.raises(ValueError, match="nothing") as error:
         fine_tuned.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0)
     assert "\n" not in str(error.value)

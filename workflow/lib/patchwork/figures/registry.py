@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from patchwork.figures import rearing
 from patchwork.figures.biases import colour, orientation, training
 from patchwork.figures.chirps import localisation
-from patchwork.figures.heads import ablation_report, head_effects, regions
+from patchwork.figures.heads import head_effects, regions
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -104,10 +104,10 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     **{
         draw.__name__: _of_one_table(draw)
         for draw in (
-            ablation_report.label_scales,
-            ablation_report.layer_effects,
-            ablation_report.prediction_spread,
-            ablation_report.released_decomposition,
+            head_effects.label_scales,
+            head_effects.layer_effects,
+            head_effects.prediction_spread,
+            head_effects.released_decomposition,
             localisation.coverage,
             localisation.error_along,
             localisation.predicted_against_true,

@@ -84,14 +84,9 @@ def prepare(settings: Mapping, image_px: int, *, seed: int) -> Backbone:
 
 def _create(architecture: Mapping) -> VisionTransformer:
     name = architecture["name"]
+    options = {"img_size": architecture["image_px"], **architecture.get("options", {})}
     try:
-        encoder = timm.create_model(
-            name,
-            pretrained=False,
-            num_classes=0,
-            img_size=architecture["image_px"],
-            **architecture.get("options", {}),
-        )
+        encoder = timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(f"architecture.name {name!r} cannot be built: {error}") from error
     if not isinstance(encoder, VisionTransformer):
@@ -173,12 +168,8 @@ def save(backbone: Backbone, path: str | Path) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    record = {
-        "architecture": backbone.architecture,
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
-        "provenance": backbone.provenance,
-    }
+    names = ("architecture", "mean", "std", "provenance")
+    record = {name: getattr(backbone, name) for name in names}
     write_tensors(backbone.encoder.state_dict(), record, path)
 
 
@@ -197,13 +188,8 @@ def load(path: str | Path) -> Backbone:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path}: weights do not fit the record ({error})") from error
-    return Backbone(
-        encoder,
-        record["architecture"],
-        tuple(record["mean"]),
-        tuple(record["std"]),
-        record["provenance"],
-    )
+    statistics = (tuple(record[name]) for name in ("mean", "std"))
+    return Backbone(encoder, record["architecture"], *statistics, record["provenance"])
 
 
 def join_snapshots(folder: Path, path: str | Path) -> None:

@@ -41,8 +41,6 @@ class Network(nn.Module):
         hidden: list[int],
     ) -> None:
         super().__init__()
-        if readout not in READOUTS:
-            raise ValueError(f"readout is {readout!r}; allowed is {', '.join(READOUTS)}")
         if readout != "mean" and not backbone.encoder.has_class_token:
             raise ValueError(f"readout is {readout}, but the backbone has no class token; use mean")
         self.encoder: Any = backbone.encoder
@@ -67,14 +65,9 @@ class Network(nn.Module):
     def _after_block(self, pixels: Tensor, block: int) -> Tensor:
         """Tokens (n, tokens, width) as a block leaves them."""
         ((patches, prefix),) = self.encoder.forward_intermediates(
-            pixels,
-            indices=[block],
-            return_prefix_tokens=True,
-            norm=False,
-            stop_early=True,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )
+            pixels, indices=[block], return_prefix_tokens=True, norm=False, stop_early=True,
+            output_fmt="NLC", intermediates_only=True,
+        )  # fmt: skip
         return torch.cat([prefix, patches], dim=1)
 
     def _class_token(self, pixels: Tensor) -> Tensor:
@@ -92,12 +85,13 @@ class Network(nn.Module):
     @property
     def _class_token_only(self) -> bool:
         """Whether heads read nothing but the class token of a plain pre-norm transformer."""
+        blocks = self.encoder.blocks
         return (
             self.readout != "mean"
-            and len(self.encoder.blocks) > 1
-            and type(self.encoder.blocks[-1]) is Block
-            and type(self.encoder.blocks[-1].attn) is Attention
-            and self.encoder.blocks[-1].attn.gate is None
+            and len(blocks) > 1
+            and type(blocks[-1]) is Block
+            and type(blocks[-1].attn) is Attention
+            and blocks[-1].attn.gate is None
             and all(target.reads != "patches" for target in self.targets.values())
         )
 
@@ -182,11 +176,9 @@ def build(
         seed: of the heads' and the adapter's initial values.
 
     Raises:
-        ValueError: for an unknown readout or adapter, or modules that match nothing.
+        ValueError: for modules that match nothing, or a class token that the backbone lacks.
     """
     adapter = settings["adapter"]
-    if adapter["kind"] not in ADAPTERS:
-        raise ValueError(f"adapter.kind is {adapter['kind']!r}; allowed is {', '.join(ADAPTERS)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(backbone, targets, settings["readout"], settings["head_hidden"])
@@ -203,14 +195,12 @@ def _with_lora(encoder: nn.Module, adapter: Mapping) -> nn.Module:
     # Here, because it takes as long to import as all the rest: runs without LoRA do without it.
     from peft import LoraConfig, get_peft_model
 
-    modules = "|".join(adapter["modules"])
-    config = LoraConfig(
-        r=adapter["rank"],
-        lora_alpha=adapter["alpha"],
-        lora_dropout=adapter["dropout"],
-        target_modules=rf".*attn\.({modules})",
+    modules = rf".*attn\.({'|'.join(adapter['modules'])})"
+    sizes = {"r": adapter["rank"], "lora_alpha": adapter["alpha"]}
+    dropout = adapter["dropout"]
+    return get_peft_model(
+        encoder, LoraConfig(**sizes, lora_dropout=dropout, target_modules=modules)
     )
-    return get_peft_model(encoder, config)
 
 
 def merge(network: Network) -> Network:
@@ -246,7 +236,7 @@ def save(network: Network, record: Mapping[str, object], path: str | Path) -> No
 
 
 def check_adapted(network: Network, kind: str) -> None:
-    """Stop if the adapter that was asked for is not there or learnt nothing.
+    """Stop if the adapter of the protocol is not there or learnt nothing.
 
     LoRA's second factor starts at zero: one that is still zero was never trained.
 
@@ -283,7 +273,10 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
     origin = record.get("backbone", backbone.provenance)
     if settings_digest(origin) != settings_digest(backbone.provenance):
         raise ValueError(f"{path}: was trained on another backbone than {backbone_path}")
-    network = build(backbone, _recorded_targets(record), record["settings"], seed=0)
+    targets = {
+        name: read_target(block, record["image_px"]) for name, block in record["targets"].items()
+    }
+    network = build(backbone, targets, record["settings"], seed=0)
     expected = trainable(network)
     if set(expected) != set(tensors):
         odd = sorted(set(expected) ^ set(tensors))
@@ -296,12 +289,6 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
             )
     network.load_state_dict(tensors, strict=False)
     return merge(network)
-
-
-def _recorded_targets(record: Mapping) -> dict[str, Target]:
-    return {
-        name: read_target(block, record["image_px"]) for name, block in record["targets"].items()
-    }
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a network is asked to predict, as data: encodings, output activations, losses, weights."""
+"""What a network predicts, as data: encodings, output activations, losses, weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,22 +153,10 @@ ENCODINGS: dict[str, type] = {
 ACTIVATIONS = {"none": lambda x: x, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
-def _cross_entropy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(output, target, reduction="none")
-
-
-def _huber(output: torch.Tensor, target: torch.Tensor, delta: float) -> torch.Tensor:
-    return F.huber_loss(output, target, delta=delta, reduction="none").flatten(1).mean(1)
-
-
-def _squared(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return F.mse_loss(output, target, reduction="none").flatten(1).mean(1)
-
-
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
-    "huber": _huber,
-    "squared": _squared,
-    "cross_entropy": _cross_entropy,
+    "huber": F.huber_loss,
+    "squared": F.mse_loss,
+    "cross_entropy": F.cross_entropy,
 }
 
 
@@ -222,7 +210,9 @@ class Target:
 
     def losses(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Loss of each example, shape (n,), without the weight."""
-        return LOSSES[self.loss](output, self._met(output, target), **self.loss_options)
+        met, options = self._met(output, target), {"reduction": "none", **self.loss_options}
+        losses = LOSSES[self.loss](output, met, **options)
+        return losses if losses.ndim == 1 else losses.flatten(1).mean(1)
 
     def _met(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The target, met by the output wherever it may be unknown and is."""

@@ -11,20 +11,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 PRECISIONS = ("no", "bf16", "auto")
 
 
-def resolve(asked: str, device: torch.device) -> str:
+def resolve(precision: str, device: torch.device) -> str:
     """The precision that passes have on a device.
 
     Args:
-        asked: ``no`` (fp32), ``bf16``, or ``auto``: bf16 where the device multiplies in it.
+        precision: ``no`` (fp32), ``bf16``, or ``auto``: bf16 where the device multiplies in it.
         device: where the network is.
 
     Raises:
         ValueError: for another word.
     """
-    if asked not in PRECISIONS:
-        raise ValueError(f"mixed_precision is {asked!r}; allowed is {', '.join(PRECISIONS)}")
-    if asked != "auto":
-        return asked
+    if precision not in PRECISIONS:
+        raise ValueError(f"mixed_precision is {precision!r}; allowed is {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
     return "bf16" if _multiplies_in_bf16(device) else "no"
 
 

@@ -1,4 +1,8 @@
-"""Attention of heads on known regions, selectivity of heads by layer, maps on a picture."""
+"""Attention of heads on known regions, selectivity of heads by layer, maps on a picture.
+
+Frames are the tables of these names (see `tables.toml`), with layers and heads from 0. Every figure
+raises a ValueError of one line where a column is missing or no row is left.
+"""
 
 from typing import Any
 
@@ -32,16 +36,11 @@ def region_masses(frame: pd.DataFrame) -> Figure:
     """Attention mass of each head on each region over the region's area.
 
     Args:
-        frame: layer, head (from 0; rollout, below 0, is left out), region, ratio (no unit), passes
-            (share of seeds in which the region passes); optionally state, backbone, protocol,
-            dataset, n, seeds.
+        frame: `region_attention`; rollout, which has no heads, is left out.
 
     Returns:
         One panel per region; with several states, backbones or protocols regions down and those
         across.
-
-    Raises:
-        ValueError: if a column is missing or no head is left.
     """
     panels.require(frame, ["layer", "head", "region", "ratio", "passes"], "region_masses")
     cells = _centred(frame[frame["head"] >= 0])
@@ -87,15 +86,11 @@ def selectivity_by_layer(frame: pd.DataFrame) -> Figure:
     """Share of heads of each layer that are monosemantic for a region, or polysemantic.
 
     Args:
-        frame: layer (from 0), kind, region, estimate (share, 0 to 1), ci_low, ci_high; optionally
-            state, backbone, protocol, dataset, n, seeds.
+        frame: `head_selectivity`.
 
     Returns:
         Panels down: state; across: protocol, backbone. One line per region or kind; bars are
         intervals, absent where there is one seed.
-
-    Raises:
-        ValueError: if a column is missing or frame is empty.
     """
     needed = ["layer", "kind", "region", "estimate", *INTERVAL]
     panels.require(frame, needed, "selectivity_by_layer")
@@ -129,17 +124,11 @@ def selectivity_by_layer(frame: pd.DataFrame) -> Figure:
 
 @theme.styled
 def attention_overlay(maps: pd.DataFrame, picture: pd.DataFrame) -> Figure:
-    """Attention of every head laid over one picture.
+    """Attention of every head laid over one picture: layers down, heads across.
 
     Args:
-        maps: layer, head (from 0), row, column (patches, from the top left), weight.
-        picture: row, column (pixels, from the top left), red, green, blue (0 to 255).
-
-    Returns:
-        One mosaic: layers down, heads across; the picture in grey.
-
-    Raises:
-        ValueError: if a column is missing, or a cell is there twice.
+        maps: `overlay` of one run.
+        picture: `overlay_picture`, drawn in grey.
     """
     panels.require(maps, ["layer", "head", "row", "column", "weight"], "attention_overlay")
     panels.require(picture, ["row", "column", "red", "green", "blue"], "attention_overlay")
@@ -211,14 +200,10 @@ def attention_and_effect(frame: pd.DataFrame) -> Figure:
     """Attention of each head on a region against what its ablation does to the loss.
 
     Args:
-        frame: layer (from 0), region (one), ratio (no unit), attends, effect (percent), has_effect;
-            optionally dataset, backbone, protocol, seed, n.
+        frame: `attention_and_effect`, of one region.
 
     Returns:
         One panel per dataset, protocol and backbone; one point per head and seed.
-
-    Raises:
-        ValueError: if a column is missing, or there are several regions.
     """
     needed = ["layer", "region", "ratio", "attends", "effect", "has_effect"]
     panels.require(frame, needed, "attention_and_effect")
