@@ -70,7 +70,7 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, schedule):
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
 )
-def test_a_training_asked_to_leave_writes_its_step_and_leaves(tmp_path, number):
+def test_a_training_that_is_stopped_writes_its_step_first(tmp_path, number):
     process = start(tmp_path / "state", tmp_path / "out.safetensors", "cosine", 0.2)
     first_checkpoint(tmp_path / "state", process)
     process.send_signal(number)

@@ -188,8 +188,8 @@ def load(path: str | Path) -> Backbone:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path}: weights do not fit the record ({error})") from error
-    statistics = (tuple(record[name]) for name in ("mean", "std"))
-    return Backbone(encoder, record["architecture"], *statistics, record["provenance"])
+    mean, std = tuple(record["mean"]), tuple(record["std"])
+    return Backbone(encoder, record["architecture"], mean, std, record["provenance"])
 
 
 def join_snapshots(folder: Path, path: str | Path) -> None:

@@ -54,29 +54,29 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
-class Leave:
-    """Whether the job was asked to leave (SIGTERM, or SIGUSR1 before a cluster's time limit)."""
+class StopRequest:
+    """The signal to stop that came: SIGTERM, or SIGUSR1 before a cluster's time limit; else 0."""
 
-    asked = 0
+    signal = 0
 
 
 @contextmanager
-def leave_on_signal() -> Iterator[Leave]:
-    """Turn SIGTERM and SIGUSR1 into a wish that the loop grants after its checkpoint."""
-    leave = Leave()
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Turn SIGTERM and SIGUSR1 into a request that the loop fulfils after its checkpoint."""
+    request = StopRequest()
 
-    def ask(number: int, _frame: object) -> None:
-        leave.asked = number
+    def note(number: int, _frame: object) -> None:
+        request.signal = number
 
     kept = {}
     try:
         for number in (signal.SIGTERM, signal.SIGUSR1):
-            kept[number] = signal.signal(number, ask)
+            kept[number] = signal.signal(number, note)
     except ValueError:
         # Only the main thread may set handlers; elsewhere the time-based checkpoints remain.
         pass
     try:
-        yield leave
+        yield request
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)

@@ -16,7 +16,7 @@ def launch(function: Callable[..., None], arguments: tuple, n_processes: int) ->
     """Call a function that trains, in this process or in several that share the work.
 
     Each process calls it whole; files are for the main one (:func:`is_main_process`). A signal
-    that asks this process to leave reaches them all.
+    that stops this process reaches them all.
 
     Args:
         function: calls :func:`.trainer.fit`; nothing may have touched a GPU before.
@@ -44,7 +44,7 @@ def launch(function: Callable[..., None], arguments: tuple, n_processes: int) ->
 
 
 def is_main_process() -> bool:
-    """Whether this process writes the files; asked first, it also joins the processes."""
+    """Whether this process writes the files; called first, it also joins the processes."""
     # Left to itself the state takes processes without a GPU for strangers, each of them the main.
     return PartialState(cpu=not torch.cuda.is_available()).is_main_process
 

@@ -174,7 +174,7 @@ def time_passes(
             drawn = source.batches(order, batch_size)
             for inputs, _ in feeding.on_device(drawn, lambda _: {}, device):
                 outputs = network(inputs)
-        # What was asked of an accelerator counts when it has arrived.
+        # An accelerator's work counts when its result has arrived.
         next(iter(outputs.values())).cpu()
         seconds = time.perf_counter() - start
         rows.append({"repetition": repetition, "seconds": seconds, "n_images": len(order)})

@@ -43,7 +43,7 @@ SNAPSHOTS = "snapshots"  # folder beside the checkpoint for encoders kept on the
 
 
 class Interrupted(SystemExit):
-    """The job was asked to leave and has written its checkpoint."""
+    """The job got a signal to stop and has written its checkpoint."""
 
 
 @dataclass
@@ -123,8 +123,8 @@ def fit(
     loop.events = Path(events or loop.folder / "events")
     kernels = suited_attention(network, loop.accelerator.mixed_precision)
     repeated = repeatable(loop.accelerator.device)
-    with checkpoints.leave_on_signal() as leave, torch.random.fork_rng(), kernels, repeated:
-        loop.run(leave)
+    with checkpoints.stop_on_signal() as request, torch.random.fork_rng(), kernels, repeated:
+        loop.run(request)
     return loop.finish()
 
 
@@ -188,7 +188,7 @@ class _Loop:
             shutil.rmtree(self.events, ignore_errors=True)
         return SummaryWriter(str(self.events), purge_step=self.state.step)
 
-    def run(self, leave: checkpoints.Leave) -> None:
+    def run(self, request: checkpoints.StopRequest) -> None:
         self._resume()
         state, last, device = self.state, time.monotonic(), self.accelerator.device
         progress = Progress("training", self.n_steps, done=state.step)
@@ -200,19 +200,19 @@ class _Loop:
                     self._log_events(events)
                     progress.step(state.step, f"loss {self._weighted():.4f}")
                     due = time.monotonic() - last > self.settings["checkpoint_every_s"]
-                    asked = int(self._highest(leave.asked))
-                    if asked or due:
+                    signal = int(self._highest(request.signal))
+                    if signal or due:
                         self._checkpoint()
                         last = time.monotonic()
-                    if asked:
+                    if signal:
                         LOGGER.info("left at step %d with a checkpoint", state.step)
                         self.accelerator.wait_for_everyone()
-                        raise Interrupted(128 + asked)
+                        raise Interrupted(128 + signal)
                 self._end_epoch(events)
                 self._checkpoint()
 
     def _highest(self, value: float) -> float:
-        """The highest over the processes, which must all leave or stop at the same step."""
+        """The highest over the processes, which must all stop at the same step."""
         if self.n_processes == 1:
             return value
         own = torch.tensor([value], dtype=torch.float64, device=self.accelerator.device)

@@ -365,7 +365,7 @@ def _single_numbers(part: pd.DataFrame, resampling: Resampling, margin: float) -
     one = statistics.over_seeds(shares, resampling, (0.0, 1.0))
     n_heads = len(heads[["layer", "head"]].drop_duplicates())
     size = dict.fromkeys(["estimate", "ci_low", "ci_high"], n_heads)
-    rows = [
+    rows: list[dict] = [
         {"quantity": "equivalent_heads_share", **one, "n": n},
         {"quantity": "n_heads", **size, "n": n, "seeds": len(shares)},
     ]

@@ -272,7 +272,7 @@ def group_ablation_sweep(
         model: a supported model in eval mode.
         inputs: as for `head_ablation_sweep`.
         metric: as for `head_ablation_sweep`.
-        groups: name to sites that are ablated together; order does not matter.
+        groups: name to sites that are ablated together; in any order.
         baseline: `zero`, `mean`, `resample`, `noise` or (for patterns) `knockout`.
         reference: examples for `mean` and `resample`; the inputs themselves if None.
 

@@ -332,7 +332,7 @@ class _Sweep:
 
         def join(name: str, layer: int, after: Tensor, new: Tensor) -> None:
             """Patch rows `new` (k, n, p, d) into the base stream `after`, p along `some`."""
-            # Asked of all positions at once: a GPU stops for each answer.
+            # Of all positions at once: a GPU waits for each transfer.
             differs = (new != after[:, some]).any(-1).flatten(0, 1).any(0).tolist()
             for i, position in enumerate(some):
                 if not differs[i]:
