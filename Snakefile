@@ -17,6 +17,9 @@ pathvars:
 report: "workflow/report/workflow.rst"
 
 
+include: "workflow/rules/configuration.smk"
+
+
 configfile: "config/config.yaml"
 configfile: "config/claims.yaml"
 configfile: "config/preregistration.yaml"

@@ -152,6 +152,43 @@ def test_an_impossible_search_of_recordings_is_refused(key, value, allowed):
     assert text.endswith(allowed)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_are_finite(value):
+    text = complaint(lambda c: c["studies"]["lines"]["training"].update(learning_rate=value))
+    assert text.startswith(
+        f"config/studies/lines.yaml: training.learning_rate is {value}; allowed is finite number"
+    )
+
+
+def test_the_file_that_holds_a_value_is_named():
+    own = [
+        ("config/config.yaml", {"run": ["lines"], "seeds": [0]}),
+        ("config/studies/lines.yaml", {"studies": {"lines": {"training": {"epochs": 2}}}}),
+    ]
+    user = [
+        ("quick.yaml", {"studies": {"lines": {"training": {"epochs": 1, "epoch": 3}}}}),
+        ("--config", {"seeds": [-1], "studies": {"mine": {"training": {}}}}),
+    ]
+    training = ["studies", "lines", "training"]
+
+    def named(keys, text="is wrong", **how):
+        return configuration.ConfigurationError(keys, text, **how).located([*own, *user])
+
+    assert named(["run"]) == "config/config.yaml: run is wrong"
+    assert named(["seeds", 0]) == "--config: seeds[0] is wrong"
+    assert named([*training, "epochs"]) == "quick.yaml: studies.lines.training.epochs is wrong"
+    # What is missing is missing where the block is defined.
+    lacks = named(training, "lacks 'schedule'", defined=True)
+    assert lacks == "config/studies/lines.yaml: training lacks 'schedule'"
+    mine = named(["studies", "mine", "training"], "lacks 'epochs'", defined=True)
+    assert mine == "--config: studies.mine.training lacks 'epochs'"
+    odd = named(training, "has the unknown key 'epoch'", held=[*training, "epoch"])
+    assert odd == "quick.yaml: studies.lines.training has the unknown key 'epoch'"
+    # Nobody holds it: the file of the project where it belongs.
+    assert named(["claims", "A1", "paper"]) == "config/claims.yaml: A1.paper is wrong"
+    assert named([]) == "configuration is wrong"
+
+
 def test_no_samples_are_refused():
     text = complaint(lambda c: c["studies"]["lines"]["stimuli"]["splits"]["train"].update(n=0))
     assert "stimuli.splits.train.n is 0; allowed is at least 8" in text

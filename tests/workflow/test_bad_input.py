@@ -10,11 +10,15 @@ from projects import TINY
 CASES = {
     "unknown key": (
         {"training": {"epoch": 3}},
-        "config/studies/lines.yaml: training has the unknown key 'epoch'; allowed is epochs",
+        "bad.yaml: studies.lines.training has the unknown key 'epoch'; allowed is epochs",
     ),
     "wrong type": (
         {"training": {"epochs": "many"}},
-        "config/studies/lines.yaml: training.epochs is 'many'; allowed is integer",
+        "bad.yaml: studies.lines.training.epochs is 'many'; allowed is integer",
+    ),
+    "no number": (
+        {"training": {"learning_rate": float("nan")}},
+        "bad.yaml: studies.lines.training.learning_rate is nan; allowed is finite number",
     ),
     "no samples": (
         {"stimuli": {"splits": {"train": {"n": 0}}}},
@@ -45,13 +49,34 @@ def test_a_bad_configuration_stops_before_the_first_job(project, case):
     assert len(lines) == 1, run.stdout[-2000:]
     assert "Traceback" not in run.stdout
     assert "rule " not in run.stdout
+    assert run.stdout.rstrip().endswith(lines[0])  # no place in the rules behind it
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty; allowed are keys with values"),
+        ("- 1\n", "is list; allowed are keys with values"),
+        ("studies:\n\tchirps: {}\n", "line 2 is no YAML (found character that cannot start any"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(project, text, words):
+    file = "config/studies/chirps.yaml"
+    kept = project.read(file)
+    project.write(file, text)
+    try:
+        run = project.snakemake("-n")
+    finally:
+        project.write(file, kept)
+    assert run.returncode != 0
+    assert run.stdout.splitlines()[-1].startswith(f"{file}: {words}")
 
 
 def test_a_study_that_does_not_exist_is_named(project):
     project.write("bad.yaml", yaml.safe_dump({"run": ["lines", "dreams"]}))
     run = project.snakemake("-n", "--configfile", "bad.yaml")
     assert run.returncode != 0
-    assert "config/config.yaml: run has 'dreams'; allowed is chirps, distorted, " in run.stdout
+    assert "\nbad.yaml: run has 'dreams'; allowed is chirps, distorted, " in run.stdout
 
 
 def backbone(project, change: dict, *more: str):

@@ -1,15 +1,7 @@
-# What the stages share: checks of the configuration, runs, conditions, and paths made from them.
+# What the stages share: runs, conditions, and paths made from them.
 import os
-import sys
 
-import yaml
-from snakemake.exceptions import WorkflowError
-
-LIBRARY = Path(workflow.basedir) / "workflow/lib"
 SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
-# Scripts find the library also in environments that do not have it installed.
-sys.path.insert(0, str(LIBRARY))
-os.environ |= {"PYTHONPATH": str(LIBRARY)}
 # For the jobs: glibc would give memory back after each step and map it anew for the next, which
 # takes a tenth of a training step and of importing torch. Other C libraries do not look here.
 KEPT = "mmap_threshold=33554432 trim_threshold=4294967296 hugetlb=1"
@@ -17,18 +9,8 @@ os.environ.setdefault(
     "GLIBC_TUNABLES", ":".join(f"glibc.malloc.{one}" for one in KEPT.split())
 )
 
-from patchwork.jobs import configuration, settings
+from patchwork.jobs import settings
 from patchwork.jobs.provenance import code_digest
-
-
-def check_configuration() -> None:
-    """Stops before the first job at a configuration that cannot work, in one line."""
-    files = sorted(Path(workflow.basedir).glob("workflow/schemas/*.yaml"))
-    schemas = {file.name: yaml.safe_load(file.read_text()) for file in files}
-    try:
-        configuration.check(config, schemas)
-    except ValueError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def start_jobs_without_limit() -> None:

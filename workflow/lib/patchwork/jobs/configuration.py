@@ -1,7 +1,7 @@
 """Check a configuration against closed schemas and say in one line what is wrong and where."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,64 @@ from referencing.jsonschema import DRAFT202012
 from patchwork import stimuli
 from patchwork.jobs import settings
 
+Layers = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+class ConfigurationError(ValueError):
+    """A value of the configuration that is not allowed.
+
+    Args:
+        keys: where the value stands in the whole configuration.
+        complaint: the value and what is allowed.
+        held: keys by which the file that is at fault is known; those of the value if left out.
+        defined: whether the file that first has these keys is at fault, not the last one.
+    """
+
+    def __init__(
+        self, keys: Iterable[str | int], complaint: str, held: Iterable[str | int] = (),
+        defined: bool = False,
+    ) -> None:  # fmt: skip
+        self.keys, self.complaint = tuple(keys), complaint
+        self.held, self.defined = tuple(held) or self.keys, defined
+        super().__init__(self.located(()))
+
+    def located(self, layers: Layers) -> str:
+        """One line with file, key, value and what is allowed.
+
+        Args:
+            layers: name and contents of each file, those that come later change earlier ones;
+                without any, the file of the project where such a value belongs.
+        """
+        own, inside = _home(self.keys)
+        files = [name for name, one in layers if self.held and _holds(one, self.held)]
+        file = own if not files else files[0] if self.defined else files[-1]
+        keys = inside if file == own else self.keys
+        text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+        place = f"{file}: {text.lstrip('.')}" if keys else file
+        return f"{place} {self.complaint}"
+
+
+def _home(keys: Sequence[str | int]) -> tuple[str, Sequence[str | int]]:
+    """The file of the project where a value belongs, and its keys inside of its block."""
+    if keys[:1] == ("claims",):
+        return "config/claims.yaml", keys[1:]
+    if keys[:1] == ("amendments",):
+        return "config/amendments.yaml", keys
+    if keys[:1] == ("preregistrations",):
+        return "config/preregistration.yaml", keys[1:]
+    if keys[:1] == ("studies",) and len(keys) > 1:
+        return f"config/studies/{keys[1]}.yaml", keys[2:]
+    return "config/config.yaml" if keys else "configuration", keys
+
+
+def _holds(contents: Any, keys: Sequence[str | int]) -> bool:
+    for key in keys:
+        known = isinstance(contents, Mapping) and key in contents
+        if not known and not (isinstance(contents, list) and key in range(len(contents))):
+            return False
+        contents = contents[key]
+    return True
+
 
 def _ascending(_: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[ValidationError]:
     """The keyword `ascending`, which JSON Schema lacks: numbers never fall; nulls do not count."""
@@ -23,7 +81,16 @@ def _ascending(_: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[Valid
         yield ValidationError("falls")
 
 
-_Validator = validators.extend(Draft202012Validator, {"ascending": _ascending})
+def _finite(_: Any, value: Any) -> bool:
+    plain = Draft202012Validator.TYPE_CHECKER.is_type(value, "number")
+    return plain and math.isfinite(value)
+
+
+_Validator = validators.extend(
+    Draft202012Validator,
+    {"ascending": _ascending},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _finite),
+)
 
 
 def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]) -> None:
@@ -34,7 +101,7 @@ def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]])
         schemas: file name to JSON Schema (2020-12); they may refer to each other by file name.
 
     Raises:
-        ValueError: one line with file, key, value and what is allowed.
+        ConfigurationError: one line with file, key, value and what is allowed.
     """
     # A schema that names its own dialect would be read without the keyword that it lacks.
     plain = {
@@ -46,13 +113,11 @@ def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]])
     validator = _Validator(plain["config.schema.yaml"], registry=registry)
     error = best_match(validator.iter_errors(document))
     if error is not None:
-        raise ValueError(f"{place(error.absolute_path)} {_complaint(error)}")
+        raise _misfit(error)
     studies = document["studies"]
     for name in document["run"]:
         if name not in studies:
-            raise ValueError(
-                f"config/config.yaml: run has {name!r}; allowed is {', '.join(studies)}"
-            )
+            raise ConfigurationError(["run"], f"has {name!r}; allowed is {', '.join(studies)}")
         check_study(name, studies[name])
         check_shared(name, studies)
         if "stimuli" in studies[name]:
@@ -60,47 +125,34 @@ def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]])
     for name, study in studies.items():
         for recording, path in study.get("recordings", {}).get("files", {}).items():
             if not Path(path).exists():
-                raise ValueError(
-                    f"config/studies/{name}.yaml: recordings.files.{recording} is {path!r}; "
-                    "allowed is a file or folder that exists"
+                raise ConfigurationError(
+                    ["studies", name, "recordings", "files", recording],
+                    f"is {path!r}; allowed is a file or folder that exists",
                 )
 
 
-def place(path: Iterable[str | int]) -> str:
-    """Where a value stands: the file of its study, and the key inside."""
-    keys = list(path)
-    file = "configuration"
-    if keys[:1] == ["claims"]:
-        file, keys = "config/claims.yaml", keys[1:]
-    elif keys[:1] == ["amendments"]:
-        file = "config/amendments.yaml"
-    elif keys[:1] == ["preregistrations"]:
-        file, keys = "config/preregistration.yaml", keys[1:]
-    elif keys[:1] == ["studies"] and len(keys) > 1:
-        file, keys = f"config/studies/{keys[1]}.yaml", keys[2:]
-    elif keys:
-        file = "config/config.yaml"
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return f"{file}: {text.lstrip('.')}".rstrip(": ")
-
-
-def _complaint(error: ValidationError) -> str:
+def _misfit(error: ValidationError) -> ConfigurationError:
     rule: Any = error.validator
     allowed: Any = error.validator_value
     value: Any = error.instance
     schema: Any = error.schema
+    keys = list(error.absolute_path)
     if rule == "additionalProperties" and isinstance(value, Mapping):
         known = list(schema.get("properties", {}))
-        odd = [key for key in value if key not in known]
-        return f"has the unknown key {odd[0]!r}; allowed is {', '.join(known)}"
+        odd = next(key for key in value if key not in known)
+        text = f"has the unknown key {odd!r}; allowed is {', '.join(known)}"
+        return ConfigurationError(keys, text, [*keys, odd])
     if rule == "required":
-        missing = [key for key in allowed if key not in value]
-        return f"lacks {missing[0]!r}; needed are {', '.join(allowed)}"
+        missing = next(key for key in allowed if key not in value)
+        text = f"lacks {missing!r}; needed are {', '.join(allowed)}"
+        return ConfigurationError(keys, text, defined=True)
     if rule == "dependentRequired":
         pairs = [(key, other) for key in allowed if key in value for other in allowed[key]]
         known, missing = next(pair for pair in pairs if pair[1] not in value)
-        return f"lacks {missing!r}, which goes with {known}"
-    return f"is {_short(value)}; allowed is {_allowed(rule, allowed, error)}"
+        text = f"lacks {missing!r}, which goes with {known}"
+        return ConfigurationError(keys, text, [*keys, known])
+    text = f"is {_short(value)}; allowed is {_allowed(rule, allowed, error)}"
+    return ConfigurationError(keys, text)
 
 
 def _short(value: Any) -> str:
@@ -129,6 +181,8 @@ def _allowed(rule: Any, allowed: Any, error: ValidationError) -> str:
         return str(allowed)
     if rule == "type":
         kinds = [allowed] if isinstance(allowed, str) else allowed
+        if isinstance(error.instance, float):  # nan and infinity are no numbers here
+            kinds = ["finite number" if kind == "number" else kind for kind in kinds]
         return f"{' or '.join(kinds)}: {described(error.schema)}".rstrip(": ")
     return described(error.schema) or f"what {rule} says: {_short(allowed)}"
 
@@ -142,9 +196,9 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
     """Stop at names that are used and not defined, and at images that patches do not fill.
 
     Raises:
-        ValueError: one line with file, key, value and what is allowed.
+        ConfigurationError: one line with file, key, value and what is allowed.
     """
-    where = f"config/studies/{name}.yaml"
+    place = ("studies", name)
     for i, row in enumerate(study.get("runs", ())):
         for plural, defined in (
             ("datasets", study["stimuli"]["datasets"]),
@@ -153,21 +207,23 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
         ):
             for one in row[plural]:
                 if one not in defined:
-                    raise ValueError(
-                        f"{where}: runs[{i}].{plural} has {one!r}; allowed is {', '.join(defined)}"
+                    raise ConfigurationError(
+                        [*place, "runs", i, plural],
+                        f"has {one!r}; allowed is {', '.join(defined)}",
                     )
     if "runs" in study:
-        _check_steps(where, study)
-        _check_timed(where, study)
+        _check_steps(place, study)
+        _check_timed(place, study)
     image_px = study.get("stimuli", {}).get("common", {}).get("image_px")
     for key, backbone in study.get("backbones", {}).items():
         if "same_as" in backbone:
             continue
         patch = backbone["architecture"].get("options", {}).get("patch_size", 16)
         if image_px is not None and image_px % patch:
-            raise ValueError(
-                f"{where}: stimuli.common.image_px is {image_px}; allowed is a multiple of "
-                f"{patch}, the patch_size of backbones.{key}"
+            raise ConfigurationError(
+                [*place, "stimuli", "common", "image_px"],
+                f"is {image_px}; allowed is a multiple of {patch}, the patch_size of "
+                f"backbones.{key}",
             )
 
 
@@ -175,40 +231,43 @@ def check_shared(name: str, studies: Mapping[str, Any]) -> None:
     """Stop at a backbone that another study does not have, or has for images of another size.
 
     Raises:
-        ValueError: one line with file, key, value and what is allowed.
+        ConfigurationError: one line with file, key, value and what is allowed.
     """
     for key, block in studies[name].get("backbones", {}).items():
         owner = block.get("same_as")
         if owner is None:
             continue
-        where = f"config/studies/{name}.yaml: backbones.{key}.same_as"
+        place = ["studies", name, "backbones", key, "same_as"]
         there = studies.get(owner["study"], {})
         own = [one for one, value in there.get("backbones", {}).items() if "same_as" not in value]
         if owner["backbone"] not in own:
-            raise ValueError(
-                f"{where} is {owner['backbone']} of {owner['study']}; allowed there is "
-                f"{', '.join(own) or 'none'}"
+            raise ConfigurationError(
+                place,
+                f"is {owner['backbone']} of {owner['study']}; allowed there is "
+                f"{', '.join(own) or 'none'}",
             )
         sizes = [one["stimuli"]["common"]["image_px"] for one in (studies[name], there)]
         if sizes[0] != sizes[1]:
-            raise ValueError(f"{where} takes images of {sizes[1]} px; allowed is {sizes[0]}")
+            raise ConfigurationError(place, f"takes images of {sizes[1]} px; allowed is {sizes[0]}")
 
 
 def check_stimuli(name: str, study: Mapping[str, Any]) -> None:
     """Stop at a dataset of which the generator itself says that it cannot be drawn.
 
     Raises:
-        ValueError: one line with file, key, value and what is allowed.
+        ConfigurationError: one line with file, key, value and what is allowed.
     """
-    where, block = f"config/studies/{name}.yaml", study["stimuli"]
+    place, block = ("studies", name, "stimuli"), study["stimuli"]
     for dataset, split in product(block["datasets"], block["splits"]):
         try:
             stimuli.LABELS[block["kind"]](settings.stimulus(study, dataset, split))
         except ValueError as error:
-            raise ValueError(f"{where}: stimuli.datasets.{dataset}: {error}") from None
+            raise ConfigurationError(
+                [*place, "datasets", dataset], f"cannot be drawn: {error}", place
+            ) from None
 
 
-def _check_timed(where: str, study: Mapping[str, Any]) -> None:
+def _check_timed(place: Sequence[str], study: Mapping[str, Any]) -> None:
     """What is timed is trained."""
     timing = study["analyses"].get("localisation", {}).get("timing")
     if timing is None:
@@ -216,13 +275,13 @@ def _check_timed(where: str, study: Mapping[str, Any]) -> None:
     trained = ["/".join(row.values()) for row in settings.conditions(study)]
     timed = "/".join(timing["condition"][key] for key in settings.CONDITION)
     if timed not in trained:
-        raise ValueError(
-            f"{where}: analyses.localisation.timing.condition is {timed}; allowed is one that the "
-            f"runs have, such as {trained[0]}"
+        raise ConfigurationError(
+            [*place, "analyses", "localisation", "timing", "condition"],
+            f"is {timed}; allowed is one that the runs have, such as {trained[0]}",
         )
 
 
-def _check_steps(where: str, study: Mapping[str, Any]) -> None:
+def _check_steps(place: Sequence[str], study: Mapping[str, Any]) -> None:
     """Loss curves that are searched for transitions are long enough, under every protocol."""
     if "transitions" not in study["analyses"]:
         return
@@ -234,7 +293,8 @@ def _check_steps(where: str, study: Mapping[str, Any]) -> None:
         steps = math.ceil(n / training["batch_size"]) * training["epochs"]
         left = steps - training["schedule"]["warmup_steps"]
         if left < least:
-            raise ValueError(
-                f"{where}: training gives {left} steps after warm-up on {dataset} under {name}; "
-                f"allowed is at least {least}: raise epochs or n, or lower batch_size"
+            raise ConfigurationError(
+                [*place, "training"],
+                f"gives {left} steps after warm-up on {dataset} under {name}; allowed is at least "
+                f"{least}: raise epochs or n, or lower batch_size",
             )
