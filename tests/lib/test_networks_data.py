@@ -16,10 +16,11 @@ def test_actuator_is_the_published_matrix():
 
 
 def test_factor_perturbs_the_first_node_alone():
-    plain, perturbed = data.actuator_features(), data.actuator_features(3.0)
+    network = data.actuator()
+    plain, perturbed = (data.node_features("actuator", network, 0, f) for f in (1.0, 3.0))
     np.testing.assert_allclose(perturbed[0], [1.5, -0.3, 0.9])
     np.testing.assert_array_equal(plain[1:], perturbed[1:])
-    assert data.actuator_targets().shape == (8,)
+    assert data.node_targets("actuator").shape == (8,)
 
 
 def test_csv_and_graphml_hold_the_same_network(tmp_path):
@@ -87,14 +88,6 @@ def test_polarity_and_density_of_random_networks():
     edges = np.count_nonzero(off)
     assert edges / (20 * 30) == pytest.approx(6, abs=4 * np.sqrt(6 / 600))
     assert (off < 0).sum() / edges == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / edges))
-
-
-@pytest.mark.parametrize(
-    "bad", [{"n_nodes": 2}, {"mean_degree": 9}, {"negative_fraction": 2}, {"abscissa": 0.1}]
-)
-def test_impossible_settings_are_named(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        data.RandomNetworks(**bad)
 
 
 def test_too_sparse_is_refused():

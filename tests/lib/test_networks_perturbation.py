@@ -61,8 +61,6 @@ def test_changes_are_those_of_a_loop_over_nodes():
                 changed[k, node] *= 1.2
         difference = spectral.spectral_abscissa(changed) - spectral.spectral_abscissa(weights)
         assert table["abscissa_change"][node] == pytest.approx(difference)
-    with pytest.raises(ValueError, match="strengthening"):
-        perturbation.node_instability(weights, 0, 0.05)
 
 
 def test_sweep_passes_through_the_network_itself():
@@ -76,8 +74,6 @@ def test_sweep_passes_through_the_network_itself():
     assert not np.allclose(positive.loc[-1.0], positive.loc[1.0])
     # node 0 is entered through this edge alone: without it no loop runs through node 0
     assert positive.loc[0.0, 0] == 0
-    with pytest.raises(ValueError, match="edges of the network"):
-        perturbation.sweep_edge(weights, (0, 0), np.array([1.0]))
 
 
 def test_signs_that_keep_every_cycle_never_move_the_abscissa():
@@ -99,5 +95,3 @@ def test_polarity_is_everything_when_all_weights_are_equal_and_nothing_without_n
     assert equal["polarity_share"] > 0.999999
     positive = perturbation.polarity_shares(edges * rng.uniform(0.5, 2, (8, 8)), 10, 0)
     assert positive["polarity_share"] < 1e-6
-    with pytest.raises(ValueError, match="n_redraws"):
-        perturbation.polarity_shares(edges * signs, 1, 0)

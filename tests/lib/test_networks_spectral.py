@@ -52,8 +52,6 @@ def test_kreiss_is_batched_and_scale_free():
     singly = [spectral.kreiss_lower_bound(m, 0.05) for m in stack]
     np.testing.assert_allclose(both, singly)
     np.testing.assert_allclose(both, spectral.kreiss_lower_bound(7 * stack, 0.05))
-    with pytest.raises(ValueError, match="margin: 0"):
-        spectral.kreiss_lower_bound(stack, 0)
 
 
 def test_pseudospectrum_is_zero_at_eigenvalues_and_distance_for_normal_matrices():
@@ -101,8 +99,6 @@ def test_repelling_laplacian_rows_sum_to_zero():
     np.testing.assert_allclose(
         spectral.signed_laplacian(_matrix(5), "repelling").sum(1), 0, atol=1e-12
     )
-    with pytest.raises(ValueError, match="kind"):
-        spectral.signed_laplacian(_matrix(5), "other")
 
 
 def test_spectra_hold_all_three_matrices():

@@ -5,7 +5,9 @@ import pandas as pd
 from scipy import stats
 
 from patchwork.networks import cycles, perturbation, walks
+from patchwork.statistics import percentile_interval, rank_correlation_ends
 
+_KEYS = ["score", "outcome", "kind"]
 OUTCOMES = (
     "abscissa_change",
     "abscissa_shift",
@@ -42,7 +44,7 @@ def node_properties(
         negative_loop_gain=gains[:, 0],
         positive_loop_gain=gains[:, 1],
         frustration=cycles.node_frustration(weights),
-        walk_visits=walks.visits_where_defined(weights, p, q),
+        walk_visits=walks.stationary_visits(weights, p, q),
     )
 
 
@@ -129,7 +131,7 @@ def polarity_contrasts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def random_baseline(nodes: pd.DataFrame, *, n_draws: int, seed: int) -> pd.DataFrame:
-    """What a score that knows nothing correlates with in one network: its null distribution.
+    """Correlations of random scores in one network: the null distribution.
 
     Args:
         nodes: columns network (one value), degree and `OUTCOMES`.
@@ -145,7 +147,7 @@ def random_baseline(nodes: pd.DataFrame, *, n_draws: int, seed: int) -> pd.DataF
         associations(nodes.assign(random=rng.random(len(nodes))), ["random"])
         for _ in range(n_draws)
     ]
-    groups = pd.concat(draws).groupby(["score", "outcome", "kind"], sort=False)["correlation"]
+    groups = pd.concat(draws).groupby(_KEYS, sort=False)["correlation"]
     ends = {"ci_low": groups.quantile(0.025), "ci_high": groups.quantile(0.975)}
     return groups.agg(estimate="mean").assign(**ends, n=len(nodes)).reset_index()
 
@@ -163,36 +165,11 @@ def over_networks(table: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.Dat
         correlation exists).
     """
     rows = []
-    for keys, part in table.groupby(["score", "outcome", "kind"], sort=False):
+    for keys, part in table.groupby(_KEYS, sort=False):
         values = part["correlation"].dropna().to_numpy()
-        rows.append((*keys, *mean_interval(values, n_resamples=n_resamples, seed=seed)))
-    columns = ["score", "outcome", "kind", "estimate", "ci_low", "ci_high", "n"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def mean_interval(
-    values: np.ndarray, *, n_resamples: int, seed: int
-) -> tuple[float, float, float, int]:
-    """Mean with its 95 % percentile bootstrap interval.
-
-    Args:
-        values: shape (n,), independent units.
-        n_resamples: bootstrap resamples.
-        seed: of the resampling.
-
-    Returns:
-        estimate, lower end, upper end, n; nan ends for fewer than two values.
-    """
-    if len(values) == 0:
-        return float("nan"), float("nan"), float("nan"), 0
-    mean = float(values.mean())
-    if len(values) == 1:
-        return mean, float("nan"), float("nan"), 1
-    rng = np.random.Generator(np.random.Philox(seed))
-    drawn = stats.bootstrap(
-        (values,), np.mean, n_resamples=n_resamples, method="percentile", rng=rng
-    ).confidence_interval
-    return mean, float(drawn.low), float(drawn.high), len(values)
+        found = percentile_interval(values, n_resamples=n_resamples, seed=seed)
+        rows.append({**dict(zip(_KEYS, keys, strict=True)), **found.row()})
+    return pd.DataFrame(rows).drop(columns="seeds")
 
 
 def rank_profiles(
@@ -217,10 +194,9 @@ def rank_profiles(
     for outcome in outcomes:
         for score in scores:
             for rank, values in ranks[score].groupby(places[outcome]):
-                interval = mean_interval(values.to_numpy(), n_resamples=n_resamples, seed=seed)
-                rows.append((outcome, score, rank, *interval))
-    columns = ["outcome", "score", "rank", "estimate", "ci_low", "ci_high", "n"]
-    return pd.DataFrame(rows, columns=columns)
+                found = percentile_interval(values.to_numpy(), n_resamples=n_resamples, seed=seed)
+                rows.append({"outcome": outcome, "score": score, "rank": rank, **found.row()})
+    return pd.DataFrame(rows).drop(columns="seeds")
 
 
 def within_network(table: pd.DataFrame) -> pd.DataFrame:
@@ -231,33 +207,11 @@ def within_network(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns score, outcome, kind, estimate, ci_low, ci_high (95 %), n (nodes).
-
-    Source: Bonett & Wright 2000, Psychometrika 65, 23-28 (Fisher's z with a standard error for
-    Spearman's rho); one degree of freedom less for the partial correlation.
     """
-    rho = table["correlation"].clip(-0.999999, 0.999999)
-    free = table["nodes"] - 3 - (table["kind"] == "partial")
-    half = stats.norm.ppf(0.975) * np.sqrt((1 + rho**2 / 2) / free.where(free > 0))
-    return table[["score", "outcome", "kind"]].assign(
-        estimate=table["correlation"],
-        ci_low=np.tanh(np.arctanh(rho) - half),
-        ci_high=np.tanh(np.arctanh(rho) + half),
-        n=table["nodes"],
+    # The partial correlation holds the degree fixed.
+    given = (table["kind"] == "partial").to_numpy()
+    rho, n = table["correlation"].to_numpy(), table["nodes"].to_numpy()
+    ends = rank_correlation_ends(rho, n, given)
+    return table[_KEYS].assign(
+        estimate=table["correlation"], ci_low=ends[0], ci_high=ends[1], n=table["nodes"]
     )
-
-
-def findings(summary: pd.DataFrame, **constants: str | int) -> pd.DataFrame:
-    """Rows from which claims are decided, one per score, outcome and kind.
-
-    Args:
-        summary: of `over_networks` or `within_network`.
-        **constants: columns that are the same in every row (study, dataset, protocol, ...).
-
-    Returns:
-        Columns quantity ("<score>_<outcome>_<kind>_correlation"), estimate, ci_low, ci_high, n and
-        the constants.
-    """
-    parts = [summary[c] for c in ("score", "outcome", "kind")]
-    quantity = parts[0] + "_" + parts[1] + "_" + parts[2] + "_correlation"
-    columns = ["estimate", "ci_low", "ci_high", "n"]
-    return summary[columns].assign(quantity=quantity, **constants)

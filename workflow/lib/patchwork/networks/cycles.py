@@ -12,21 +12,30 @@ SIGNS = ("negative", "positive")
 _EXACT_NODES = 16
 
 
-def simple_cycles(weights: np.ndarray, lengths: tuple[int, int] = (3, 6)) -> pd.DataFrame:
+def simple_cycles(
+    weights: np.ndarray, lengths: tuple[int, int] = (3, 6)
+) -> Iterator[tuple[list[int], int, float]]:
     """Every directed simple cycle within a range of lengths, once.
 
     Args:
         weights: shape (n, n); non-zero entries are edges, self-loops are ignored.
-        lengths: shortest and longest cycle, in nodes, 2 <= shortest <= longest.
+        lengths: shortest and longest cycle, in nodes.
 
-    Returns:
-        Columns nodes (tuple of node indices), length, weight (product along the cycle).
+    Yields:
+        Nodes, length, weight (product along the cycle).
 
     Raises:
-        ValueError: if the lengths are impossible.
+        ValueError: if the longest is shorter than the shortest.
     """
-    rows = [(tuple(nodes), length, weight) for nodes, length, weight in _cycles(weights, lengths)]
-    return pd.DataFrame(rows, columns=["nodes", "length", "weight"])
+    low, high = lengths
+    if low > high:
+        raise ValueError(f"lengths: {lengths}; allowed is shortest <= longest")
+    links = weights - np.diag(np.diag(weights))
+    graph = nx.from_numpy_array(links, create_using=nx.DiGraph)
+    for cycle in nx.simple_cycles(graph, length_bound=high):
+        if len(cycle) >= low:
+            steps = pairwise([*cycle, cycle[0]])
+            yield cycle, len(cycle), math.prod(float(weights[i, j]) for i, j in steps)
 
 
 def total_degree(weights: np.ndarray) -> np.ndarray:
@@ -60,7 +69,7 @@ def motif_costs(weights: np.ndarray, lengths: tuple[int, int] = (3, 6)) -> pd.Da
     sizes = range(lengths[0], lengths[1] + 1)
     n = len(weights)
     sums = np.zeros((n, len(sizes), 2))
-    for nodes, length, weight in _cycles(weights, lengths):
+    for nodes, length, weight in simple_cycles(weights, lengths):
         sums[nodes, length - lengths[0], int(weight > 0)] += weight
     degree = np.maximum(total_degree(weights), 1)
     costs = sums / degree[:, None, None] ** 2
@@ -85,7 +94,7 @@ def loop_gain(weights: np.ndarray, lengths: tuple[int, int] = (3, 6)) -> np.ndar
         shape (n, 2): negative, positive; the unit of the weights.
     """
     gains = np.zeros((len(weights), 2))
-    for nodes, length, weight in _cycles(weights, lengths):
+    for nodes, length, weight in simple_cycles(weights, lengths):
         gains[nodes, int(weight > 0)] += abs(weight) ** (1 / length)
     return gains
 
@@ -104,7 +113,7 @@ def frustration_index(weights: np.ndarray) -> int:
 
     Source: Harary 1959, Behavioral Science 4, 316-323; Aref & Wilson 2019, J. Complex Networks 7.
     """
-    signs = _edge_signs(weights)
+    signs = np.sign(weights - np.diag(np.diag(weights)))
     n = len(signs)
     if n < 2:
         return 0
@@ -130,25 +139,6 @@ def node_frustration(weights: np.ndarray) -> np.ndarray:
     whole = frustration_index(weights)
     keep = ~np.eye(len(weights), dtype=bool)
     return np.array([whole - frustration_index(weights[np.ix_(k, k)]) for k in keep])
-
-
-def _cycles(
-    weights: np.ndarray, lengths: tuple[int, int]
-) -> Iterator[tuple[list[int], int, float]]:
-    low, high = lengths
-    if not 2 <= low <= high:
-        raise ValueError(f"lengths: {lengths}; allowed is 2 <= shortest <= longest")
-    links = weights - np.diag(np.diag(weights))
-    graph = nx.from_numpy_array(links, create_using=nx.DiGraph)
-    for cycle in nx.simple_cycles(graph, length_bound=high):
-        if len(cycle) >= low:
-            steps = pairwise([*cycle, cycle[0]])
-            yield cycle, len(cycle), math.prod(float(weights[i, j]) for i, j in steps)
-
-
-def _edge_signs(weights: np.ndarray) -> np.ndarray:
-    signs = np.sign(weights)
-    return signs - np.diag(np.diag(signs))
 
 
 def _colourings(signs: np.ndarray) -> np.ndarray:

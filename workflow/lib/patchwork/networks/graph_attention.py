@@ -21,7 +21,7 @@ class AttentionTraining:
         n_steps: optimiser steps.
         batch_size: states per step and model.
         learning_rate: of Adam.
-        validate_every: steps between two looks at the validation trajectories.
+        validate_every: steps between two validations.
     """
 
     n_conditions: tuple[int, int, int] = (24, 8, 8)
@@ -33,17 +33,6 @@ class AttentionTraining:
     batch_size: int = 24
     learning_rate: float = 0.01
     validate_every: int = 25
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that cannot be trained."""
-        for name in ("horizon", "hidden", "n_heads", "n_steps", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: {getattr(self, name)}; allowed is above 0")
-        if min(self.n_conditions) < 1 or self.n_times < 2 or self.validate_every < 1:
-            raise ValueError(
-                f"n_conditions, n_times, validate_every: {self.n_conditions}, {self.n_times}, "
-                f"{self.validate_every}; allowed is at least 1, 2 and 1"
-            )
 
 
 @dataclass(frozen=True)
@@ -109,13 +98,8 @@ def train_attention(
     Returns:
         Attention received per node and the explained variance on the test trajectories.
 
-    Raises:
-        ValueError: if weights and seeds differ in number.
-
     Source: Brody, Alon & Yahav 2022, ICLR (GATv2 scores); arXiv 2212.09641 poses the question.
     """
-    if len(weights) != len(seeds):
-        raise ValueError(f"seeds: {len(seeds)} for {len(weights)} networks; allowed is one each")
     draws = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     splits = [part.to(device) for part in _pairs(weights, draws, training)]
     edges = torch.as_tensor(np.sign(weights), dtype=torch.float32, device=device)

@@ -16,12 +16,10 @@ class ReleasedScores:
     Attributes:
         scores: shape (seeds, n), the script's node scores.
         received: shape (seeds, n), column sums of the attention matrix without its diagonal.
-        epochs: shape (seeds,), epochs run before the stop.
     """
 
     scores: np.ndarray
     received: np.ndarray
-    epochs: np.ndarray
 
 
 def random_label_scores(
@@ -40,7 +38,7 @@ def random_label_scores(
         max_epochs: epochs at most, >= 1.
 
     Returns:
-        Scores, attention received and epochs per seed.
+        Scores and attention received per seed.
 
     Source: the released script of arXiv 2212.09641 (dropout 0.8, learning rate 0.01, penalty 0.01).
     """
@@ -54,7 +52,6 @@ def random_label_scores(
     best = torch.full((len(seeds),), torch.inf)
     waited = torch.zeros(len(seeds), dtype=torch.long)
     running = torch.ones(len(seeds), dtype=torch.bool)
-    epochs = torch.zeros(len(seeds), dtype=torch.long)
     for _ in range(max_epochs):
         labels = torch.stack([torch.randint(n, (n,), generator=g) for g in draws])
         keep = torch.stack([torch.rand(n, 2 * f, generator=g) for g in draws]) >= 0.8
@@ -64,7 +61,6 @@ def random_label_scores(
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none").mean(1)
         loss = loss + _SLOPE_PENALTY * sum(p.pow(2).sum((1, 2)) for p in params)
         attention = torch.where(running[:, None, None], now.detach(), attention)
-        epochs += running
         params = _descend(params, loss, running)
         better = loss.detach() < best
         best = torch.where(better, loss.detach(), best)
@@ -72,7 +68,7 @@ def random_label_scores(
         running = running & (waited < 5)
         if not running.any():
             break
-    return _released(attention.mT, attention, weights, epochs.numpy())
+    return _released(attention.mT, attention, weights)
 
 
 def graph_free_scores(
@@ -82,7 +78,7 @@ def graph_free_scores(
     seeds: np.ndarray,
     n_epochs: int = 1000,
 ) -> ReleasedScores:
-    """Scores of the released attention-convolution script, whose forward pass never sees the graph.
+    """Scores of the released attention-convolution script, whose forward pass has no graph.
 
     Args:
         weights: shape (n, n); enters the score after training, never the model.
@@ -92,7 +88,7 @@ def graph_free_scores(
         n_epochs: epochs, >= 1.
 
     Returns:
-        Scores, attention received and epochs per seed.
+        Scores and attention received per seed.
 
     Source: the released script of arXiv 2212.09641 (n hidden units, Adam 0.01, dropout 0.1).
     """
@@ -116,7 +112,7 @@ def graph_free_scores(
         loss.backward()
         optimiser.step()
     last = gates[1].detach()
-    return _released(last, last, weights, np.full(len(seeds), n_epochs))
+    return _released(last, last, weights)
 
 
 def _no_self_loops(weights: np.ndarray) -> Tensor:
@@ -155,11 +151,9 @@ def _gated_layers(x: Tensor, params: list[Tensor], dropout: Tensor) -> tuple[Ten
     return x, gates
 
 
-def _released(
-    factor: Tensor, attention: Tensor, weights: np.ndarray, epochs: np.ndarray
-) -> ReleasedScores:
+def _released(factor: Tensor, attention: Tensor, weights: np.ndarray) -> ReleasedScores:
     """Node scores as released: column sums of attention times adjacency over signed in-strength."""
     adjacency = _no_self_loops(weights)
     scores = (factor * adjacency).sum(1) / adjacency.sum(0)
     off = attention * (1 - torch.eye(len(weights)))
-    return ReleasedScores(scores.numpy(), off.sum(1).numpy(), epochs)
+    return ReleasedScores(scores.numpy(), off.sum(1).numpy())

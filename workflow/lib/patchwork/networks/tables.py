@@ -15,6 +15,7 @@ from patchwork.networks import (
 )
 from patchwork.networks.data import Network
 from patchwork.networks.graph_attention import AttentionTraining, train_attention
+from patchwork.statistics import percentile_interval
 
 _NULL_DRAWS = 400
 _MODELS_AT_ONCE = 100  # bounds the memory; models do not depend on their company
@@ -74,7 +75,7 @@ def two_step(weights: np.ndarray, p: float, q: float) -> pd.DataFrame:
     """Two-step walk scores as released and stationary visits, columns node, score, value."""
     scores = {
         "two_step_walk": walks.two_step_scores(weights, p, q),
-        "stationary_visits": walks.visits_where_defined(weights, p, q),
+        "stationary_visits": walks.stationary_visits(weights, p, q),
     }
     return _by_node(scores)
 
@@ -189,12 +190,6 @@ def score_spread(released: pd.DataFrame, attention: pd.DataFrame) -> pd.DataFram
     return groups.agg(estimate="mean", seeds="count").assign(**ends).reset_index()
 
 
-def random_scores(nodes: pd.DataFrame, seed: int) -> pd.Series:
-    """A score that knows nothing: one uniform number per row."""
-    rng = np.random.Generator(np.random.Philox(seed))
-    return pd.Series(rng.random(len(nodes)), index=nodes.index)
-
-
 def summarise(
     nodes: pd.DataFrame, scores: list[str], *, n_resamples: int, seed: int
 ) -> pd.DataFrame:
@@ -276,7 +271,8 @@ def scored_nodes(
     merged = nodes.merge(wide.reset_index(), on=keys).merge(trained.reset_index(), on=keys)
     seeds = {name: plain["seed"].nunique() for name in wide.columns}
     seeds["trained"] = attention["seed"].nunique()
-    return merged.assign(random=random_scores(merged, seed)), seeds
+    rng = np.random.Generator(np.random.Philox(seed))
+    return merged.assign(random=rng.random(len(merged))), seeds
 
 
 def findings(
@@ -291,21 +287,29 @@ def findings(
         resampling: n_resamples and seed of the intervals over networks.
 
     Returns:
-        Columns quantity, protocol (released for the released scores, else corrected), backbone
-        (none), estimate, ci_low, ci_high, n, seeds.
+        quantity (`<score>_<outcome>_<kind>_correlation`, `polarity_share`, `balanced_share`),
+        protocol (released for the released scores, else corrected), backbone (none), estimate,
+        ci_low, ci_high, n, seeds.
     """
-    frames = []
-    for score, part in summary.groupby("score", sort=False):
-        protocol = "released" if score in ("random_label", "graph_free") else "corrected"
-        count = seeds.get(str(score), 1)
-        frames.append(association.findings(part, protocol=protocol, seeds=count))
-    rows = []
-    for share in ("polarity_share", "balanced_share"):
-        interval = association.mean_interval(structure[share].dropna().to_numpy(), **resampling)
-        rows.append((*interval, share, "corrected", 1))
-    columns = ["estimate", "ci_low", "ci_high", "n", "quantity", "protocol", "seeds"]
-    frames.append(pd.DataFrame(rows, columns=columns))
-    return pd.concat(frames, ignore_index=True).assign(backbone="none")
+    parts = summary[["score", "outcome", "kind"]].agg("_".join, axis=1)
+    released = summary["score"].isin(("random_label", "graph_free"))
+    correlations = summary.assign(
+        quantity=parts + "_correlation",
+        protocol=np.where(released, "released", "corrected"),
+        seeds=summary["score"].map(seeds).fillna(1).astype(int),
+    )
+    shares = pd.DataFrame(
+        {
+            "quantity": share,
+            "protocol": "corrected",
+            **percentile_interval(structure[share].dropna().to_numpy(), **resampling).row(),
+            "seeds": 1,
+        }
+        for share in ("polarity_share", "balanced_share")
+    )
+    return pd.concat([correlations[shares.columns], shares], ignore_index=True).assign(
+        backbone="none"
+    )
 
 
 def _by_node(scores: dict[str, np.ndarray]) -> pd.DataFrame:
