@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from patchwork import stimuli
 from patchwork.data import datacard, store
-from patchwork.data.about import about
 
 RIDGE = {"image_px": 32, "signal": "ridge"}
 WAVEFORM = {
@@ -136,7 +135,7 @@ def test_files_of_other_settings_are_not_a_dataset(tmp_path):
 
 @pytest.mark.parametrize("settings", [RIDGE, WAVEFORM, FIGURES])
 def test_every_label_and_region_has_words(settings):
-    words = about("chirps", settings)
+    words = datacard.about(settings)
     assert set(words.labels) == set(stimuli.LABELS["chirps"](settings))
     assert all(words.labels.values())
     batch = stimuli.GENERATORS["chirps"](settings, seed=1, indices=range(4))
@@ -146,7 +145,7 @@ def test_every_label_and_region_has_words(settings):
 
 def test_words_follow_the_settings():
     def text(settings: dict) -> str:
-        words = about("chirps", settings)
+        words = datacard.about(settings)
         return "\n".join((*words.image, *words.limits))
 
     assert "title gives away the sweep" in text({**FIGURES, "titled": True})
@@ -159,10 +158,5 @@ def test_words_follow_the_settings():
 
 
 def test_no_exponential_sweeps_no_case_of_them():
-    assert not [case for case in about("chirps", {**RIDGE, "sweeps": ["linear"]}).cases
+    assert not [case for case in datacard.about({**RIDGE, "sweeps": ["linear"]}).cases
                 if "exponential" in case]  # fmt: skip
-
-
-def test_a_kind_without_words_is_named():
-    with pytest.raises(ValueError, match="kind is 'lines'; a data card is there for chirps"):
-        about("lines", {})

@@ -229,20 +229,13 @@ def test_labels_stay_in_their_announced_ranges(extra):
     [
         (
             {"image_px": 224, "margin": "length", "length_px": {"min": 1, "max": 400}},
-            r"^length_px.max is 400; allowed is an integer, 1 to 111 for a 224 px image "
+            r"^length_px.max is 400; allowed is at most 111 for a 224 px image "
             r"\(line plus margin must fit\)$",
         ),
-        ({"length_px": {"min": 9, "max": 8}}, r"length_px.min is 9; allowed .* 1 to 8"),
-        ({"length_px": {"min": 1.5, "max": 8}}, r"length_px.min is 1.5; allowed is an integer"),
-        ({"length_px": 20}, r"length_px is 20; allowed is a mapping with min and max"),
+        ({"length_px": {"min": 9, "max": 8}}, r"length_px.min is 9; allowed is at most 8"),
         ({"lenght_px": {}}, r"unknown key lenght_px; allowed are .*length_px"),
-        ({"noise_levels": []}, r"noise_levels is \[\]; allowed is a list"),
-        ({"noise_levels": [2]}, r"noise_levels is 2; allowed is a number, 0 to 1"),
-        ({"palette": "neon"}, r"palette is 'neon'; allowed is one of white"),
-        ({"image_px": True}, r"image_px is True; allowed is an integer"),
         ({"hues": "seen"}, r"hues is given with palette 'basic11'"),
         ({"palette": "hue_circle", "hues": "seen"}, r"hues is 'seen' without held_out_hues_deg"),
-        ({"rotation_deg": float("nan")}, r"rotation_deg is nan; allowed is a number"),
     ],
 )
 def test_impossible_settings_give_one_line(change, message):
@@ -257,5 +250,3 @@ def test_a_missing_key_and_a_bad_seed_are_named():
         lines.parse_settings(without)
     with pytest.raises(ValueError, match="seed is -1"):
         lines.generate(SETTINGS, seed=-1, indices=range(1))
-    with pytest.raises(ValueError, match="kind is 'circles'"):
-        stimuli.stream("circles", SETTINGS, seed=0, indices=range(1))

@@ -48,9 +48,3 @@ def test_hues_are_named_by_the_nearest_of_twelve():
     circle = palettes.palette("hue_circle")
     nearest = np.array([int(name.split()[1]) for name in circle.names])[circle.colour]
     assert np.abs((circle.hue_deg - nearest + 180) % 360 - 180).max() <= 15
-
-
-@pytest.mark.parametrize("name", ["sepia", ""])
-def test_unknown_palette_is_named(name):
-    with pytest.raises(ValueError, match=r"palette is .*allowed is one of white, basic11"):
-        palettes.palette(name)

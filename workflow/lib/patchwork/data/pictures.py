@@ -20,7 +20,6 @@ from PIL import Image, ImageOps
 from patchwork import stimuli
 from patchwork.jobs.log import Progress
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
-from patchwork.stimuli.common.validation import choice
 
 _BATCH = 256
 # What a file that is no picture, or half of one, raises in PIL.
@@ -53,7 +52,7 @@ class Pictures:
 
 
 def find(source: Mapping[str, Any], *, side_px: int, colour: bool) -> Pictures:
-    """The pictures of a source, every file looked at before anything else begins.
+    """The pictures of a source, every file checked before anything else begins.
 
     Args:
         source: `kind` `folder` with `path` (one folder per class), `torchvision` with `name`,
@@ -71,9 +70,6 @@ def find(source: Mapping[str, Any], *, side_px: int, colour: bool) -> Pictures:
             are counted.
     """
     kinds = {"folder": _folder, "torchvision": _torchvision, "procedural": _procedural}
-    if source["kind"] not in kinds:
-        allowed = ", ".join(kinds)
-        raise ValueError(f"pictures.source.kind is {source['kind']!r}; allowed is {allowed}")
     return kinds[source["kind"]](source, side_px, colour)
 
 
@@ -132,7 +128,7 @@ def _opened(path: Path, side_px: int) -> np.ndarray:
 
 def _refuse(source: str, names: Sequence[str], wrong: Iterable[str]) -> None:
     """Counts what is wrong with pictures and names the first of each kind, if anything is."""
-    progress = Progress("pictures looked at", len(names))
+    progress = Progress("pictures checked", len(names))
     complaints: Counter[str] = Counter()
     first: dict[str, str] = {}
     for i, (name, complaint) in enumerate(zip(names, wrong, strict=True)):
@@ -206,7 +202,6 @@ def _picture(found: Any, number: int) -> Image.Image:
 def _procedural(source: Mapping[str, Any], side_px: int, colour: bool) -> Pictures:
     drawn = {**source["stimuli"], "image_px": side_px}
     kind, label = drawn.pop("kind"), source["label"]
-    choice("pictures.source.stimuli.kind", kind, tuple(stimuli.LABELS))
     attributes = stimuli.LABELS[kind](drawn)
     if label not in attributes or not attributes[label].names:
         raise ValueError(f"pictures.source.label is {label!r}; allowed is a label of named classes")

@@ -2,8 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,9 @@ from patchwork.stimuli import views
 # Labels of a generated source are examined on this many images: enough to see which ones vary.
 _N_EXAMINED = 64
 
+# Inputs of the network with their label columns.
+Drawn = tuple[torch.Tensor, Mapping[str, np.ndarray]]
+
 
 class Source(Protocol):
     """Examples that can be read in any order.
@@ -31,28 +33,8 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Number of examples."""
 
-    def batches(
-        self, order: np.ndarray, batch_size: int
-    ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
+    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[Drawn]:
         """Inputs of the network with their label columns, in the given order of rows."""
-
-
-Drawn = tuple[torch.Tensor, Mapping[str, np.ndarray]]
-
-
-def _ahead(
-    draw: Callable[[np.ndarray], Drawn], order: np.ndarray, batch_size: int
-) -> Iterator[Drawn]:
-    """Draws one batch while the one before is used."""
-    parts = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = pool.submit(draw, parts[0]) if parts else None
-        for following in [*parts[1:], None]:
-            if ahead is None:
-                return
-            drawn = ahead.result()
-            ahead = None if following is None else pool.submit(draw, following)
-            yield drawn
 
 
 class _Rows(torch.utils.data.Dataset):
@@ -96,9 +78,7 @@ class Stored:
         """Side of the images."""
         return int(self._shape[1])
 
-    def batches(
-        self, order: np.ndarray, batch_size: int
-    ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
+    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[Drawn]:
         """Images uint8 (n, H, W, 3) and their labels."""
         readers = self.readers(batch_size)
         if not readers:
@@ -158,15 +138,13 @@ class Generated:
     def __len__(self) -> int:
         return self.n
 
-    def _draw(self, indices: np.ndarray) -> tuple[torch.Tensor, Mapping[str, np.ndarray]]:
+    def _draw(self, indices: np.ndarray) -> Drawn:
         batch = stimuli.GENERATORS[self.kind](self.settings, seed=self.seed, indices=indices)
         return torch.from_numpy(batch.images), {**batch.labels, **batch.extras}
 
-    def batches(
-        self, order: np.ndarray, batch_size: int
-    ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
+    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[Drawn]:
         """Images uint8 (n, H, W, 3) with their labels and further pictures."""
-        yield from _ahead(self._draw, order, batch_size)
+        yield from store.read_ahead(self._draw, order, batch_size)
 
 
 class Views:
@@ -204,10 +182,8 @@ class Views:
             raise ValueError(f"{path}: holds {total} pictures; allowed is more than {held_out}")
         shuffled = np.random.Generator(np.random.Philox(key=0)).permutation(total)
         self.rows = shuffled[:held_out] if validation else shuffled[held_out:]
-        rows = self._rows_of(np.arange(n))
-        self.labels: Mapping[str, np.ndarray] = {
-            name: column[rows] for name, column in self.reader.labels.items()
-        }
+        rows, labels = self._rows_of(np.arange(n)), self.reader.labels
+        self.labels: Mapping[str, np.ndarray] = {name: x[rows] for name, x in labels.items()}
         self.n = n
 
     def __len__(self) -> int:
@@ -222,17 +198,15 @@ class Views:
             rows[here] = self.rows[order.permutation(len(self.rows))[places[here]]]
         return rows
 
-    def draw(self, numbers: np.ndarray) -> tuple[torch.Tensor, Mapping[str, np.ndarray]]:
+    def draw(self, numbers: np.ndarray) -> Drawn:
         """Views by number, uint8 (n, image_px, image_px, 3), with their labels."""
         batch = self.reader.read(self._rows_of(numbers))
         seen = views.view(batch.images, self.settings, seed=self.seed, indices=numbers)
         return torch.from_numpy(seen), batch.labels
 
-    def batches(
-        self, order: np.ndarray, batch_size: int
-    ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
+    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[Drawn]:
         """Views with their labels, one batch ahead of their user."""
-        yield from _ahead(self.draw, order, batch_size)
+        yield from store.read_ahead(self.draw, order, batch_size)
 
 
 class Features:
@@ -263,9 +237,7 @@ class Features:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def batches(
-        self, order: np.ndarray, batch_size: int
-    ) -> Iterator[tuple[torch.Tensor, Mapping[str, np.ndarray]]]:
+    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[Drawn]:
         """Vectors float32 (n, width) and their labels."""
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]

@@ -7,6 +7,7 @@ file's own attributes say how it was made.
 """
 
 import io
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,18 +15,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import h5py
+import hdf5plugin
 import numpy as np
 
-from patchwork.data import layout
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
 
-REQUIRED_ATTRIBUTES = ("seed", "settings", "first_index", "code")
+SCHEMA = "patchwork-images"
+SCHEMA_VERSION = 1
+# Mappings and lists are kept as JSON under a name that says so; nothing is ever unpickled.
+_JSON_SUFFIX = "_json"
+# Blosc2 starts a thread per core by default, which for chunks of one small image costs more than it
+# gives, the more so when jobs run side by side; whoever sets the variable is heard.
+os.environ.setdefault("BLOSC_NTHREADS", "1")
+_COMPRESSION = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.NOFILTER)
 
 
 def write(
@@ -42,28 +50,23 @@ def write(
         path: where the file will lie; an earlier file stays until the new one is complete.
         batches: at least one; together `n` images of one size, held one batch at a time.
         n: number of images, at least 1.
-        attributes: `REQUIRED_ATTRIBUTES` and more: numbers, text, or mappings and lists that JSON
-            can hold.
+        attributes: seed, settings, first_index, code and more: numbers, text, or mappings and
+            lists that JSON can hold.
         label_attributes: unit and range of each label, the same names as in the batches.
 
     Raises:
         ValueError: if the batches disagree with each other, with `n` or with `label_attributes`.
         OSError: if the file cannot be written, for one when the disk is full.
     """
-    missing = [name for name in REQUIRED_ATTRIBUTES if name not in attributes]
-    if missing:
-        raise ValueError(f"attributes lack {', '.join(missing)}; required by {path}")
-    if n < 1:
-        raise ValueError(f"n is {n} for {path}; allowed is at least 1")
 
     def fill(file: h5py.File, output: _Output) -> None:
-        layout.set_attributes(file, attributes)
+        _set_attributes(file, attributes)
         written = 0
         for batch in batches:
             if written == 0:
-                layout.create(file, batch, n, label_attributes)
+                _create(file, batch, n, label_attributes)
             _check_batch(path, file, batch, written, n)
-            for name, values in layout.columns_of(batch).items():
+            for name, values in _columns_of(batch).items():
                 file[name][written : written + len(batch)] = values
             written += len(batch)
             output.check()
@@ -82,11 +85,9 @@ def merge(shards: Sequence[str | Path], path: str | Path) -> None:
         path: where the file will lie.
 
     Raises:
-        ValueError: if there is no shard, one cannot be read, or they do not fit together.
+        ValueError: if one cannot be read, or they do not fit together.
         OSError: if the file cannot be written.
     """
-    if not shards:
-        raise ValueError(f"shards is empty for {path}; allowed is at least one file")
     n = _check_shards(shards)
 
     def fill(file: h5py.File, output: _Output) -> None:
@@ -94,9 +95,9 @@ def merge(shards: Sequence[str | Path], path: str | Path) -> None:
         for shard in shards:
             with Reader(shard) as reader:
                 if written == 0:
-                    layout.create_like(file, reader.file, n)
-                for name in layout.column_names(reader.file):
-                    layout.copy_rows(reader.file[name], file[name], written)
+                    _create_like(file, reader.file, n)
+                for name in _column_names(reader.file):
+                    _copy_rows(reader.file[name], file[name], written)
                 written += len(reader)
             output.check()
 
@@ -121,20 +122,19 @@ class Reader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.file = layout.open_checked(self.path)
+        self.file = _open_checked(self.path)
         try:
             self._images = self.file["images"]
             self.labels: dict[str, np.ndarray] = {
                 name: column[:] for name, column in self.file["labels"].items()
             }
             self.label_attributes = {
-                name: layout.read_label_attributes(column)
-                for name, column in self.file["labels"].items()
+                name: _read_label_attributes(column) for name, column in self.file["labels"].items()
             }
-            self.attributes = layout.get_attributes(self.file)
+            self.attributes = _get_attributes(self.file)
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             self.file.close()
-            raise ValueError(f"{path}: damaged dataset ({layout.one_line(error)})") from error
+            raise ValueError(f"{path}: damaged dataset ({_one_line(error)})") from error
 
     def __enter__(self) -> Self:
         return self
@@ -176,40 +176,48 @@ class Reader:
         extras = self.file.get("extras", {})
         try:
             return Batch(
-                images=layout.read_rows(self._images, rows),
+                images=_read_rows(self._images, rows),
                 labels={name: column[rows] for name, column in self.labels.items()},
-                extras={name: layout.read_rows(data, rows) for name, data in extras.items()},
+                extras={name: _read_rows(data, rows) for name, data in extras.items()},
             )
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{self.path}: damaged images ({layout.one_line(error)})") from error
+            raise ValueError(f"{self.path}: damaged images ({_one_line(error)})") from error
 
     def batches(self, order: np.ndarray | range, batch_size: int) -> Iterator[Batch]:
         """Streams batches in a given order, one batch ahead of its user.
 
         Args:
             order: rows, shape (k,).
-            batch_size: images a batch, at least 1; the last may be smaller.
-
-        Returns:
-            Batches in that order.
+            batch_size: images a batch; the last may be smaller.
 
         Raises:
-            ValueError: as in `read`, or if `batch_size` is below 1.
+            ValueError: as in `read`.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; allowed is at least 1")
-        return self._prefetched(np.asarray(order), batch_size)
+        yield from read_ahead(self.read, np.asarray(order), batch_size)
 
-    def _prefetched(self, order: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        parts = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead = pool.submit(self.read, parts[0]) if parts else None
-            for following in [*parts[1:], None]:
-                if ahead is None:
-                    return
-                batch = ahead.result()
-                ahead = None if following is None else pool.submit(self.read, following)
-                yield batch
+
+Read = TypeVar("Read")
+
+
+def read_ahead(
+    read: Callable[[np.ndarray], Read], order: np.ndarray, batch_size: int
+) -> Iterator[Read]:
+    """Batches of rows in a given order, each read while the one before is used.
+
+    Args:
+        read: rows, shape (k,), to a batch.
+        order: rows, shape (n,).
+        batch_size: rows a batch, at least 1; the last may be smaller.
+    """
+    parts = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = pool.submit(read, parts[0]) if parts else None
+        for following in [*parts[1:], None]:
+            if ahead is None:
+                return
+            batch = ahead.result()
+            ahead = None if following is None else pool.submit(read, following)
+            yield batch
 
 
 def read(path: str | Path, n_most: int | None = None) -> Batch:
@@ -220,10 +228,10 @@ def read(path: str | Path, n_most: int | None = None) -> Batch:
 
 
 class _Output(io.FileIO):
-    """A file that keeps the first write error to itself until it is asked.
+    """A file that keeps its first write error until `check`.
 
-    HDF5 crashes the process when it cannot write what it holds while it closes; so it is told that
-    all is well, closes in peace, and the error is raised afterwards.
+    HDF5 crashes the process when it cannot write what it holds while it closes; so no error
+    reaches it, and the first one is raised afterwards.
     """
 
     failure: OSError | None = None
@@ -267,7 +275,7 @@ def _replace(path: Path, fill: Callable[[h5py.File, _Output], None]) -> None:
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except OSError as error:
-        reason = error.strerror or layout.one_line(error)
+        reason = error.strerror or _one_line(error)
         raise OSError(f"{path}: cannot write dataset ({reason})") from error
     finally:
         with suppress(FileNotFoundError):
@@ -281,9 +289,9 @@ def _umask() -> int:
 
 
 def _check_batch(path: str | Path, file: h5py.File, batch: Batch, written: int, n: int) -> None:
-    columns = layout.columns_of(batch)
-    if set(columns) != set(layout.column_names(file)):
-        odd = sorted(set(columns) ^ set(layout.column_names(file)))
+    columns = _columns_of(batch)
+    if set(columns) != set(_column_names(file)):
+        odd = sorted(set(columns) ^ set(_column_names(file)))
         raise ValueError(
             f"{path}: batches differ in {', '.join(odd)}; allowed is one set of labels"
         )
@@ -300,7 +308,7 @@ def _check_batch(path: str | Path, file: h5py.File, batch: Batch, written: int, 
 
 def _identity(reader: Reader) -> dict[str, object]:
     """What shards of one dataset have in common."""
-    columns = {name: reader.file[name].shape[1:] for name in layout.column_names(reader.file)}
+    columns = {name: reader.file[name].shape[1:] for name in _column_names(reader.file)}
     made = {key: value for key, value in reader.attributes.items() if key != "first_index"}
     return {**made, "columns": columns, "labels": reader.label_attributes}
 
@@ -324,3 +332,136 @@ def _check_shards(shards: Sequence[str | Path]) -> int:
                 raise ValueError(f"{shard}: first_index is {start}; allowed is {following}")
             following += len(reader)
     return following - first
+
+
+def _open_checked(path: Path) -> h5py.File:
+    """Opens a dataset file read-only; raises ValueError if it is not one of this layout."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such dataset file")
+    try:
+        # No lock: readers in other processes and on network disks must not block one another.
+        # Images are read once in shuffled order, so a chunk cache would only copy them twice.
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+    except OSError as error:
+        raise ValueError(f"{path}: truncated or not an HDF5 file ({_one_line(error)})") from error
+    schema, version = file.attrs.get("schema"), file.attrs.get("schema_version")
+    if schema != SCHEMA or version != SCHEMA_VERSION:
+        file.close()
+        raise ValueError(
+            f"{path}: schema is {schema!r} version {version}; allowed is {SCHEMA!r} version "
+            f"{SCHEMA_VERSION}"
+        )
+    return file
+
+
+def _set_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
+    """Writes the schema and how the file was made."""
+    file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION})
+    for name, value in attributes.items():
+        if isinstance(value, str | int | float | np.number):
+            file.attrs[name] = value
+        else:
+            file.attrs[name + _JSON_SUFFIX] = json.dumps(value, sort_keys=True)
+
+
+def _get_attributes(file: h5py.File) -> dict[str, object]:
+    """Reads back what `set_attributes` wrote, the schema included."""
+    return {
+        name.removesuffix(_JSON_SUFFIX): json.loads(value)
+        if name.endswith(_JSON_SUFFIX)
+        else (value.item() if isinstance(value, np.generic) else value)
+        for name, value in file.attrs.items()
+    }
+
+
+def _read_label_attributes(column: h5py.Dataset) -> LabelAttributes:
+    """Unit and range of one label."""
+    low, high = column.attrs["range"]
+    names = tuple(column.attrs.get("names", ()))
+    return LabelAttributes(column.attrs["units"], float(low), float(high), names)
+
+
+def _columns_of(batch: Batch) -> dict[str, np.ndarray]:
+    """Each array of a batch under the name that it has in the file."""
+    return {
+        "images": batch.images,
+        **{f"labels/{name}": values for name, values in batch.labels.items()},
+        **{f"extras/{name}": values for name, values in batch.extras.items()},
+    }
+
+
+def _column_names(file: h5py.File) -> list[str]:
+    """Name of each array in the file."""
+    groups = [group for group in ("labels", "extras") if group in file]
+    return ["images", *(f"{group}/{name}" for group in groups for name in file[group])]
+
+
+def _create(
+    file: h5py.File, batch: Batch, n: int, label_attributes: Mapping[str, LabelAttributes]
+) -> None:
+    """Lays out the file for `n` images like those of the first batch."""
+    if set(batch.labels) != set(label_attributes):
+        odd = sorted(set(batch.labels) ^ set(label_attributes))
+        raise ValueError(f"labels and label_attributes differ in {', '.join(odd)}; allowed is none")
+    for name, values in _columns_of(batch).items():
+        if name.startswith("labels/"):
+            file.create_dataset(name, (n,), values.dtype)
+        else:
+            file.create_dataset(
+                name,
+                (n, *values.shape[1:]),
+                np.uint8,
+                chunks=(1, *values.shape[1:]),
+                **_COMPRESSION,
+            )
+    for name, label in label_attributes.items():
+        column = file[f"labels/{name}"]
+        column.attrs["units"] = label.units
+        column.attrs["range"] = (label.minimum, label.maximum)
+        if label.names:
+            column.attrs["names"] = list(label.names)
+
+
+def _create_like(file: h5py.File, template: h5py.File, n: int) -> None:
+    """Lays out `file` as the template is, for `n` images."""
+    for name, value in template.attrs.items():
+        file.attrs[name] = value
+    for name in _column_names(template):
+        source = template[name]
+        if name.startswith("labels/"):
+            target = file.create_dataset(name, (n,), source.dtype)
+        else:
+            shape = (n, *source.shape[1:])
+            target = file.create_dataset(
+                name, shape, np.uint8, chunks=source.chunks, **_COMPRESSION
+            )
+        for key, value in source.attrs.items():
+            target.attrs[key] = value
+
+
+def _copy_rows(source: h5py.Dataset, target: h5py.Dataset, first: int) -> None:
+    """Copies all rows of a column to rows `first` and on."""
+    if source.chunks is None:
+        target[first : first + len(source)] = source[:]
+        return
+    rest = (0,) * (source.ndim - 1)
+    for row in range(len(source)):
+        mask, chunk = source.id.read_direct_chunk((row, *rest))
+        target.id.write_direct_chunk((first + row, *rest), chunk, mask)
+
+
+def _read_rows(data: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Reads rows one by one into one array: fancy indexing of chunked images is far slower."""
+    shape = data.shape[1:]
+    out = np.empty((len(rows), *shape), dtype=data.dtype)
+    space, memory = data.id.get_space(), h5py.h5s.create_simple((1, *shape))
+    origin, count = (0,) * len(shape), (1, *shape)
+    for target, row in enumerate(rows):
+        space.select_hyperslab((int(row), *origin), count)
+        data.id.read(memory, space, out[target : target + 1])
+    return out
+
+
+def _one_line(error: BaseException) -> str:
+    """The message of an error without its line breaks."""
+    return " ".join(str(error).split())

@@ -13,6 +13,7 @@ from patchwork.figures import panels, theme
 from patchwork.figures.panels import Facets, words
 
 CO_PRIMARY = "co-primary"
+_INTERVAL = ("ci_low", "ci_high", "n", "seeds")
 _UNITS = {"fisher": "log2 per deg\u00b2", "ridge": "deg", "signed": "deg", "colour": "deg"}
 _QUANTITIES = {
     "fisher": "Fisher information",
@@ -140,16 +141,7 @@ def bias_curves(frame: pd.DataFrame, pale: Sequence[str] = ("untrained",)) -> Fi
     Raises:
         ValueError: if a column is missing or frame is empty.
     """
-    columns = [
-        "measure",
-        "condition",
-        "orientation_deg",
-        "value",
-        "ci_low",
-        "ci_high",
-        "n",
-        "seeds",
-    ]
+    columns = [*_INTERVAL, "measure", "condition", "orientation_deg", "value"]
     panels.require(frame, columns, "bias_curves")
     named = frame.assign(shown=frame["measure"].map(measure_name))
     grid = panels.grid(named, Facets(rows=(), columns=("shown",)))
@@ -191,18 +183,7 @@ def contrast_forest(frame: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if a column is missing or frame is empty.
     """
-    columns = [
-        "status",
-        "measure",
-        "condition",
-        "minus",
-        "estimate",
-        "ci_low",
-        "ci_high",
-        "p_adjusted",
-        "n",
-        "seeds",
-    ]
+    columns = [*_INTERVAL, "status", "measure", "condition", "minus", "p_adjusted", "estimate"]
     panels.require(frame, columns, "contrast_forest")
     several = frame[["condition", "minus"]].drop_duplicates().shape[0] > 1
     labels = frame["measure"].map(_contrast_label)
@@ -268,17 +249,7 @@ def bias_trajectory(frame: pd.DataFrame, unit: str = "images seen") -> Figure:
     Raises:
         ValueError: if a column is missing or frame is empty.
     """
-    columns = [
-        "measure",
-        "condition",
-        "minus",
-        "epoch",
-        "estimate",
-        "ci_low",
-        "ci_high",
-        "n",
-        "seeds",
-    ]
+    columns = [*_INTERVAL, "measure", "condition", "minus", "epoch", "estimate"]
     panels.require(frame, columns, "bias_trajectory")
     pair = frame["condition"].map(words) + " minus " + frame["minus"].map(words)
     named = frame.assign(shown=frame["measure"].map(measure_name), pair=pair)
@@ -322,18 +293,7 @@ def bias_after_tuning(frame: pd.DataFrame, unit: str = "deg") -> Figure:
     Raises:
         ValueError: if a column is missing or nothing is left.
     """
-    columns = [
-        "dataset",
-        "protocol",
-        "condition",
-        "minus",
-        "quantity",
-        "estimate",
-        "ci_low",
-        "ci_high",
-        "n",
-        "seeds",
-    ]
+    columns = [*_INTERVAL, "dataset", "protocol", "condition", "minus", "quantity", "estimate"]
     panels.require(frame, columns, "bias_after_tuning")
     kept = frame[frame["quantity"].isin(("contrast_before", "contrast_after"))]
     panels.require(kept, columns, "bias_after_tuning")

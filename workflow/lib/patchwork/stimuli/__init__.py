@@ -63,14 +63,7 @@ def stream(
 
     Returns:
         Batches in the order of `indices`.
-
-    Raises:
-        ValueError: if the kind is unknown, or as the generator raises.
     """
-    if kind not in GENERATORS:
-        raise ValueError(f"kind is {kind!r}; allowed is one of {', '.join(GENERATORS)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; allowed is at least 1")
     return (
         GENERATORS[kind](settings, seed=seed, indices=indices[first : first + batch_size])
         for first in range(0, len(indices), batch_size)

@@ -14,7 +14,7 @@ from patchwork.stimuli.chirp_figure.frames import Caption, frames
 from patchwork.stimuli.chirp_figure.regions import REGION, REGIONS
 from patchwork.stimuli.common import rng
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
-from patchwork.stimuli.common.validation import choice, closed, integer, interval, number, sequence
+from patchwork.stimuli.common.validation import read_settings
 from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ, GRID, SWEEPS, Chirp
 
 __all__ = [
@@ -42,12 +42,11 @@ _START_S = (0.0, 45.0)
 _DURATION_S = (1.0, 15.0)
 _STEP_HZ = (-30.0, 30.0)
 _NOISE_SD = (0.09, 0.3)
-_SNR_LIMITS_DB = (-60.0, 60.0)
 
 
 @dataclass(frozen=True)
 class ChirpSettings:
-    """Checked settings of a chirp dataset.
+    """Settings of a chirp dataset.
 
     Attributes:
         image_px: height and width, 16 to 1024.
@@ -97,39 +96,8 @@ class _Drawn:
         )
 
 
-def _snr_db(given: Mapping[str, object]) -> tuple[float, float] | None:
-    if given["signal"] == "ridge":
-        if given["snr_db"] is not None:
-            raise ValueError("snr_db is given with signal 'ridge'; allowed with: waveform")
-        return None
-    least, most = interval("snr_db", given["snr_db"])
-    high = number("snr_db.max", most, *_SNR_LIMITS_DB)
-    return number("snr_db.min", least, _SNR_LIMITS_DB[0], high), high
-
-
-def _sweeps(given: Mapping[str, object]) -> tuple[str, ...]:
-    sweeps = tuple(choice("sweeps", sweep, SWEEPS) for sweep in sequence("sweeps", given["sweeps"]))
-    if len(set(sweeps)) < len(sweeps):
-        raise ValueError(f"sweeps is {list(sweeps)!r}; allowed is each sweep at most once")
-    if "curved" in sweeps and given["signal"] == "ridge":
-        raise ValueError("sweeps has curved with signal 'ridge'; allowed with: waveform")
-    return sweeps
-
-
-def _titled(given: Mapping[str, object]) -> bool:
-    titled = given["titled"]
-    if not isinstance(titled, bool):
-        raise ValueError(f"titled is {titled!r}; allowed is true or false")
-    if titled and given["rendering"] == "plain":
-        raise ValueError("titled is True with rendering 'plain'; allowed with: decorated")
-    share = number("presence_probability", given["presence_probability"], 0, 1)
-    if titled and share < 1:
-        raise ValueError(f"titled is True with presence_probability {share:g}; allowed with: 1")
-    return titled
-
-
 def parse_settings(settings: Mapping[str, object]) -> ChirpSettings:
-    """Checks the settings of a chirp dataset.
+    """Settings of a chirp dataset.
 
     Args:
         settings: plain mapping with the keys of `ChirpSettings`, of which `image_px` and `signal`
@@ -139,20 +107,22 @@ def parse_settings(settings: Mapping[str, object]) -> ChirpSettings:
         The same settings, typed.
 
     Raises:
-        ValueError: one line that names the first key that is unknown, missing or impossible.
+        ValueError: one line that names a key that is unknown or missing, or what does not go
+            together.
     """
-    required = {"image_px", "signal"}
-    closed(settings, required, set(ChirpSettings.__dataclass_fields__) - required)
-    given = {**vars(ChirpSettings(0, "")), **settings}
-    return ChirpSettings(
-        image_px=integer("image_px", given["image_px"], 16, 1024),
-        signal=choice("signal", given["signal"], SIGNALS),
-        rendering=choice("rendering", given["rendering"], RENDERINGS),
-        titled=_titled(given),
-        presence_probability=number("presence_probability", given["presence_probability"], 0, 1),
-        snr_db=_snr_db(given),
-        sweeps=_sweeps(given),
-    )
+    parsed = read_settings(ChirpSettings, settings)
+    if parsed.signal == "waveform" and parsed.snr_db is None:
+        raise ValueError("snr_db is missing; required with signal 'waveform'")
+    if parsed.signal == "ridge" and parsed.snr_db is not None:
+        raise ValueError("snr_db is given with signal 'ridge'; allowed with: waveform")
+    if parsed.signal == "ridge" and "curved" in parsed.sweeps:
+        raise ValueError("sweeps has curved with signal 'ridge'; allowed with: waveform")
+    if parsed.titled and parsed.rendering == "plain":
+        raise ValueError("titled is True with rendering 'plain'; allowed with: decorated")
+    if parsed.titled and parsed.presence_probability < 1:
+        share = parsed.presence_probability
+        raise ValueError(f"titled is True with presence_probability {share:g}; allowed with: 1")
+    return parsed
 
 
 def _between(draws: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -295,11 +265,10 @@ def label_attributes(settings: Mapping[str, object]) -> dict[str, LabelAttribute
         ValueError: if the settings are impossible.
     """
     snr_db = parse_settings(settings).snr_db
-    level = {
-        "noise_sd" if snr_db is None else "snr_db": LabelAttributes("fraction", *_NOISE_SD)
-        if snr_db is None
-        else LabelAttributes("dB", *snr_db)
-    }
+    if snr_db is None:
+        level = {"noise_sd": LabelAttributes("fraction", *_NOISE_SD)}
+    else:
+        level = {"snr_db": LabelAttributes("dB", float(snr_db[0]), float(snr_db[1]))}
     return {
         "start_s": LabelAttributes("s", *_START_S),
         "duration_s": LabelAttributes("s", *_DURATION_S),

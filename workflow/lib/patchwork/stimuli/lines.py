@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from patchwork.stimuli.common import noise, palettes, rng
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
-from patchwork.stimuli.common.validation import choice, closed, integer, interval, number, sequence
+from patchwork.stimuli.common.validation import read_settings
 
 MARGINS = ("length", "length_and_width")
 HUES = ("all", "seen")
@@ -25,7 +25,7 @@ _GEOMETRY, _NOISE = 0, 1
 
 @dataclass(frozen=True)
 class LineSettings:
-    """Checked settings of a line dataset.
+    """Settings of a line dataset.
 
     Attributes:
         image_px: height and width, 8 to 4096.
@@ -74,39 +74,8 @@ class _Geometry:
     noise: np.ndarray
 
 
-def _integer_range(name: str, value: object, high: int, note: str) -> tuple[int, int]:
-    least, most = interval(name, value)
-    top = integer(f"{name}.max", most, 1, high, note)
-    return integer(f"{name}.min", least, 1, top), top
-
-
-def _arcs(value: object) -> tuple[tuple[float, float], ...]:
-    name = "held_out_hues_deg"
-    arcs = []
-    for arc in sequence(name, value):
-        if not isinstance(arc, list | tuple) or len(arc) != 2:
-            raise ValueError(f"{name} has entry {arc!r}; allowed is [lo, hi] in degrees")
-        arcs.append((number(name, arc[0], 0, 360), number(name, arc[1], 0, 360)))
-    return tuple(arcs)
-
-
-def _hue_settings(settings: Mapping[str, object]) -> tuple[str, tuple[tuple[float, float], ...]]:
-    """The settings that only the hue circle has."""
-    given = {"hues", "held_out_hues_deg"} & set(settings)
-    if given and settings["palette"] != "hue_circle":
-        raise ValueError(
-            f"{min(given)} is given with palette {settings['palette']!r}; allowed: hue_circle"
-        )
-    hues = choice("hues", settings.get("hues", "all"), HUES)
-    if "held_out_hues_deg" in settings:
-        return hues, _arcs(settings["held_out_hues_deg"])
-    if hues == "seen":
-        raise ValueError("hues is 'seen' without held_out_hues_deg; allowed is a list of [lo, hi]")
-    return hues, ()
-
-
 def parse_settings(settings: Mapping[str, object]) -> LineSettings:
-    """Checks the settings of a line dataset.
+    """Settings of a line dataset.
 
     Args:
         settings: plain mapping with the keys of `LineSettings`; `length_px` and `width_px` are
@@ -116,30 +85,24 @@ def parse_settings(settings: Mapping[str, object]) -> LineSettings:
         The same settings, typed.
 
     Raises:
-        ValueError: one line that names the first key that is unknown, missing or impossible.
+        ValueError: one line that names a key that is unknown or missing, or what does not go
+            together: lines that are too long for the image, hues without a hue circle.
     """
-    optional = {"rotation_deg", "hues", "held_out_hues_deg"}
-    closed(settings, set(LineSettings.__dataclass_fields__) - optional, optional)
-    size = integer("image_px", settings["image_px"], 8, 4096)
-    margin = choice("margin", settings["margin"], MARGINS)
-    half = (size - 1) // 2
-    note = f" for a {size} px image (line plus margin must fit)"
-    width = _integer_range("width_px", settings["width_px"], half - 1, note)
-    longest = half - width[1] if margin == "length_and_width" else half
-    hues, arcs = _hue_settings(settings)
-    levels = sequence("noise_levels", settings["noise_levels"])
-    parsed = LineSettings(
-        image_px=size,
-        length_px=_integer_range("length_px", settings["length_px"], longest, note),
-        width_px=width,
-        palette=choice("palette", settings["palette"], palettes.PALETTES),
-        margin=margin,
-        noise_levels=tuple(number("noise_levels", level, 0, 1) for level in levels),
-        rasteriser=choice("rasteriser", settings["rasteriser"], tuple(RASTERISERS)),
-        rotation_deg=number("rotation_deg", settings.get("rotation_deg", 0.0), -360, 360),
-        hues=hues,
-        held_out_hues_deg=arcs,
-    )
+    parsed = read_settings(LineSettings, settings)
+    longest = (parsed.image_px - 1) // 2
+    longest -= parsed.width_px[1] if parsed.margin == "length_and_width" else 0
+    if parsed.length_px[1] > longest:
+        raise ValueError(
+            f"length_px.max is {parsed.length_px[1]}; allowed is at most {longest} for a "
+            f"{parsed.image_px} px image (line plus margin must fit)"
+        )
+    given = {"hues", "held_out_hues_deg"} & set(settings)
+    if given and parsed.palette != "hue_circle":
+        raise ValueError(
+            f"{min(given)} is given with palette {parsed.palette!r}; allowed: hue_circle"
+        )
+    if parsed.hues == "seen" and not parsed.held_out_hues_deg:
+        raise ValueError("hues is 'seen' without held_out_hues_deg; allowed is a list of [lo, hi]")
     _ = parsed.colours  # raises if no hue is left
     return parsed
 
@@ -169,7 +132,7 @@ def _draw_geometry(settings: LineSettings, seed: int, indices: np.ndarray) -> _G
         length=length,
         width=width,
         colour=rng.uniform_integers(draws[5], 0, len(settings.colours.rgb) - 1),
-        noise=np.array(settings.noise_levels)[
+        noise=np.array(settings.noise_levels, dtype=float)[
             rng.uniform_integers(draws[6], 0, len(settings.noise_levels) - 1)
         ],
     )
@@ -316,7 +279,6 @@ def pairs(
         ValueError: if settings or change are impossible, or nothing would change.
     """
     parsed = parse_settings(settings)
-    choice("changed", changed, CHANGES)
     numbers = np.asarray(indices, dtype=np.uint64)
     drawn = _draw_geometry(parsed, seed, numbers)
     other = _changed(parsed, drawn, changed)
@@ -355,7 +317,7 @@ def label_attributes(settings: Mapping[str, object]) -> dict[str, LabelAttribute
         ValueError: if the settings are impossible.
     """
     parsed = parse_settings(settings)
-    names = parsed.colours.names
+    names, levels = parsed.colours.names, [float(level) for level in parsed.noise_levels]
     inset = parsed.margin_px(*np.array([parsed.length_px[0], parsed.width_px[0]])[:, None])[0]
     starts, ends = _place_range(parsed, float(inset)), _place_range(parsed, 0.0)
     return {
@@ -365,7 +327,7 @@ def label_attributes(settings: Mapping[str, object]) -> dict[str, LabelAttribute
         "width_px": LabelAttributes("px", *parsed.width_px),
         **{f"start_{axis}_px": starts for axis in "xy"},
         **{f"{point}_{axis}_px": ends for point in ("end", "mid") for axis in "xy"},
-        "noise_sd": LabelAttributes("fraction", min(parsed.noise_levels), max(parsed.noise_levels)),
+        "noise_sd": LabelAttributes("fraction", min(levels), max(levels)),
         **{channel: LabelAttributes("level", 0, 255) for channel in ("red", "green", "blue")},
         "colour": LabelAttributes("index", 0, len(names) - 1, names),
         "hue_deg": LabelAttributes("deg", 0, 360),

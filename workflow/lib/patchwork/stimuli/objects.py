@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from patchwork.stimuli.common import noise, rng
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
-from patchwork.stimuli.common.validation import choice, closed, integer, interval, number
+from patchwork.stimuli.common.validation import read_settings
 
 ORIENTATION_STATISTICS = ("isotropic", "cardinal", "oblique")
 COLOUR_STATISTICS = ("uniform", "blue_poor", "yellow_poor")
@@ -67,7 +67,7 @@ _N_ELEMENT = _N_CLUTTER + _N_ORIENTATION + _N_COLOUR
 
 @dataclass(frozen=True)
 class ObjectSettings:
-    """Checked settings of the pre-training images.
+    """Settings of the pre-training images.
 
     Attributes:
         image_px: height and width, 16 to 1024.
@@ -113,33 +113,12 @@ class _Scene:
 
 
 def parse_settings(settings: Mapping[str, object]) -> ObjectSettings:
-    """Checks the settings of the pre-training images.
-
-    Args:
-        settings: plain mapping with the keys of `ObjectSettings`; only `image_px` is required.
-
-    Returns:
-        The same settings, typed.
+    """Settings of the pre-training images, typed; only `image_px` is required.
 
     Raises:
-        ValueError: one line that names the first key that is unknown, missing or impossible.
+        ValueError: one line that names a key that is unknown or missing.
     """
-    closed(settings, {"image_px"}, set(ObjectSettings.__dataclass_fields__) - {"image_px"})
-    given = {**vars(ObjectSettings(0)), **settings}
-    least, most = interval("size", settings["size"]) if "size" in settings else _SIZE
-    smallest = number("size.min", least, 0.1, 0.9)
-    return ObjectSettings(
-        image_px=integer("image_px", given["image_px"], 16, 1024),
-        orientation_statistics=choice(
-            "orientation_statistics", given["orientation_statistics"], ORIENTATION_STATISTICS
-        ),
-        colour_statistics=choice(
-            "colour_statistics", given["colour_statistics"], COLOUR_STATISTICS
-        ),
-        clutter_probability=number("clutter_probability", given["clutter_probability"], 0, 1),
-        size=(smallest, number("size.max", most, smallest, 0.9)),
-        noise_sd_max=number("noise_sd_max", given["noise_sd_max"], 0, _NOISE_SD_MAX),
-    )
+    return read_settings(ObjectSettings, settings)
 
 
 def _between(draws: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -305,5 +284,5 @@ def label_attributes(settings: Mapping[str, object]) -> dict[str, LabelAttribute
         "size_px": LabelAttributes("px", least * size, most * size),
         "thickness_px": LabelAttributes("px", _THICKNESS[0] * size, _THICKNESS[1] * size),
         **{channel: LabelAttributes("level", 0, 255) for channel in ("red", "green", "blue")},
-        "noise_sd": LabelAttributes("fraction", 0.0, parsed.noise_sd_max),
+        "noise_sd": LabelAttributes("fraction", 0.0, float(parsed.noise_sd_max)),
     }

@@ -1,4 +1,4 @@
-"""Probe images that ask a network for orientation: a line in noise, and noise around one direction.
+"""Probe images of an orientation: a line in noise, and noise around one direction.
 
 All are shown behind one smooth disc on mean grey, so that no border has a direction. Orientations
 run from the positive x axis towards the positive y axis (down), as those of `lines` do.
@@ -10,7 +10,6 @@ from scipy import fft
 from patchwork.stimuli import lines, views
 from patchwork.stimuli.common import noise, palettes, rng
 from patchwork.stimuli.common.batch import Batch
-from patchwork.stimuli.common.validation import integer
 
 MEAN_LEVEL = 127.5
 # The contrast and the disc of the views that networks are pre-trained on.
@@ -31,23 +30,9 @@ _CONCENTRATION = 4.0
 _GEOMETRY, _PIXELS = 0, 1
 
 
-def _side(image_px: int) -> int:
-    return integer("image_px", image_px, 16, 1024)
-
-
-def _orientations(
-    given: np.ndarray | float | None, uniform: np.ndarray, indices: np.ndarray
-) -> np.ndarray:
-    """The given orientations, one for all or one each, else uniform ones; 0 to 180."""
-    if given is None:
-        return 180.0 * uniform
-    values = np.mod(np.asarray(given, dtype=np.float64), 180.0)
-    if values.shape not in ((), indices.shape) or not np.isfinite(values).all():
-        raise ValueError(
-            f"orientation_deg has shape {values.shape}; allowed are finite degrees, one or one for "
-            f"each of {len(indices)} images"
-        )
-    return np.broadcast_to(values, indices.shape).copy()
+def _orientations(given: np.ndarray | float, indices: np.ndarray) -> np.ndarray:
+    """The given orientations, one for all or one each, 0 to 180."""
+    return np.broadcast_to(np.mod(np.asarray(given, float), 180.0), indices.shape).copy()
 
 
 def _as_pictures(levels: np.ndarray) -> np.ndarray:
@@ -66,7 +51,7 @@ def contrast(rgb: np.ndarray) -> np.ndarray:
         shape (..., 3): root mean square 1, so that every colour is as strong as white in noise
         that is equal and independent in each channel.
     """
-    # ASSUME: equal energy, so that a difference between colours tells of hue, not of contrast.
+    # ASSUME: equal energy, so that colours differ by their hue, not by their contrast.
     apart = (np.asarray(rgb, dtype=np.float64) - MEAN_LEVEL) / MEAN_LEVEL
     return apart / np.sqrt(np.mean(apart**2, axis=-1, keepdims=True))
 
@@ -76,8 +61,7 @@ def noisy_lines(
     image_px: int,
     seed: int,
     indices: range | np.ndarray,
-    orientation_deg: np.ndarray | float | None = None,
-    turned_deg: float = 0.0,
+    orientation_deg: np.ndarray | float,
     colour: str | None = None,
 ) -> Batch:
     """One anti-aliased line in strong pixel noise behind the disc, anywhere that it fits.
@@ -86,25 +70,18 @@ def noisy_lines(
         image_px: height and width, 16 to 1024.
         seed: 0 to 2**64 - 1.
         indices: image numbers, shape (n,).
-        orientation_deg: one for all or one each; None: uniform over 0 to 180.
-        turned_deg: turn of the whole picture before it is drawn; labels keep the line's
-            orientation before it. For networks that see the world turned.
+        orientation_deg: one for all or one each.
         colour: a name of `palettes.BASIC11`, in noise that is independent in each channel; None:
             a light line in grey noise.
 
     Returns:
         Images of shape (n, image_px, image_px, 3), uint8 (read-only where grey), and the label
         `orientation_deg`.
-
-    Raises:
-        ValueError: if an argument is impossible.
     """
-    disc, numbers = views.disc(_side(image_px)), np.asarray(indices, dtype=np.uint64)
-    if colour is not None and colour not in palettes.BASIC11:
-        raise ValueError(f"colour is {colour!r}; allowed is {', '.join(palettes.BASIC11)}")
-    draws = rng.uniforms(seed, numbers, 3, _GEOMETRY).T
-    orientation = _orientations(orientation_deg, draws[0], numbers)
-    starts, ends = _ends(image_px, np.deg2rad(orientation + turned_deg), draws[1:])
+    disc, numbers = views.disc(image_px), np.asarray(indices, dtype=np.uint64)
+    orientation = _orientations(orientation_deg, numbers)
+    place = rng.uniforms(seed, numbers, 3, _GEOMETRY).T[1:]
+    starts, ends = _ends(image_px, np.deg2rad(orientation), place)
     channels = np.ones(1) if colour is None else contrast(np.array(palettes.BASIC11[colour]))
     images = np.empty((len(numbers), image_px, image_px, len(channels)), dtype=np.float32)
     width, draw = max(1, round(LINE_WIDTH * image_px)), lines.RASTERISERS["antialiased"]
@@ -150,8 +127,7 @@ def band_pass_noise(
     image_px: int,
     seed: int,
     indices: range | np.ndarray,
-    orientation_deg: np.ndarray | float | None = None,
-    turned_deg: float = 0.0,
+    orientation_deg: np.ndarray | float,
 ) -> Batch:
     """Noise filtered around an orientation and a spatial frequency, behind the disc.
 
@@ -163,21 +139,15 @@ def band_pass_noise(
         image_px: height and width, 16 to 1024.
         seed: 0 to 2**64 - 1.
         indices: image numbers, shape (n,).
-        orientation_deg: of the stripes; one for all or one each; None: uniform over 0 to 180.
-        turned_deg: as for `noisy_lines`.
+        orientation_deg: of the stripes; one for all or one each.
 
     Returns:
         Images of shape (n, image_px, image_px, 3), uint8, read-only, and the label
         `orientation_deg`.
-
-    Raises:
-        ValueError: if an argument is impossible.
     """
-    disc, numbers = views.disc(_side(image_px)), np.asarray(indices, dtype=np.uint64)
-    orientation = _orientations(
-        orientation_deg, rng.uniforms(seed, numbers, 1, _GEOMETRY)[:, 0], numbers
-    )
-    angle, canvas = np.deg2rad(orientation + turned_deg), 2 * image_px
+    disc, numbers = views.disc(image_px), np.asarray(indices, dtype=np.uint64)
+    orientation = _orientations(orientation_deg, numbers)
+    angle, canvas = np.deg2rad(orientation), 2 * image_px
     weight = disc / disc.sum()
     levels = np.empty((len(numbers), image_px, image_px, 1), dtype=np.float32)
     for i, index in enumerate(numbers):

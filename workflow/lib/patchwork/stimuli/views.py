@@ -1,8 +1,8 @@
-"""Views of pictures: the same cut, turned, tinted and masked in one way for all of a condition.
+"""Views of pictures: cut, turned, tinted and masked in one way for all of a condition.
 
 Every condition draws its views with the same steps in the same order: colour, flip, one bicubic
 resampling that also turns, a smooth disc on mean grey, equal mean and contrast inside. Conditions
-of one seed see the same pictures, flips and cuts in the same order; what differs is the
+of one seed have the same pictures, flips and cuts in the same order; what differs is the
 condition's own setting.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from patchwork.stimuli.common import rng
-from patchwork.stimuli.common.validation import choice, closed, integer, number
+from patchwork.stimuli.common.validation import read_settings
 
 COLOURS = ("grey", "natural", "hue_rotated", "blue_poor", "yellow_poor")
 # Rec. 601 weights, those of PIL's grey.
@@ -37,7 +37,7 @@ _LUMA_CHROMA = np.array(  # YIQ: luma, and two axes of chroma that a hue rotatio
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """How a condition sees pictures.
+    """How a condition shows pictures.
 
     Attributes:
         image_px: height and width of the view, 16 to 1024.
@@ -46,7 +46,7 @@ class ViewSettings:
         isotropic: whether each view gets a further random turn of its own.
         colour: one of `COLOURS`.
         hue_rotation_deg: turn of every hue for colour `hue_rotated`, -360 to 360.
-        aperture: whether only a smooth disc is seen.
+        aperture: whether only a smooth disc is visible.
     """
 
     image_px: int
@@ -59,7 +59,7 @@ class ViewSettings:
 
     @property
     def radius_px(self) -> float:
-        """Distance from the centre of the view to the farthest px that is seen."""
+        """Distance from the centre of the view to the farthest visible px."""
         return self.image_px / 2 - 0.5 if self.aperture else self.image_px / np.sqrt(2)
 
     @property
@@ -69,33 +69,12 @@ class ViewSettings:
 
 
 def parse_settings(settings: Mapping[str, object]) -> ViewSettings:
-    """Checks the settings of a condition.
-
-    Args:
-        settings: plain mapping with the keys of `ViewSettings`; `image_px` and `magnification` are
-            required.
-
-    Returns:
-        The same settings, typed.
+    """Settings of a condition, typed; `image_px` and `magnification` are required.
 
     Raises:
-        ValueError: one line that names the first key that is unknown, missing or impossible.
+        ValueError: one line that names a key that is unknown or missing.
     """
-    required = {"image_px", "magnification"}
-    closed(settings, required, set(ViewSettings.__dataclass_fields__) - required)
-    given = {**vars(ViewSettings(0, 0)), **settings}
-    for name in ("isotropic", "aperture"):
-        if not isinstance(given[name], bool):
-            raise ValueError(f"{name} is {given[name]!r}; allowed is true or false")
-    return ViewSettings(
-        image_px=integer("image_px", given["image_px"], 16, 1024),
-        magnification=number("magnification", given["magnification"], 0.05, 20),
-        rotation_deg=number("rotation_deg", given["rotation_deg"], -360, 360),
-        isotropic=bool(given["isotropic"]),
-        colour=choice("colour", given["colour"], COLOURS),
-        hue_rotation_deg=number("hue_rotation_deg", given["hue_rotation_deg"], -360, 360),
-        aperture=bool(given["aperture"]),
-    )
+    return read_settings(ViewSettings, settings)
 
 
 def disc(image_px: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What every generator returns, and how it describes its labels."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,25 +43,12 @@ class LabelAttributes:
     names: tuple[str, ...] = ()
 
 
-def concatenate(batches: list[Batch]) -> Batch:
-    """Joins batches of the same labels into one, in order.
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Batches of the same labels as one, in order."""
 
-    Args:
-        batches: at least one.
+    def joined(kind: str) -> dict[str, np.ndarray]:
+        names = getattr(batches[0], kind)
+        return {name: np.concatenate([getattr(b, kind)[name] for b in batches]) for name in names}
 
-    Returns:
-        One batch of as many images as all of them together.
-
-    Raises:
-        ValueError: if the list is empty or the batches' labels differ.
-    """
-    if not batches:
-        raise ValueError("batches is empty; allowed is a list of at least one Batch")
-    names: list[Mapping[str, np.ndarray]] = [batch.labels for batch in batches]
-    if any(set(labels) != set(names[0]) for labels in names):
-        raise ValueError(f"batches have different labels; allowed is {sorted(names[0])} in each")
-    return Batch(
-        images=np.concatenate([batch.images for batch in batches]),
-        labels={k: np.concatenate([b.labels[k] for b in batches]) for k in batches[0].labels},
-        extras={k: np.concatenate([b.extras[k] for b in batches]) for k in batches[0].extras},
-    )
+    images = np.concatenate([batch.images for batch in batches])
+    return Batch(images, joined("labels"), joined("extras"))

@@ -151,7 +151,7 @@ def palette(name: str, held_out: tuple[tuple[float, float], ...] = ()) -> Palett
         Its colours; "hue_circle" names the nearest of 12 hues 30 degrees apart.
 
     Raises:
-        ValueError: if the name is unknown, or no hue is left.
+        ValueError: if no hue is left.
     """
     if name == "hue_circle":
         return _hues(held_out)
@@ -160,6 +160,4 @@ def palette(name: str, held_out: tuple[tuple[float, float], ...] = ()) -> Palett
         "basic11": BASIC11,
         "equal_energy": equal_energy(BASIC11),
     }
-    if name not in named:
-        raise ValueError(f"palette is {name!r}; allowed is one of {', '.join(PALETTES)}")
     return _named(named[name])

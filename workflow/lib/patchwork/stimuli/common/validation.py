@@ -1,53 +1,38 @@
-"""Reads a generator's settings from a plain mapping: closed keys, one-line errors."""
+"""Settings of generators from plain mappings; the configuration's schema bounds their values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar
 
-import numpy as np
+Settings = TypeVar("Settings")
 
 
-def closed(settings: Mapping[str, object], required: set[str], optional: set[str]) -> None:
-    """Raises ValueError if a key is unknown or a required one is missing."""
-    allowed = required | optional
+def read_settings(kind: type[Settings], settings: Mapping[str, object]) -> Settings:
+    """Settings as a dataclass; a mapping {min, max} becomes a pair, a list a tuple.
+
+    Args:
+        kind: the dataclass; fields without a default are required.
+        settings: by field.
+
+    Raises:
+        ValueError: one line that names the first key that is unknown, missing or a range whose ends
+            are exchanged.
+    """
+    known = fields(kind)  # type: ignore[arg-type]
+    names = [one.name for one in known]
     for key in settings:
-        if key not in allowed:
-            raise ValueError(f"unknown key {key}; allowed are {', '.join(sorted(allowed))}")
-    for key in sorted(required):
+        if key not in names:
+            raise ValueError(f"unknown key {key}; allowed are {', '.join(names)}")
+    required = [one.name for one in known if one.default is MISSING]
+    for key in required:
         if key not in settings:
-            raise ValueError(f"{key} is missing; required are {', '.join(sorted(required))}")
+            raise ValueError(f"{key} is missing; required are {', '.join(required)}")
+    return kind(**{key: _plain(key, value) for key, value in settings.items()})
 
 
-def integer(name: str, value: object, low: int, high: int, note: str = "") -> int:
-    """The value as an integer within low..high, else a ValueError that names it."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"{name} is {value!r}; allowed is an integer, {low} to {high}{note}")
-    return int(value)  # type: ignore[call-overload]
-
-
-def number(name: str, value: object, low: float, high: float) -> float:
-    """The value as a finite number within low..high, else a ValueError that names it."""
-    real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not real or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"{name} is {value!r}; allowed is a number, {low:g} to {high:g}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def choice(name: str, value: object, allowed: Sequence[str]) -> str:
-    """The value if it is one of the allowed words, else a ValueError that names it."""
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed is one of {', '.join(allowed)}")
-    return str(value)
-
-
-def interval(name: str, value: object) -> tuple[object, object]:
-    """The ends of a mapping {min, max}, unchecked but present, else a ValueError."""
-    if not isinstance(value, Mapping) or set(value) != {"min", "max"}:
-        raise ValueError(f"{name} is {value!r}; allowed is a mapping with min and max")
-    return value["min"], value["max"]
-
-
-def sequence(name: str, value: object) -> list[object]:
-    """The value as a non-empty list, else a ValueError that names it."""
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError(f"{name} is {value!r}; allowed is a list of at least one entry")
-    return list(value)
+def _plain(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if value["min"] > value["max"]:
+            raise ValueError(f"{key}.min is {value['min']}; allowed is at most {value['max']}")
+        return value["min"], value["max"]
+    return tuple(_plain(key, one) for one in value) if isinstance(value, list) else value
