@@ -1,4 +1,4 @@
-"""Does attention follow instability? Rank correlations within networks, intervals over networks."""
+"""Attention and instability: rank correlations within networks, intervals over networks."""
 
 import numpy as np
 import pandas as pd

@@ -18,7 +18,7 @@ from patchwork.networks.graph_attention import AttentionTraining, train_attentio
 from patchwork.statistics import percentile_interval
 
 _NULL_DRAWS = 400
-_MODELS_AT_ONCE = 100  # bounds the memory; models do not depend on their company
+_MODELS_AT_ONCE = 100  # bounds the memory; a model does not depend on the others of its batch
 
 
 def per_network(

@@ -22,7 +22,6 @@ __all__ = [
     "FREQUENCY_MAX_HZ",
     "GRID",
     "REGIONS",
-    "RENDERINGS",
     "SIGNALS",
     "SWEEPS",
     "arrays",
@@ -31,7 +30,6 @@ __all__ = [
 ]
 
 SIGNALS = ("ridge", "waveform")
-RENDERINGS = ("plain", "decorated")
 PRESENCE = ("absent", "present")
 # Parameters and noise draw from streams of their own, and every image draws all parameters: one
 # setting changed leaves the rest of each image as it was.
@@ -53,8 +51,8 @@ class ChirpSettings:
         signal: "ridge" for a drawn ridge in Gaussian noise, "waveform" for the short-time Fourier
             transform of a chirp in 1/f noise.
         rendering: "plain" for the bare data area, "decorated" for the published figure.
-        titled: whether figures carry their title, which tells the sweep; False for "plain", and
-            where some images have no chirp, which a title would tell.
+        titled: whether figures carry their title, which names the sweep; False for "plain", and
+            where some images have no chirp, which a title would give away.
         presence_probability: share of images with a chirp, 0 to 1.
         snr_db: for "waveform", and required there: least and greatest power of the chirp over that
             of the noise from 0 to 100 Hz, -60 to 60 dB, each equally likely.

@@ -1,6 +1,6 @@
 """Chirps as time-frequency arrays: drawn as a ridge, or measured from a signal.
 
-Rows of an array are frequencies, ascending, columns are times. Row k stands for the band around
+Rows of an array are frequencies, ascending, columns are times. Row k is the band around
 (k + 0.5) * `ROW_HZ`, column j for the span around (j + 0.5) * `COLUMN_S`, so that an array drawn
 over axes of 0 to 60 s and 0 to 100 Hz has each value at its own time and frequency.
 

@@ -1,4 +1,4 @@
-"""Does a colour's angle error follow its hue, or the signal that it carries?
+"""Angle errors by colour: do they follow the hue, or the energy of the signal?
 
 One resampling of seeds and images serves every statistic of the colours' mean errors, so that
 contrasts, regressions and rank correlations share their intervals' source.

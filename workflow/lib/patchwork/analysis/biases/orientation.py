@@ -90,7 +90,7 @@ def with_pool(predictions: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame:
 
 
 def _extremes(plain: pd.DataFrame, strict: pd.DataFrame) -> pd.DataFrame:
-    """What the condition that speaks most against a claim gives, over the pooled datasets.
+    """The value that is least favourable to a claim, over the pooled datasets.
 
     The end away from the other conditions is that of the plain intervals: the extreme lies beyond
     it only if its own condition does. The end towards them could be passed by any condition, so it

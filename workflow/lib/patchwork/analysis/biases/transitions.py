@@ -7,7 +7,7 @@ resampled blocks of the same noise.
 
 The search does not reach the ends of a training: a bend is judged by the eight bins on either side,
 so that of 80 bins after the warm-up the middle four fifths are searched (:func:`searched`), and
-less of shorter logs. A count of 0 says nothing about the rest.
+less of shorter logs. A count of 0 does not cover the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ TOTAL = "total"
 N_BINS = 80
 # ASSUME: noise of neighbouring bins is related over a few bins at most.
 _BLOCK = 4
-# A place this near to either end cannot be told from the fit's own freedom there.
+# So near to either end the fit is free to follow a drop, which then leaves no residual.
 _EDGE = 5
 _SMOOTH = 9
 # Bins on either side of a place whose slopes are compared.
@@ -38,7 +38,7 @@ _ENDS = ("searched_from", "searched_to")
 
 @dataclass(frozen=True)
 class Search:
-    """How transitions are looked for.
+    """How transitions are searched for.
 
     Attributes:
         alpha: chance that a smooth curve gives any detection, per detector.
@@ -375,7 +375,7 @@ def findings(
     Returns:
         quantity, dataset, backbone, protocol, estimate, ci_low, ci_high, n, seeds; quantities
         ``n_transitions`` and ``n_transitions_null``, ``transitions_searched_from_percent`` and
-        ``..._to_percent`` (between which part of the training they were looked for), and
+        ``..._to_percent`` (which part of the training was searched), and
         ``transition_delay_<dataset>_percent`` (of the training).
     """
     ends = {f"transitions_{end}_percent": 100 * counts[end] / counts["last_step"] for end in _ENDS}

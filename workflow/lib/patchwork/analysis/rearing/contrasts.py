@@ -107,7 +107,7 @@ def at_matched_accuracy(frame: pd.DataFrame, condition: str, to: str) -> pd.Data
 
     Args:
         frame: as for :func:`biases`, with `accuracy` at every epoch that may be chosen.
-        condition: whose networks are looked up along their pre-training.
+        condition: whose networks are taken at an earlier moment of their pre-training.
         to: condition whose last accuracy they should have, seed by seed.
 
     Returns:

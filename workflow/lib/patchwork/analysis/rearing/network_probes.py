@@ -23,8 +23,8 @@ from patchwork.stimuli.common import palettes
 from patchwork.stimuli.common.batch import Batch, concatenate
 
 COLUMNS = ("measure", "kind", "component", "orientation_deg", "value")
-# Below: information that cannot be told from none; 2**-10 per squared degree is a just noticeable
-# difference of 32 deg.
+# Information below this cannot be distinguished from none; 2**-10 per squared degree is a just
+# noticeable difference of 32 deg.
 _LEAST_LOG2_INFORMATION = -10.0
 
 Features = Callable[[np.ndarray], dict[str, np.ndarray]]
