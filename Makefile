@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test lint docs bench gpu-check paper rearing benchmark-dataset clean help test-slow
+.PHONY: all report test coverage-study lint docs bench gpu-check paper rearing benchmark-dataset clean help test-slow
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -19,6 +19,7 @@ SNAKEMAKE := $(BIN)/snakemake
 # A view of the run in place of Snakemake's text, which goes to a log file.
 RUN := $(SNAKEMAKE) --logger patchwork
 RESULTS := results
+TRIALS ?= 1000
 
 ## all: run the default workflow, then count verdicts, show what changed and where results lie
 all: $(READY)
@@ -39,6 +40,10 @@ test: $(TESTED) lint
 ## test-slow: the tests that take minutes: more kills, full Monte-Carlo studies
 test-slow: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "slow and not gpu"
+
+## coverage-study: how often intervals hold the truth and how wide they are, into docs/coverage.md
+coverage-study: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/lib/coverage_study.py docs/coverage.md $(TRIALS)
 
 ## lint: style of Python and Snakemake files, types of the library
 lint: $(TESTED)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patchwork.statistics import conformal
+from patchwork.statistics import binomial_interval, conformal
 from scipy import stats
 
 
@@ -39,7 +39,7 @@ def test_the_chance_to_cover_the_next_example_is_exact():
     draws = rng.gamma(0.5, size=(repeats, n + 1))
     ranks = np.partition(draws[:, :n], 23, axis=1)[:, 23]
     assert [conformal.half_width(row[:n], 0.9) for row in draws[:200]] == list(ranks[:200])
-    low, high = conformal.binomial_interval(float((draws[:, n] <= ranks).sum()), repeats, 0.999)
+    low, high = binomial_interval(float((draws[:, n] <= ranks).sum()), repeats, 0.999)
     assert low <= 24 / 26 <= high
 
 
@@ -58,7 +58,7 @@ def test_exchangeable_halves_are_covered_as_promised_over_many_repeats():
     spread = np.std([row["coverage"] for row in rows]) / math.sqrt(repeats)
     assert abs(mean - 181 / 201) < 3.5 * spread
     inside = sum(row["expected_low"] <= row["coverage"] <= row["expected_high"] for row in rows)
-    low, high = conformal.binomial_interval(inside, repeats, 0.999)
+    low, high = binomial_interval(inside, repeats, 0.999)
     assert high >= 0.95
     assert low <= 0.98  # the range is not needlessly wide
 
@@ -90,7 +90,7 @@ def test_groups_of_their_own_cover_each_where_one_width_covers_neither():
 @pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (3, 7), (90, 100)])
 def test_the_binomial_interval_is_that_of_scipy(successes, n):
     peer = stats.binomtest(successes, n).proportion_ci(method="exact")
-    assert conformal.binomial_interval(successes, n) == pytest.approx((peer.low, peer.high))
+    assert binomial_interval(successes, n) == pytest.approx((peer.low, peer.high))
 
 
 def test_the_expected_range_is_that_of_a_simulation():
@@ -107,7 +107,7 @@ def test_the_expected_range_is_that_of_a_simulation():
     [
         (lambda: conformal.half_width(np.array([1.0, np.nan]), 0.9), "residuals"),
         (lambda: conformal.half_width(np.ones(9), 1.0), "coverage is 1.0"),
-        (lambda: conformal.binomial_interval(6, 5), "successes is 6"),
+        (lambda: binomial_interval(6, 5), "successes is 6"),
         (
             lambda: conformal.split_conformal(np.ones(3), np.ones(3, bool), coverage=0.9),
             "leaves no example",

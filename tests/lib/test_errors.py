@@ -9,11 +9,9 @@ from patchwork.analysis import predictions
 from patchwork.analysis.biases import observer, orientation
 from patchwork.analysis.biases.observer import LineGeometry
 from patchwork.analysis.predictions import Angle
-from patchwork.statistics import Resampling
 from patchwork.stimuli import LabelAttributes
 
 ROOT = Path(__file__).parents[2]
-RESAMPLING = Resampling(200)
 ANGLES = [Angle("angle_deg", 360), Angle("orientation_deg", 180)]
 ATTRIBUTES = {
     "angle_deg": LabelAttributes("deg", 0, 360),
@@ -63,7 +61,7 @@ def test_gathered_rows_carry_their_run(tmp_path):
 
 def test_metrics_score_only_what_was_predicted():
     frame = pd.concat([run(seed=s) for s in range(3)])
-    table = predictions.metric_tables(frame, ATTRIBUTES, RESAMPLING)
+    table = predictions.metric_tables(frame, ATTRIBUTES)
     assert set(table["target"]) == {"orientation_deg"}
     error = table.set_index("metric").loc["circular_error"]
     assert error["estimate"] == pytest.approx(4)
@@ -89,7 +87,7 @@ def test_a_planted_minimum_is_found_where_it_was_planted():
         [run(seed=s, error=lambda a: 6 - 2 * np.cos(2 * np.deg2rad(a - 30))) for s in range(3)]
         + [directed(seed=s) for s in range(3)]
     )
-    found = orientation.orientation_tables(frame, ANGLES, 36, ["angle"], RESAMPLING)
+    found = orientation.orientation_tables(frame, ANGLES, 36, ["angle"])
     place = found.contrasts.set_index(["dataset", "protocol", "quantity"])["estimate"]
     assert place["angle", "corrected", "place_of_minimum"] == pytest.approx(30, abs=3)
     assert place["angle", "described", "place_of_minimum"] == pytest.approx(180, abs=8)
@@ -116,7 +114,7 @@ def test_an_index_is_one_unit_in_all_pooled_datasets():
         )  # fmt: skip
         pooled = orientation.with_pool(frame, names).query("dataset == 'all'")
         table = orientation.angle_contrasts(
-            predictions.angle_errors(pooled, ANGLES[1]), period=180.0, resampling=RESAMPLING
+            predictions.angle_errors(pooled, ANGLES[1]), period=180.0
         )
         row = table.set_index("quantity").loc["oblique_index"]
         hits += row["ci_low"] <= 0 <= row["ci_high"]
@@ -140,7 +138,7 @@ def test_every_condition_has_the_minimum_or_the_claim_falls(other, outcome):
         for name, place in places.items()
         for protocol in ("described", "shifted_origin")
     )
-    found = orientation.orientation_tables(frame, ANGLES, 36, list(places), RESAMPLING).contrasts
+    found = orientation.orientation_tables(frame, ANGLES, 36, list(places)).contrasts
     claim = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]["A1"]
     table = claims.decide({"A1": claim}, found.assign(study="lines"))
     assert table["verdict"][0] == outcome
@@ -158,9 +156,7 @@ def test_the_extremes_of_advantages_are_those_of_the_conditions():
         for name, size in {"angle": 3.0, "color": 1.0}.items()
         for seed in range(3)
     )
-    table = orientation.orientation_tables(
-        frame, ANGLES, 36, ["angle", "color"], RESAMPLING
-    ).contrasts
+    table = orientation.orientation_tables(frame, ANGLES, 36, ["angle", "color"]).contrasts
     rows = table.set_index(["dataset", "quantity"])
     least, greatest = (
         rows.loc[("all", f"{which}_horizontal_advantage")] for which in ("least", "greatest")

@@ -8,11 +8,9 @@ from patchwork import interventions
 from patchwork.analysis.heads import effect_tables, effects
 from patchwork.analysis.heads.effects import Grouping
 from patchwork.models import fine_tuned
-from patchwork.statistics import Resampling
 from scipy import stats
 from small_networks import Pictures, network
 
-FEW = Resampling(300)
 RUN = {"dataset": "d", "backbone": "b", "protocol": "p", "seed": 0}
 TARGETS = ["brightness", "side"]
 
@@ -163,23 +161,23 @@ def made(effect, seeds=3, n=40, depth=6, heads=2, noise=0.02, seed=0) -> pd.Data
 
 def test_percent_is_the_ratio_of_means_and_agrees_with_the_table_of_heads():
     frame = made(lambda layer, head: 10.0 * (layer == 3))
-    table = effect_tables.percent_table(frame, FEW).set_index(["layer", "head"])
+    table = effect_tables.percent_table(frame).set_index(["layer", "head"])
     part = frame[(frame["layer"] == 3) & (frame["head"] == 1)]
     expected = 100 * part["effect"].mean() / part["clean"].mean()
     assert table.loc[(3, 1), "effect"] == pytest.approx(expected)
     assert table.loc[(3, 1), "ci_low"] < 10 < table.loc[(3, 1), "ci_high"] + 0.5
     assert table.loc[(3, 1), "q"] < 0.05
-    plain = effect_tables.ablation_table(frame, FEW).set_index(["layer", "head"])["effect"]
+    plain = effect_tables.ablation_table(frame, seed=0).set_index(["layer", "head"])["effect"]
     clean = frame["clean"].mean()
     assert np.allclose(100 * plain / clean, table["effect"][plain.index], rtol=1e-6)
 
 
 def test_no_effect_is_equivalent_and_a_large_one_is_not():
     frame = made(lambda layer, head: 10.0 * (layer == 3), n=400, noise=0.002)
-    table = effect_tables.percent_table(frame, FEW).set_index(["layer", "head"])
+    table = effect_tables.percent_table(frame).set_index(["layer", "head"])
     assert not table.loc[3, "equivalent"].any()
     assert table.drop(index=3, level="layer")["equivalent"].mean() > 0.8
-    wild = effect_tables.percent_table(made(lambda *_: 0, n=10, noise=0.5), FEW)
+    wild = effect_tables.percent_table(made(lambda *_: 0, n=10, noise=0.5))
     assert not wild["equivalent"].any(), "too few images to say that nothing happens"
 
 
@@ -188,7 +186,7 @@ def test_intervals_in_percent_cover():
     hits, n = 0, 120
     for seed in range(n):
         frame = made(lambda *_: 5.0, seeds=1, n=40, depth=1, heads=1, noise=0.1, seed=seed)
-        row = effect_tables.percent_table(frame, Resampling(200)).iloc[0]
+        row = effect_tables.percent_table(frame).iloc[0]
         hits += row["ci_low"] <= 5 <= row["ci_high"]
     low, high = stats.binom.interval(0.999, n, 0.95)
     assert low <= hits <= high
@@ -199,7 +197,7 @@ def test_findings_by_depth():
     joint = frame[frame["head"] == 0].assign(groups="layers", head=-1)
     joint = joint.assign(group=joint["layer"].astype(str), effect=2 * joint["effect"])
     shuffled = joint.assign(groups=effect_tables.RANDOM_ORDER)
-    found = effect_tables.percent_findings(pd.concat([frame, joint, shuffled]), FEW)
+    found = effect_tables.percent_findings(pd.concat([frame, joint, shuffled]))
     rows = found.set_index("quantity")["estimate"]
     for layer in range(6):
         assert rows[f"layer{layer}_percent_loss_increase"] == pytest.approx(1 + layer, abs=0.3)
@@ -214,7 +212,7 @@ def test_findings_by_depth():
     assert rows["random_order_difference_percent"] == 0
     assert rows["equivalent_heads_share"] == 0
     assert rows["n_heads"] == 12
-    wide = effect_tables.percent_findings(frame, FEW, margin=3.0).set_index("quantity")["estimate"]
+    wide = effect_tables.percent_findings(frame, margin=3.0).set_index("quantity")["estimate"]
     assert wide["equivalent_heads_share"] == pytest.approx(2 / 6), "layers 0 and 1 of six"
     one = found.set_index("quantity").loc["layer3_percent_loss_increase"]
     assert one["ci_low"] < one["estimate"] < one["ci_high"]
@@ -238,7 +236,7 @@ def test_two_heads_that_stand_in_for_each_other_have_excess():
     excess = effect_tables.derived(frame).query("groups == 'pair_excess'")
     assert len(excess) == len(pair)
     assert excess["effect"].tolist() == pytest.approx([0.2] * len(pair))
-    found = effect_tables.percent_findings(frame, FEW).set_index("quantity")["estimate"]
+    found = effect_tables.percent_findings(frame).set_index("quantity")["estimate"]
     assert found["pair_excess_percent"] == pytest.approx(10, rel=0.05)
     additive = pd.concat([single.assign(effect=0.1), pair])
     assert np.allclose(

@@ -15,12 +15,10 @@ from patchwork.interventions.contexts import BASELINES
 from patchwork.interventions.sweeps.patching import COMPONENTS
 from patchwork.models import fine_tuned
 from patchwork.models.tasks import Category, DoubleAngle, Scaled, Target
-from patchwork.statistics import Resampling
 from patchwork.stimuli import lines
 from small_networks import ARCHITECTURE, LORA, Pictures, network
 from timm.models.vision_transformer import VisionTransformer
 
-RESAMPLING = Resampling(200)
 SETTINGS = {
     "image_px": 64, "length_px": {"min": 6, "max": 20}, "width_px": {"min": 1, "max": 4},
     "palette": "basic11", "margin": "length_and_width", "noise_levels": [0.0, 0.2],
@@ -245,7 +243,7 @@ def ablated(effects: np.ndarray, seeds: int = 4, n: int = 40) -> pd.DataFrame:
 def test_a_planted_head_is_found_and_no_other():
     planted = np.zeros((3, 4))
     planted[1, 2] = 2.0
-    table = effect_tables.ablation_table(ablated(planted), RESAMPLING)
+    table = effect_tables.ablation_table(ablated(planted), seed=0)
     assert len(table) == 12
     row = table.set_index(["layer", "head"]).loc[(1, 2)]
     assert table["effect"].idxmax() == table.index[(table["layer"] == 1) & (table["head"] == 2)][0]
@@ -286,7 +284,7 @@ def test_recovery_is_the_ratio_of_means():
     )  # fmt: skip
     names = {"dataset": "d", "backbone": "b", "protocol": "p", "metric": "m"}
     frame = frame.assign(**names, direction="clean_to_corrupted")
-    table = effect_tables.patching_table(frame, RESAMPLING).set_index("layer")
+    table = effect_tables.patching_table(frame).set_index("layer")
     for layer, part in share.items():
         assert table.loc[layer, "recovery"] == pytest.approx(part, abs=0.03)
         assert table.loc[layer, "ci_low"] <= part <= table.loc[layer, "ci_high"]
@@ -306,7 +304,7 @@ def test_a_patch_that_carries_everything_in_every_pair_is_certain():
     )  # fmt: skip
     names = {"dataset": "d", "backbone": "b", "protocol": "p", "metric": "m"}
     frame = frame.assign(**names, direction="clean_to_corrupted")
-    table = effect_tables.patching_table(frame, RESAMPLING)
+    table = effect_tables.patching_table(frame)
     assert table["recovery"].tolist() == pytest.approx([0, 1, 0], abs=1e-12)
     assert table["p"].tolist() == [1, 0, 1]
 
@@ -320,10 +318,10 @@ def test_similarity_counts_seeds_and_keeps_the_backbone_apart():
         for other in ("y", "untouched")
     ]  # fmt: skip
     frame = pd.DataFrame(rows)
-    table = effect_tables.similarity_table(frame, RESAMPLING)
+    table = effect_tables.similarity_table(frame)
     assert set(table["compared"]) == {"tasks", "untouched"}
     assert (table["seeds"] == 3).all()
-    found = effect_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
+    found = effect_tables.similarity_findings(frame).set_index("quantity")
     assert found.loc["cross_task_head_similarity", "estimate"] == pytest.approx(0.685)
     assert found.loc["share_of_agnostic_heads", "estimate"] == pytest.approx(0.5)
 
@@ -347,7 +345,7 @@ def test_excess_compares_the_same_tasks_and_seeds():
     )
     null = pd.concat(compared("raw", {("y", "x"): 0.6 - 0.1 * seed}, seed) for seed in range(3))
     both = pd.concat([frame, null])
-    found = effect_tables.similarity_findings(both, RESAMPLING, ["raw"]).set_index("quantity")
+    found = effect_tables.similarity_findings(both, ["raw"]).set_index("quantity")
     excess = found.loc["head_similarity_excess_over_raw"]
     assert excess["backbone"] == "grown"
     assert excess["seeds"] == 3
@@ -359,7 +357,7 @@ def test_a_layer_is_agnostic_if_all_its_heads_are():
         compared("b", {("x", "y"): 0.95, ("x", "untouched"): 0.1}, seed) for seed in range(2)
     )
     frame.loc[(frame["layer"] == 1) & (frame["head"] == 0), "linear_cka"] = 0.3
-    found = effect_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")["estimate"]
+    found = effect_tables.similarity_findings(frame).set_index("quantity")["estimate"]
     assert found["share_of_agnostic_heads"] == pytest.approx(0.75)
     assert found["n_agnostic_layers"] == 1
 
@@ -367,11 +365,11 @@ def test_a_layer_is_agnostic_if_all_its_heads_are():
 def test_intervals_of_similarities_end_where_similarities_do():
     frame = pd.concat(compared("b", {("x", "y"): 0.05 + 0.9 * seed}, seed) for seed in range(2))
     frame["map_correlation"] = frame["seed"] - 0.5
-    found = effect_tables.similarity_findings(frame, RESAMPLING).set_index("quantity")
+    found = effect_tables.similarity_findings(frame).set_index("quantity")
     assert found.loc["cross_task_head_similarity", ["ci_low", "ci_high"]].tolist() == [-1, 1]
     assert found.loc["n_agnostic_layers", ["ci_low", "ci_high"]].tolist() == [0, 2]
     assert found.loc["cross_task_map_correlation", ["ci_low", "ci_high"]].tolist() == [-1, 1]
-    alone = effect_tables.similarity_findings(frame[frame["seed"] == 0], RESAMPLING)
+    alone = effect_tables.similarity_findings(frame[frame["seed"] == 0])
     assert alone["ci_low"].isna().all(), "one seed says nothing about the next"
 
 

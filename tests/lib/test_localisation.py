@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from patchwork.analysis.chirps import localisation, localisation_intervals, localisation_tables
 from patchwork.analysis.chirps.baselines import PLANE
-from patchwork.statistics import Resampling, conformal
+from patchwork.statistics import conformal
 from patchwork.tables import FINDINGS
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-QUICK = Resampling(300)
 NETWORK = {"backbone": "pretrained"}
 
 
@@ -33,14 +32,12 @@ def frame():
 
 @pytest.fixture(scope="module")
 def tables(frame):
-    return localisation_tables.localisation_tables(
-        frame, frames.ATTRIBUTES, n_bins=4, coverage=0.9, resampling=QUICK
-    )
+    return localisation_tables.localisation_tables(frame, frames.ATTRIBUTES, n_bins=4, coverage=0.9)
 
 
 def test_planted_slope_and_bias_are_found():
     planted = frames.predictions(bias=-2.0, slope=0.8)
-    table = localisation_tables.metric_table(planted, frames.ATTRIBUTES, QUICK)
+    table = localisation_tables.metric_table(planted, frames.ATTRIBUTES)
     for label in frames.LABELS:
         rows = pick(table, target=label).set_index("metric")
         assert rows.loc["slope", "ci_low"] < 0.8 < rows.loc["slope", "ci_high"]
@@ -66,7 +63,7 @@ def test_metrics_are_those_of_the_images_with_a_chirp(frame, tables):
     moved = network.assign(
         predicted_start_hz=network["predicted_start_hz"].where(network["present"] == 1, 1e6)
     )
-    again = localisation_tables.metric_table(moved, frames.ATTRIBUTES, QUICK)
+    again = localisation_tables.metric_table(moved, frames.ATTRIBUTES)
     assert pick(again, target="start_hz").set_index("metric")["estimate"].equals(rows)
 
 
@@ -139,18 +136,20 @@ def test_errors_in_bins_are_naive_means_and_grow_with_the_planted_noise(frame, t
 
 def test_a_label_that_does_not_vary_has_no_bins():
     flat = frames.predictions(n=60).assign(sweep=1, noise_sd=0.1)
-    table = localisation_tables.errors_along(flat, frames.ATTRIBUTES, 3, QUICK)
+    table = localisation_tables.errors_along(flat, frames.ATTRIBUTES, 3)
     assert set(table["along"]) == {"duration_s"}
 
 
 def test_the_auroc_is_that_of_a_peer_with_the_interval_of_delong(frame):
     one = pick(frame, seed=0, **NETWORK).copy()
     one["score_present"] = one["score_present"].round(1)  # ties
-    found = localisation.auroc(one, "score_present", Resampling(20_000))
+    found = localisation.auroc(one, "score_present")
     assert found.estimate == pytest.approx(roc_auc_score(one["present"], one["score_present"]))
     error = delong_error(one["score_present"].to_numpy(), one["present"].to_numpy() == 1)
+    assert found.error == pytest.approx(error, rel=0.02)
     half = stats.t.ppf(0.975, len(one) - 1) * error
-    assert found.high - found.estimate == pytest.approx(half, rel=0.03)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.15)
+    assert 0 < found.low < found.estimate < found.high < 1
 
 
 def delong_error(scores, present):
@@ -165,11 +164,11 @@ def test_the_auroc_of_several_seeds_is_their_mean_and_chance_is_a_half(frame):
     each = [
         roc_auc_score(one["present"], one["score_present"]) for _, one in network.groupby("seed")
     ]
-    found = localisation.auroc(network, "score_present", QUICK)
+    found = localisation.auroc(network, "score_present")
     assert found.estimate == pytest.approx(np.mean(each))
     assert found.clusters == 3
     blind = network.assign(score_present=frames.generator(3).standard_normal(len(network)))
-    found = localisation.auroc(blind, "score_present", QUICK)
+    found = localisation.auroc(blind, "score_present")
     assert found.low < 0.5 < found.high
     assert found.high - found.low < 0.4
 
@@ -186,15 +185,15 @@ def test_the_area_below_the_curve_is_the_auroc(frame, tables):
 
 def test_without_a_score_the_class_ranks_and_without_absence_nothing_does():
     classed = frames.predictions(n=80, score=False)
-    table = localisation_tables.presence_table(classed, QUICK)
+    table = localisation_tables.presence_table(classed)
     assert set(table["ranked_by"]) == {"predicted_present"}
     one = pick(classed, seed=0)
     hits = one.loc[one["present"] == 1, "predicted_present"].mean()
     alarms = one.loc[one["present"] == 0, "predicted_present"].mean()
-    found = localisation.auroc(one, "predicted_present", QUICK).estimate
+    found = localisation.auroc(one, "predicted_present").estimate
     assert found == pytest.approx((1 + hits - alarms) / 2)
     full = classed[classed["present"] == 1]
-    assert localisation_tables.presence_table(full, QUICK).empty
+    assert localisation_tables.presence_table(full).empty
 
 
 def test_half_widths_come_from_even_images_and_coverage_from_odd_ones(frame, tables):
@@ -239,7 +238,7 @@ def test_differences_are_paired_by_image_and_negative_where_the_network_is_bette
         assert row["seeds"] == 3
     assert rows.loc[("start_s_mae_minus_ridge_tracker", "pretrained"), "ci_high"] < 0
     same = pick(frame, backbone="ridge_tracker").assign(backbone="copy", protocol="corrected")
-    again = localisation_tables.differences(pd.concat([frame, same]), QUICK)
+    again = localisation_tables.differences(pd.concat([frame, same]))
     zero = pick(again, quantity="end_hz_mae_minus_ridge_tracker", backbone="copy").iloc[0]
     assert zero["estimate"] == zero["ci_low"] == zero["ci_high"] == 0
 
@@ -341,7 +340,7 @@ def test_timing_counts_images_and_the_spread_of_repeated_passes():
             seconds = (2 + seed) * (1 + 0.05 * rng.standard_normal())
             rows.append({**names, "seed": seed, "repetition": repetition, "seconds": seconds})
     table = pd.DataFrame(rows).assign(n_images=1000)
-    found = localisation.timing_findings(table, QUICK).set_index("quantity")
+    found = localisation.timing_findings(table).set_index("quantity")
     assert list(found.reset_index()) == list(FINDINGS)
     speed = np.mean([1000 / (2 + seed) for seed in range(4)])
     assert found.loc["images_per_s", "estimate"] == pytest.approx(speed, rel=0.02)
@@ -349,7 +348,7 @@ def test_timing_counts_images_and_the_spread_of_repeated_passes():
     low, high = found.loc["repetition_spread", ["ci_low", "ci_high"]]
     assert low < 0.05 < high
     assert high - low < 0.03
-    once = localisation.timing_findings(pick(table, repetition=0), QUICK)
+    once = localisation.timing_findings(pick(table, repetition=0))
     assert once["quantity"].tolist() == ["images_per_s"]
     with pytest.raises(ValueError, match="seconds has 0"):
-        localisation.timing_findings(table.assign(seconds=0), QUICK)
+        localisation.timing_findings(table.assign(seconds=0))

@@ -8,7 +8,6 @@ from pages import check_text, laid_out
 from patchwork.analysis.chirps import localisation, localisation_tables
 from patchwork.figures import theme
 from patchwork.figures.chirps import localisation as figures
-from patchwork.statistics import Resampling
 
 TABLE = {
     "predicted_against_true": "points",
@@ -33,7 +32,6 @@ def tables(*, several):
         frames.ATTRIBUTES,
         n_bins=4,
         coverage=0.9,
-        resampling=Resampling(100),
     )
     found = {draw: getattr(made, name) for draw, name in TABLE.items()}
     if several:  # half of the targets, for layout takes its time

@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from patchwork.analysis.biases import orientation
-from patchwork.statistics import Resampling
 
-QUICK = Resampling(n_resamples=300)
-EVERY = {"orders": orientation.ORDERS[360.0], "resampling": QUICK}
+EVERY = {"orders": orientation.ORDERS[360.0]}
 
 
 def generator(seed):
@@ -33,7 +31,7 @@ def wave(order, phase, size=3.0, mean=20.0):
 
 def test_curve_agrees_with_a_loop_over_bins():
     frame = planted(wave(1, 30), n=300)
-    curve = orientation.angle_curve(frame, n_bins=24, resampling=QUICK)
+    curve = orientation.angle_curve(frame, n_bins=24)
     assert list(curve.columns) == ["bin_deg", "error_deg", "ci_low", "ci_high", "n", "seeds"]
     assert curve["bin_deg"].tolist() == [15.0 * i for i in range(24)]
     assert curve["n"].sum() == len(frame)
@@ -48,7 +46,7 @@ def test_curve_agrees_with_a_loop_over_bins():
 def test_curve_of_the_bias_and_angles_beyond_the_period():
     frame = planted(wave(2, 10, mean=0), period=180)
     turned = frame.assign(angle_deg=frame["angle_deg"] - 540)
-    options = {"value": "signed_error_deg", "period": 180.0, "n_bins": 24, "resampling": QUICK}
+    options = {"value": "signed_error_deg", "period": 180.0, "n_bins": 24}
     a, b = (orientation.angle_curve(x, **options) for x in (frame, turned))
     pd.testing.assert_frame_equal(a, b)
     assert a["bin_deg"].max() < 180
@@ -60,18 +58,18 @@ def test_fine_bins_show_a_lattice_that_coarse_bins_hide():
         return np.where(np.abs((angle + 22.5) % 45 - 22.5) < 5.6, 13.0, 28.0)
 
     frame = planted(lattice)
-    found = orientation.angle_contrasts(frame, resampling=QUICK)
+    found = orientation.angle_contrasts(frame)
     found = found.set_index("quantity")
     # Windows reach 7.5 deg, the lattice 5.6.
     assert found.loc["lattice_index", "estimate"] == pytest.approx(15 * 5.6 / 7.5, abs=0.5)
     assert abs(found.loc["oblique_index", "estimate"]) < 0.5
-    curve = orientation.angle_curve(frame, n_bins=72, resampling=QUICK).set_index("bin_deg")
+    curve = orientation.angle_curve(frame, n_bins=72).set_index("bin_deg")
     assert curve["error_deg"].nsmallest(8).index.sort_values().tolist() == list(range(0, 360, 45))
 
 
 @pytest.mark.parametrize(("order", "phase"), [(1, 200.0), (2, 15.0), (4, 45.0)])
 def test_planted_wave_is_found(order, phase):
-    fit = orientation.harmonic_fit(planted(wave(order, phase)), resampling=QUICK)
+    fit = orientation.harmonic_fit(planted(wave(order, phase)))
     fit = fit.set_index("term")
     truth = {
         "mean": 20, f"amplitude{order}": 3, f"phase{order}": phase,
@@ -88,7 +86,7 @@ def test_planted_wave_is_found(order, phase):
 def test_an_amplitude_of_noise_alone_is_rarely_above_zero():
     tables = [
         orientation.harmonic_fit(
-            planted(lambda a: 20 + 0 * a, seeds=1, n=200, draw=draw), resampling=Resampling(100)
+            planted(lambda a: 20 + 0 * a, seeds=1, n=200, draw=draw)
         ).set_index("term")
         for draw in range(60)
     ]
@@ -98,7 +96,7 @@ def test_an_amplitude_of_noise_alone_is_rarely_above_zero():
 
 def test_harmonic_fit_agrees_with_least_squares():
     frame = planted(wave(4, 20), n=100)
-    fit = orientation.harmonic_fit(frame, resampling=QUICK).set_index("term")["estimate"]
+    fit = orientation.harmonic_fit(frame).set_index("term")["estimate"]
     angle = np.deg2rad(frame["angle_deg"].to_numpy())
     design = np.stack([f(k * angle) for k in (1, 2, 4) for f in (np.cos, np.sin)], axis=1)
     design = np.c_[np.ones(len(design)), design]
@@ -133,22 +131,20 @@ def test_place_of_minimum_covers_over_draws_of_seeds():
             place = 180 + 10 * rng.standard_normal()
             part = planted(wave(1, place + 180, size=8), seeds=1, n=200, draw=draw * 10 + seed)
             parts.append(part.assign(seed=seed))
-        found = orientation.place_of_minimum(
-            pd.concat(parts), orders=(1,), resampling=Resampling(200)
-        )
+        found = orientation.place_of_minimum(pd.concat(parts), orders=(1,))
         hits += found.low <= 180 <= found.high
     assert hits >= 53
 
 
 def test_contrasts_have_the_sign_of_an_oblique_effect():
     frame = planted(wave(4, 45))  # worst at 45, 135, ...: the oblique effect
-    found = orientation.angle_contrasts(frame, resampling=QUICK).set_index("quantity")
+    found = orientation.angle_contrasts(frame).set_index("quantity")
     assert found.loc["oblique_index", "ci_low"] > 0
     assert found.loc["horizontal_advantage", "ci_low"] > 0
-    flat = orientation.angle_contrasts(planted(lambda a: 20 + 0 * a), resampling=QUICK)
+    flat = orientation.angle_contrasts(planted(lambda a: 20 + 0 * a))
     assert ((flat["ci_low"] <= 0) & (flat["ci_high"] >= 0)).all()
-    half = orientation.angle_contrasts(planted(wave(2, 90), period=180), period=180.0,
-                                       resampling=QUICK).set_index("quantity")  # fmt: skip
+    half = orientation.angle_contrasts(planted(wave(2, 90), period=180), period=180.0)
+    half = half.set_index("quantity")
     assert half.loc["horizontal_advantage", "estimate"] == pytest.approx(3.2, abs=0.4)
     assert half.loc["vertical_advantage", "ci_high"] < 0
     assert "origin_180_advantage" not in half.index
@@ -156,7 +152,7 @@ def test_contrasts_have_the_sign_of_an_oblique_effect():
 
 def test_contrast_against_plain_means():
     frame = planted(wave(2, 0), n=400)
-    found = orientation.angle_contrasts(frame, resampling=QUICK).set_index("quantity")
+    found = orientation.angle_contrasts(frame).set_index("quantity")
     near = np.abs((frame["angle_deg"] + 90) % 180 - 90) <= 7.5
     plain = frame.loc[~near, "error_deg"].mean() - frame.loc[near, "error_deg"].mean()
     assert found.loc["horizontal_advantage", "estimate"] == pytest.approx(plain)

@@ -51,7 +51,7 @@ def effects() -> pd.DataFrame:
 
 
 def table_of(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    table = effect_tables.ablation_table(frame, statistics.DEFAULT)
+    table = effect_tables.ablation_table(frame, seed=0)
     return table[table["baseline"] == baseline].set_index(["layer", "head"])
 
 
@@ -106,8 +106,7 @@ def within_binomial(count: int, n: int) -> bool:
 
 
 def test_heads_without_effect_are_flagged_at_the_nominal_rate():
-    how = statistics.Resampling(400)
-    p = np.array([statistics.effect_table(g, None, resampling=how)["p"] for g in without_effect()])
+    p = np.array([statistics.effect_table(g, None)["p"] for g in without_effect()])
     assert within_binomial(int((p < LEVEL).sum()), p.size)
 
 
@@ -115,8 +114,7 @@ def test_grids_without_effect_are_flagged_at_the_nominal_rate():
     """Max-T: any head of the grid; the false discovery rate is then the same thing."""
     families = [statistics.max_t_p(g, n_flips=400).min() for g in without_effect()]
     assert within_binomial(sum(p < LEVEL for p in families), len(families))
-    how = statistics.Resampling(400)
-    lowest = [statistics.effect_table(g, None, resampling=how)["q"].min() for g in without_effect()]
+    lowest = [statistics.effect_table(g, None)["q"].min() for g in without_effect()]
     assert sum(q < LEVEL for q in lowest) <= stats.binom.ppf(0.999, len(lowest), LEVEL)
 
 

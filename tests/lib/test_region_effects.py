@@ -4,11 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from patchwork.analysis.selectivity import region_tables
-from patchwork.statistics import Resampling
 from scipy import stats
 
 RUN = {"dataset": "d", "backbone": "b", "protocol": "p"}
-FEW = Resampling(200)
 DEPTH, HEADS = 4, 3
 
 
@@ -39,7 +37,7 @@ def planted(related: bool, seeds: int = 4, n: int = 60) -> tuple[pd.DataFrame, p
 
 
 def heads_of(related: bool) -> pd.DataFrame:
-    return region_tables.attention_and_effect(*planted(related), "chirp", resampling=FEW)
+    return region_tables.attention_and_effect(*planted(related), "chirp")
 
 
 def test_each_head_of_each_run_is_there_once():
@@ -56,7 +54,7 @@ def test_each_head_of_each_run_is_there_once():
 
 def test_planted_agreement_is_found():
     heads = heads_of(True)
-    table = region_tables.agreement_table(heads, FEW).iloc[0]
+    table = region_tables.agreement_table(heads).iloc[0]
     found = (
         heads[["attends", "has_effect"]]
         .value_counts()
@@ -66,7 +64,7 @@ def test_planted_agreement_is_found():
     assert table["attends_with_effect"] == 4 * DEPTH
     assert table["odds_ratio"] > 20
     assert table["ci_low"] > 1
-    rows = region_tables.agreement_findings(heads, FEW).set_index("quantity")
+    rows = region_tables.agreement_findings(heads).set_index("quantity")
     rank = rows.loc["attention_effect_rank_correlation"]
     per_seed = [
         stats.spearmanr(part["ratio"], part["effect"]).statistic
@@ -80,7 +78,7 @@ def test_planted_agreement_is_found():
 
 
 def test_unrelated_attention_predicts_nothing():
-    rows = region_tables.agreement_findings(heads_of(False), FEW).set_index("quantity")
+    rows = region_tables.agreement_findings(heads_of(False)).set_index("quantity")
     assert rows.loc["attention_effect_log_odds_ratio", "estimate"] < 0
     assert rows.loc["attention_predicts_effect_auroc", "estimate"] < 0.5
     assert rows.loc["attention_effect_rank_correlation", "ci_low"] < 0.2
@@ -88,7 +86,7 @@ def test_unrelated_attention_predicts_nothing():
 
 def test_what_cannot_be_computed_is_left_out():
     heads = heads_of(True).assign(has_effect=False)
-    rows = region_tables.agreement_findings(heads, FEW).set_index("quantity")
+    rows = region_tables.agreement_findings(heads).set_index("quantity")
     auroc = rows.loc["attention_predicts_effect_auroc"]
     assert np.isnan(auroc["estimate"])
     assert auroc["seeds"] == 0

@@ -10,12 +10,10 @@ from patchwork import interventions
 from patchwork.analysis.heads import released
 from patchwork.analysis.heads.released import RowZeroing, row_zeroing_sweep
 from patchwork.models import fine_tuned, tasks
-from patchwork.statistics import Resampling
 from small_networks import LORA, Pictures, network
 
 N, SIZE, WIDTH = 7, 16, 32
 FORWARD = [(0, 0), (0, 1), (1, 0), (1, 1)]
-FEW = Resampling(200)
 RUN = {"dataset": "d", "backbone": "b", "protocol": "p"}
 
 
@@ -165,7 +163,7 @@ def test_order_matters_only_where_nothing_is_restored(split):
         [RUN | {"seed": s, "label_scale": "raw", "predictor": "mean", "mse": 2.0, "n": 9}
          for s in (0, 1)]
     )  # fmt: skip
-    rows = released.released_findings(more, scales, FEW).set_index("quantity")["estimate"]
+    rows = released.released_findings(more, scales).set_index("quantity")["estimate"]
     assert rows["restored_share_from_order"] == pytest.approx(0, abs=1e-12)
     assert rows["whole_head_share_from_order"] == pytest.approx(0, abs=1e-12)
     assert rows["own_label_scale_share_from_order"] > 0.05
@@ -173,7 +171,7 @@ def test_order_matters_only_where_nothing_is_restored(split):
         name = f"whole_head_{order}_layers_1_to_3_percent"
         assert rows[name] == rows["whole_head_forward_layers_1_to_3_percent"]
     assert rows["raw_label_mse_mean"] == 2
-    table = released.profile_table(more, FEW)
+    table = released.profile_table(more)
     assert len(table) == 5 * 5 * 2
     part = split.query("procedure == 'restored' and order == 'random1' and layer == 1")
     one = table.query("procedure == 'restored' and order == 'random1' and layer == 1").iloc[0]

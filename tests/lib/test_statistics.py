@@ -1,14 +1,9 @@
-"""Intervals cover, tests keep their level, planted effects are found."""
+"""Intervals agree with their peers, tests keep their level, planted effects are found."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from patchwork import statistics
-from patchwork.statistics import Resampling
 from scipy import stats
-
-QUICK = Resampling(n_resamples=200)
 
 
 def generator(seed):
@@ -26,101 +21,51 @@ def nested(rng, k, m, between, inside=1.0):
     return values.reshape(-1), np.repeat(np.arange(k), m)
 
 
-@pytest.mark.parametrize("k", [3, 4, 5])
-def test_coverage_with_few_clusters(k):
-    trials, hits, plain = 400, 0, 0
-    for trial in range(trials):
-        values, clusters = nested(generator(trial), k, 12, between=1.0)
-        found = statistics.cluster_bootstrap(values, clusters, resampling=QUICK)
-        hits += found.low <= 0 <= found.high
-        means = statistics.bootstrap_means(values, clusters, QUICK)[:, 0]
-        low, high = np.quantile(means, [0.025, 0.975])
-        plain += low <= 0 <= high
-    # Exact 95 % when clusters differ much; noise inside clusters makes it a little wide.
-    assert 0.93 <= hits / trials <= 0.995
-    assert plain / trials < hits / trials - 0.03
-
-
-def test_coverage_when_all_clusters_see_the_same_units():
-    trials, hits = 300, 0
-    k, m = 4, 30
-    for trial in range(trials):
-        rng = generator(trial)
-        shared = rng.standard_normal(m)
-        values = (shared + 0.3 * rng.standard_normal((k, 1))).reshape(-1)
-        clusters, units = np.repeat(np.arange(k), m), np.tile(np.arange(m), k)
-        crossed = statistics.cluster_bootstrap(values, clusters, units=units, resampling=QUICK)
-        hits += crossed.low <= 0 <= crossed.high
-    assert hits / trials >= 0.93
-
-
-def test_one_cluster_resamples_its_examples():
-    rng, hits = generator(0), 0
-    for _ in range(400):
-        found = statistics.cluster_bootstrap(
-            rng.standard_normal(20), np.zeros(20), resampling=QUICK
-        )
-        hits += found.low <= 0 <= found.high
-    assert found.clusters == 1
-    assert 0.92 <= hits / 400 <= 0.98
-    alone = statistics.cluster_bootstrap(np.array([3.0]), np.array([0]))
+def test_one_number_per_seed_has_student_t():
+    x = generator(0).normal(2, 1, 5)
+    one, peer = statistics.interval(x), stats.ttest_1samp(x, 0)
+    for level, ends in ((0.95, (one.low, one.high)), (0.9, (one.low90, one.high90))):
+        assert ends == pytest.approx(tuple(peer.confidence_interval(level)), rel=1e-4)
+    assert one.p == pytest.approx(peer.pvalue)
+    assert one.error == pytest.approx(stats.sem(x))
+    assert (one.n, one.clusters) == (5, 5)
+    alone = statistics.interval(np.array([3.0]), np.array([0]))
     assert alone.estimate == 3
-    assert np.isnan(alone.low)
+    assert np.isnan([alone.low, alone.high, alone.p]).all()
 
 
-def test_nested_weights_agree_with_a_naive_two_level_bootstrap():
+def test_labels_not_positions_say_who_belongs_together():
     rng = generator(5)
-    sizes = (3, 9, 20)
-    groups = [rng.normal(i, 1 + i, size) for i, size in enumerate(sizes)]
-    naive = []
-    for _ in range(4000):
-        drawn = [groups[j] for j in rng.integers(3, size=3)]
-        picks = np.concatenate([g[rng.integers(len(g), size=len(g))] for g in drawn])
-        naive.append(picks.mean())
-    # Clusters out of order: labels, not positions, say who belongs together.
-    order = rng.permutation(sum(sizes))
-    values, clusters = np.concatenate(groups)[order], np.repeat(["c", "a", "b"], sizes)[order]
-    fast = statistics.bootstrap_means(values, clusters, Resampling(4000))[:, 0]
-    assert np.std(fast) == pytest.approx(np.std(naive), rel=0.06)
-    assert stats.ks_2samp(fast, naive).pvalue > 1e-3
+    values, clusters = nested(rng, 4, 10, 1.0)
+    order = rng.permutation(40)
+    names = np.array(["c", "a", "d", "b"])[clusters]
+    shuffled = statistics.interval(values[order], names[order])
+    assert shuffled.high == pytest.approx(statistics.interval(values, clusters).high)
 
 
-def test_statistics_of_means_see_the_same_draws():
-    rng = generator(6)
-    x = rng.standard_normal(60)
-    values = np.stack([x, 2 * x + 1], axis=1)
-    means = statistics.bootstrap_means(values, np.repeat(np.arange(3), 20), QUICK)
-    np.testing.assert_allclose(means[:, 1], 2 * means[:, 0] + 1)
+def test_an_interval_on_a_circle_goes_the_short_way_and_at_most_round_it():
+    def place(means):
+        return np.mod(np.rad2deg(np.arctan2(means[..., 1], means[..., 0])), 360)
+
+    rng, seeds = generator(0), np.repeat(np.arange(5), 40)
+    angle = np.deg2rad(359.5 + 10 * rng.standard_normal(200))
+    one = statistics.interval(np.stack([np.cos(angle), np.sin(angle)], 1), seeds, place, period=360)
+    peer = statistics.interval(np.rad2deg(angle), seeds)
+    assert one.high - one.low == pytest.approx(peer.high - peer.low, rel=0.05)
+    assert np.mod(one.estimate - peer.estimate + 180, 360) - 180 == pytest.approx(0, abs=0.1)
+    lost = statistics.interval(rng.standard_normal((200, 2)), seeds, place, period=360)
+    assert lost.high - lost.low <= 360
 
 
-@settings(max_examples=25, deadline=None)
-@given(scale=st.floats(0.01, 100), shift=st.floats(-1e3, 1e3))
-def test_intervals_move_with_the_unit(scale, shift):
-    values, clusters = nested(generator(1), 4, 6, 1.0)
-    a = statistics.cluster_bootstrap(values, clusters, resampling=QUICK)
-    b = statistics.cluster_bootstrap(scale * values + shift, clusters, resampling=QUICK)
-    assert b.low == pytest.approx(scale * a.low + shift, abs=1e-6 * (1 + abs(shift)))
-    assert b.high == pytest.approx(scale * a.high + shift, abs=1e-6 * (1 + abs(shift)))
-
-
-def test_the_seed_decides_the_interval():
-    values, clusters = nested(generator(2), 4, 6, 1.0)
-    first = statistics.cluster_bootstrap(values, clusters, resampling=QUICK)
-    assert first == statistics.cluster_bootstrap(values, clusters, resampling=QUICK)
-    assert first != statistics.cluster_bootstrap(
-        values, clusters, resampling=Resampling(200, seed=1)
-    )
-
-
-def test_interval_on_a_circle_goes_the_short_way():
-    replicates = np.mod(generator(0).normal(359, 2, 2000), 360)
-    found = statistics.interval_of(359, replicates, n=100, clusters=5, period=360)
-    half = stats.t.ppf(0.975, 4) * 2 * np.sqrt(5 / 4)
-    assert found.high - 359 == pytest.approx(half, rel=0.06)
-    wild = statistics.interval_of(
-        10, generator(0).uniform(0, 360, 2000), n=100, clusters=5, period=360
-    )
-    assert wild.high - wild.low == 360
+def test_intervals_are_mapped_and_kept_to_what_can_be():
+    one = statistics.interval(generator(3).normal(0.5, 1, 6))
+    squeezed = one.mapped(np.tanh)
+    assert squeezed.low90 == pytest.approx(np.tanh(one.low90))
+    assert squeezed.estimate == pytest.approx(np.tanh(one.estimate))
+    kept = one.within(0.2, 0.6)
+    assert (kept.low, kept.high) == (0.2, 0.6)
+    assert kept.estimate == one.estimate
+    assert np.isnan(statistics.unknown(0, 0).within(0, 1).low)
 
 
 def test_paired_differences_are_sharper_than_their_parts():
@@ -128,8 +73,8 @@ def test_paired_differences_are_sharper_than_their_parts():
     clusters = np.repeat(np.arange(5), 40)
     base = 5 * rng.standard_normal(5)[clusters] + rng.standard_normal(200)
     treated = base + 0.3 + 0.05 * rng.standard_normal(200)
-    paired = statistics.paired_bootstrap(treated, base, clusters)
-    alone = statistics.cluster_bootstrap(treated, clusters)
+    paired = statistics.paired_interval(treated, base, clusters)
+    alone = statistics.interval(treated, clusters)
     assert paired.low < 0.3 < paired.high
     assert paired.low > 0
     assert paired.high - paired.low < 0.02 * (alone.high - alone.low)
@@ -165,8 +110,7 @@ def test_effect_table_finds_the_planted_cell_and_not_the_dead_one():
 def test_effect_table_is_calibrated_under_the_null():
     flagged, covered = 0, 0
     for trial in range(60):
-        table = statistics.effect_table(generator(trial).standard_normal((60, 20)), None,
-                                        resampling=QUICK)  # fmt: skip
+        table = statistics.effect_table(generator(trial).standard_normal((60, 20)), None)
         flagged += (table["p"] < 0.05).sum()
         covered += (table["q"] < 0.05).any()
     assert 0.03 < flagged / 1200 < 0.07
@@ -201,27 +145,20 @@ def test_max_t_agrees_with_a_naive_loop_and_finds_the_planted_cell():
     assert p[2] < 0.01
 
 
-def test_equivalence_needs_evidence_not_silence():
-    clusters = np.repeat(np.arange(5), 30)
-    rng = generator(11)
+def test_equivalence_needs_evidence_and_keeps_its_level_at_the_margin():
+    clusters, rng = np.repeat(np.arange(5), 30), generator(11)
     small = 0.01 + 0.1 * rng.standard_normal(150)
-    assert statistics.equivalence_test(small, 0.2, clusters).equivalent
-    assert not statistics.equivalence_test(small + 0.3, 0.2, clusters).equivalent
     noisy = nested(rng, 5, 30, between=1.0)[0]
-    assert not statistics.equivalence_test(noisy, 0.2, clusters).equivalent
-    found = statistics.equivalence_test(small, 0.2, clusters)
-    inside = max(-found.interval.low, found.interval.high) < 0.2
-    assert inside == found.equivalent
-
-
-def test_equivalence_level_at_the_margin():
-    hits = sum(
-        statistics.equivalence_test(
-            0.5 + generator(trial).standard_normal(30), 0.5, None, resampling=QUICK
-        ).equivalent
-        for trial in range(300)
+    table = statistics.ratio_table(
+        np.stack([small, small + 0.3, noisy], 1), np.ones(150), clusters, margin=0.2
     )
-    assert hits / 300 < 0.09
+    assert table["equivalent"].tolist() == [True, False, False]
+    # Two one-sided tests at 5 % are the 90 % interval within the margin.
+    one = statistics.interval(small, clusters)
+    assert -0.2 < one.low90 < one.high90 < 0.2
+    at_margin = 0.5 + rng.standard_normal((30, 2000))
+    hits = statistics.ratio_table(at_margin, np.ones(30), None, margin=0.5)["equivalent"].sum()
+    assert within(hits, 2000, 0.05)
 
 
 def test_ratios_of_means_cover_and_tell_equivalence():
@@ -231,22 +168,33 @@ def test_ratios_of_means_cover_and_tell_equivalence():
         whole = 2 + 0.3 * rng.standard_normal(40)
         values = 0.5 * whole[:, None] + 0.1 * rng.standard_normal((40, 2))
         values[:, 1] = 0
-        table = statistics.ratio_table(values, whole, None, resampling=QUICK, scale=100, margin=1.0)
+        table = statistics.ratio_table(values, whole, None, scale=100, margin=1.0)
         hits += table.loc[0, "ci_low"] <= 50 <= table.loc[0, "ci_high"]
     assert within(hits, n, 0.95)
     assert table["ratio"].tolist() == pytest.approx([100 * values[:, 0].mean() / whole.mean(), 0])
     assert table["mean"].tolist() == pytest.approx(values.mean(0).tolist())
     assert table["p"].tolist() == pytest.approx([0, 1], abs=1e-9)
     assert table["equivalent"].tolist() == [False, True]
-    assert "equivalent" not in statistics.ratio_table(values, whole, None, resampling=QUICK)
+    assert "equivalent" not in statistics.ratio_table(values, whole, None)
 
 
 def test_over_seeds_leaves_out_what_is_unknown_and_what_cannot_be():
-    row = statistics.over_seeds(np.array([0.9, np.nan, 1.0, 0.8]), QUICK, (0, 1))
+    row = statistics.over_seeds(np.array([0.9, np.nan, 1.0, 0.8]), (0, 1))
     assert row["estimate"] == pytest.approx(0.9)
     assert (row["seeds"], row["ci_high"]) == (3, 1)
     assert row["ci_low"] < 0.9
-    assert statistics.over_seeds(np.array([np.nan]), QUICK)["seeds"] == 0
+    assert statistics.over_seeds(np.array([np.nan]))["seeds"] == 0
+
+
+def test_heads_of_several_networks_have_a_share_with_width():
+    seeds = np.repeat(np.arange(3), 16)
+    none = statistics.share_over_seeds(np.zeros(48, bool), seeds)
+    assert none.low == 0 < none.high < 0.1
+    rng = generator(21)
+    some = rng.random(48) < np.array([0.2, 0.4, 0.6])[seeds]
+    one = statistics.share_over_seeds(some, seeds)
+    assert 0 < one.low < some.mean() < one.high < 1
+    assert np.isnan(statistics.share_over_seeds(some[:16], seeds[:16]).low)
 
 
 def test_split_half_confirms_the_planted_cells_only():
@@ -262,20 +210,20 @@ def test_split_half_confirms_the_planted_cells_only():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: statistics.cluster_bootstrap(np.array([1, np.nan]), None), "values.*finite"),
-        (lambda: statistics.cluster_bootstrap(np.ones(3), np.ones(2)), "clusters has 2 labels"),
-        (lambda: statistics.paired_bootstrap(np.ones(3), np.ones(2), None), r"treated.*\(3,\)"),
-        (lambda: statistics.equivalence_test(np.ones(3), 0, None), "margin is 0"),
+        (lambda: statistics.interval(np.array([1, np.nan]), None), "values.*finite"),
+        (lambda: statistics.interval(np.ones(3), np.ones(2)), "clusters has 2 labels"),
+        (lambda: statistics.paired_interval(np.ones(3), np.ones(2), None), r"treated.*\(3,\)"),
+        (lambda: statistics.ratio_table(np.ones(3), np.ones(3), None, margin=0), "margin is 0"),
         (lambda: statistics.split_half(np.ones((3, 2))), "units has 3"),
         (lambda: statistics.effect_table(np.ones((1, 2)), None), "differences has 1"),
         (lambda: statistics.effect_table(np.full((3, 2), np.nan), None), "differences holds nan"),
+        (lambda: statistics.interval(np.ones(3)[:0]), r"values has shape \(0,\)"),
+        (lambda: statistics.share_intervals(np.array([2.0, 3.0])), "values has means"),
+        (lambda: statistics.binomial_interval(6, 5), "successes is 6"),
+        (lambda: statistics.sampling_error(np.ones(3), np.ones(2)), "clusters has 2 labels"),
         (lambda: statistics.max_t_p(np.ones((3, 2)), n_flips=-3), "n_flips is -3"),
         (lambda: statistics.max_t_p(np.full((3, 2), np.nan)), "differences holds nan"),
-        (lambda: statistics.equivalence_test(np.ones(3), 1, None, alpha=0.5), "alpha is 0.5"),
-        (lambda: statistics.equivalence_test(np.ones((3, 2)), 1, None), r"differences.*\(3, 2\)"),
-        (lambda: statistics.paired_bootstrap(*np.ones((2, 3, 2)), None), r"treated.*\(3, 2\)"),
-        (lambda: Resampling(n_resamples=3), "n_resamples is 3"),
-        (lambda: Resampling(confidence=95), "confidence is 95"),
+        (lambda: statistics.paired_interval(*np.ones((2, 3, 2)), None), r"treated.*\(3, 2\)"),
     ],
 )
 def test_bad_input_is_one_clear_line(call, words):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from patchwork import statistics
-from patchwork.statistics import Resampling
 from scipy import stats
 
 TRIALS = 2000
@@ -42,28 +41,14 @@ def test_the_interval_is_that_of_the_means_of_units(one_seed):
     seeds = seeds_of(one_seed, len(values))
     means = values.reshape(5, 10, 3).mean(1)
     half = stats.t.ppf(0.975, 4) * means.std(0, ddof=1) / np.sqrt(5)
-    how = Resampling(20_000)
-    table = statistics.effect_table(values, seeds, units=units, resampling=how)
-    found = statistics.cluster_bootstrap(values[:, 0], seeds, units=units, resampling=how)
-    paired = statistics.paired_bootstrap(
-        values[:, 0], np.zeros(50), seeds, units=units, resampling=how
-    )
-    np.testing.assert_allclose(table["ci_high"] - table["effect"], half, rtol=0.03)
+    table = statistics.effect_table(values, seeds, units=units)
+    found = statistics.interval(values[:, 0], seeds, units=units)
+    paired = statistics.paired_interval(values[:, 0], np.zeros(50), seeds, units)
+    np.testing.assert_allclose(table["ci_high"] - table["effect"], half, rtol=1e-4)
     ends = table.loc[0, ["ci_low", "ci_high"]].tolist()
     assert [found.low, found.high] == pytest.approx(ends, rel=1e-9)
     assert paired == found
     assert (found.n, found.clusters) == (50, 1 if one_seed else 5)
-
-
-def test_interval_of_takes_the_number_of_units():
-    replicates = generator(0).standard_normal(2000)
-    found = statistics.interval_of(0.0, replicates, n=50, clusters=1, units=5)
-    half = stats.t.ppf(0.975, 4) * np.std(replicates) * np.sqrt(5 / 4)
-    assert found.high == pytest.approx(half)
-    several = {"n": 50, "clusters": 3}
-    assert statistics.interval_of(0.0, replicates, **several, units=5) == statistics.interval_of(
-        0.0, replicates, **several
-    )
 
 
 @pytest.mark.parametrize("one_seed", [True, False])
@@ -72,16 +57,14 @@ def test_a_single_unit_says_nothing_however_many_rows_it_has(one_seed):
     table = statistics.effect_table(values, seeds, units=np.zeros(20))
     np.testing.assert_allclose(table["effect"], values.mean(0))
     assert table[["ci_low", "ci_high", "p", "q"]].isna().all(axis=None)
-    found = statistics.cluster_bootstrap(values[:, 0], seeds, units=np.zeros(20))
+    found = statistics.interval(values[:, 0], seeds, units=np.zeros(20))
     assert found.estimate == pytest.approx(values[:, 0].mean())
     assert np.isnan([found.low, found.high]).all()
 
 
 def test_units_with_one_row_each_are_examples():
     values = generator(2).standard_normal(30)
-    replicates = statistics.bootstrap_means(values, np.zeros(30), units=np.arange(30))[:, 0]
-    half = stats.t.ppf(0.975, 29) * np.std(replicates) * np.sqrt(30 / 29)
-    found = statistics.cluster_bootstrap(values, np.zeros(30), units=np.arange(30))
-    assert found.high - found.estimate == pytest.approx(half)
-    alone = statistics.cluster_bootstrap(values, None, units=np.arange(30))
-    assert (alone.low, alone.high) == (found.low, found.high)
+    peer = stats.ttest_1samp(values, 0).confidence_interval()
+    for seeds, units in ((np.zeros(30), np.arange(30)), (None, np.arange(30)), (None, None)):
+        found = statistics.interval(values, seeds, units=units)
+        assert (found.low, found.high) == pytest.approx((peer.low, peer.high), rel=1e-4)

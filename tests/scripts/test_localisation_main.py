@@ -23,7 +23,7 @@ SETTINGS = {
     "measured": {"image_px": 32, "signal": "waveform", "snr_db": {"min": 0, "max": 10}},
 }
 LABELS = ("start_s", "start_hz", "end_hz")
-BLOCK = {"n_resamples": 100, "seed": 0, "coverage": 0.9, "n_bins": 3}
+BLOCK = {"coverage": 0.9, "n_bins": 3}
 
 
 def written(folder: Path, dataset: str) -> str:

@@ -36,7 +36,7 @@ SETTINGS = {
     "coloured": ["colours"],
     "before": {"protocol": "few_shot", "lines": "plain", "colours": "colours"},
     "described": {"n_views": 32, "n_samples": 3}, "bluish": ["blue"],
-    "yellowish": ["yellow"], "n_resamples": 100, "seed": 0,
+    "yellowish": ["yellow"],
     "probes": {"seed": 5, "sizes": SIZES, "colours": {"n_train": 8, "n_test": 8}},
 }  # fmt: skip
 PLAN = {
@@ -136,11 +136,7 @@ def predicted(made: dict, condition: str, test: str, folder: Path) -> str:
     time_inference.main(
         test=test, files=files, seeds=SEEDS, outputs=outputs,
         condition={"dataset": "plain", "backbone": condition, "protocol": "corrected"},
-        settings={
-            "passes": {"n_images": 8, "repetitions": 2},
-            "resampling": {"n_resamples": 100, "seed": 0},
-        },
-        device="cpu",
+        settings={"n_images": 8, "repetitions": 2}, device="cpu",
     )  # fmt: skip
     found = pd.read_csv(outputs["findings"]).set_index("quantity")
     assert found.loc[["images_per_s", "repetition_spread"], "seeds"].tolist() == [len(SEEDS)] * 2

@@ -33,7 +33,6 @@ ARCHITECTURE = {
 MERGED = {"text": ["tick_labels", "axis_labels", "title", "colour_bar_labels"]}
 SEEDS = (0, 1)
 RUNS = [{"dataset": "d", "backbone": "b", "protocol": "p", "seed": seed} for seed in SEEDS]
-BLOCK = {"n_resamples": 100, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +126,6 @@ def test_regions_are_summarised_over_seeds(written, tmp_path):
             "region_sets": {"chirp": ["chirp"], "clutter": ["text", "frame"]},
             "margin_percent": 0.1, "baseline": "zero",
         },
-        block=BLOCK,
     )  # fmt: skip
     read = {name: pd.read_csv(path) for name, path in outputs.items()}
     assert len(read["attention"]) == 2 * 4 * (3 * 2 * 2 + 3)
@@ -154,7 +152,7 @@ def test_the_released_procedure_is_summarised(written, tmp_path):
     outputs = outputs_of("summarise_released", tmp_path)
     summarise_released.main(
         inputs={name: [files[name] for files in written] for name in ("sweeps", "scales")},
-        outputs=outputs, runs=RUNS, block=BLOCK,
+        outputs=outputs, runs=RUNS,
     )  # fmt: skip
     read = {name: pd.read_csv(path) for name, path in outputs.items()}
     assert len(read["profile"]) == 5 * 4 * 3

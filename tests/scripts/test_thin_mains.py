@@ -187,7 +187,7 @@ def test_heads_are_summarised_over_seeds(intervened, tmp_path):
         outputs=outputs,
         runs={"ablated": conditions, "patched": conditions, "compared": compared},
         untrained=["random"],
-        block={"n_resamples": 100, "seed": 0},
+        block={"seed": 0},
     )
     tables = {name: pd.read_csv(path) for name, path in outputs.items()}
     wanted = ["layer", "head", "baseline", "metric", "effect", "ci_low", "ci_high", "p", "q", "n"]

@@ -20,7 +20,6 @@ rule score_predictions:
         runtime=60,
     params:
         conditions=conditions(),
-        settings=from_config("studies/{study}/analyses"),
         code=code_of("score_predictions.py"),
     script:
         "../scripts/score_predictions.py"

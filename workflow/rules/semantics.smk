@@ -115,7 +115,6 @@ rule summarise_regions:
         attended=runs("attention"),
         ablated=runs("groups"),
         settings=from_config("studies/{study}/semantics"),
-        block=from_config("studies/{study}/analyses"),
         code=code_of("summarise_regions.py"),
     script:
         "../scripts/summarise_regions.py"
@@ -141,7 +140,6 @@ rule summarise_released:
         runtime=60,
     params:
         runs=runs("released"),
-        block=from_config("studies/{study}/analyses"),
         code=code_of("summarise_released.py"),
     script:
         "../scripts/summarise_released.py"

@@ -8,16 +8,14 @@ from patchwork.analysis.biases.observer import LineGeometry
 from patchwork.analysis.predictions import Angle
 from patchwork.data import store
 from patchwork.jobs.log import job_log
-from patchwork.statistics import Resampling
 
 
 def main(*, inputs: dict, outputs: dict, conditions: list[dict], block: dict) -> None:
     frame = tables.gather(inputs["predictions"], conditions)
     attributes, sets, held_out = described(inputs["tests"], block["colour"])
     angles = [Angle(name, attributes[name].maximum) for name in block["orientation"]["angles"]]
-    resampling = Resampling(block["n_resamples"], seed=block["seed"])
-    found = colour.colour_tables(frame, sets, angles, block["colour"], resampling)
-    hues = colour.hue_findings(frame, held_out, angles, resampling)
+    found = colour.colour_tables(frame, sets, angles, block["colour"], seed=block["seed"])
+    hues = colour.hue_findings(frame, held_out, angles)
     found["findings"] = tables.join([found["findings"], hues])[list(tables.FINDINGS)]
     for name, table in found.items():
         tables.write(table, outputs[name])

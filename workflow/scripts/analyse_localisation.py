@@ -8,7 +8,6 @@ from patchwork.analysis.chirps import localisation, localisation_tables
 from patchwork.analysis.chirps.baselines import Plane
 from patchwork.data import store
 from patchwork.jobs.log import job_log
-from patchwork.statistics import Resampling
 from patchwork.stimuli import chirps
 
 BATCH = 512
@@ -16,10 +15,7 @@ BATCH = 512
 
 def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
     """`inputs`: predictions in the order of `runs`; tests."""
-    plane, resampling = (
-        Plane(chirps.DURATION_S, chirps.FREQUENCY_MAX_HZ),
-        Resampling(block["n_resamples"], seed=block["seed"]),
-    )
+    plane = Plane(chirps.DURATION_S, chirps.FREQUENCY_MAX_HZ)
     attributes, detected = {}, {}
     for path in inputs["tests"]:
         with store.Reader(path) as reader:
@@ -32,7 +28,6 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
         attributes,
         n_bins=block["n_bins"],
         coverage=block["coverage"],
-        resampling=resampling,
     )
     for name in (
         "metrics",

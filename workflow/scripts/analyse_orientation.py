@@ -5,7 +5,6 @@ from patchwork.analysis.biases import observer, orientation
 from patchwork.analysis.predictions import Angle
 from patchwork.data import store
 from patchwork.jobs.log import job_log
-from patchwork.statistics import Resampling
 
 
 def main(
@@ -15,9 +14,8 @@ def main(
     settings = block["orientation"]
     attributes, geometries = described(inputs["tests"])
     angles = [Angle(name, attributes[name].maximum) for name in settings["angles"]]
-    resampling = Resampling(block["n_resamples"], seed=block["seed"])
     n_bins, pooled = settings["n_bins"], block["pooled"]
-    found = orientation.orientation_tables(frame, angles, n_bins, pooled, resampling)
+    found = orientation.orientation_tables(frame, angles, n_bins, pooled)
     runs = set(zip(frame["dataset"], frame["protocol"], strict=True))
     curves, contrasts = observer.observer_tables(geometries, protocols, angles, n_bins, runs)
     curves = curves.assign(backbone="none", n=None, seeds=None)

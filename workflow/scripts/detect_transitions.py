@@ -4,7 +4,6 @@ import pandas as pd
 from patchwork import tables
 from patchwork.analysis.biases import transitions
 from patchwork.jobs.log import Progress, job_log
-from patchwork.statistics import Resampling
 
 
 def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options: dict) -> None:
@@ -28,12 +27,10 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options:
     table = pd.concat(counts, ignore_index=True)
     tables.write(table, outputs["counts"])
     tables.write(tables.gather(inputs["epochs"], runs), outputs["epochs"])
-    resampling = Resampling(block["n_resamples"], seed=block["seed"])
     findings = transitions.findings(
         table[table["target"] == transitions.TOTAL],
         block["pooled"],
         (chosen["first"], chosen["later"]),
-        resampling,
     )
     tables.write(findings[list(tables.FINDINGS)], outputs["findings"])
 

@@ -4,19 +4,17 @@ from patchwork import tables
 from patchwork.analysis.predictions import metric_tables
 from patchwork.data import store
 from patchwork.jobs.log import job_log
-from patchwork.statistics import Resampling
 
 
 def main(
-    *, predictions: list[str], conditions: list[dict], tests: list[str], outputs: dict, block: dict
-):
+    *, predictions: list[str], conditions: list[dict], tests: list[str], outputs: dict
+) -> None:
     frame = tables.gather(predictions, conditions)
     attributes: dict = {}
     for path in tests:
         with store.Reader(path) as reader:
             attributes |= reader.label_attributes
-    resampling = Resampling(block["n_resamples"], seed=block["seed"])
-    metrics = metric_tables(frame, attributes, resampling)
+    metrics = metric_tables(frame, attributes)
     tables.write(metrics, outputs["metrics"])
     found = metrics.assign(quantity=metrics["target"] + "_" + metrics["metric"])
     tables.write(found[list(tables.FINDINGS)], outputs["findings"])
@@ -29,5 +27,4 @@ if __name__ == "__main__":
             conditions=snakemake.params.conditions,
             tests=list(snakemake.input.tests),
             outputs=dict(snakemake.output.items()),
-            block=snakemake.params.settings,
         )

@@ -4,16 +4,15 @@ import pandas as pd
 from patchwork import tables
 from patchwork.analysis.heads import effect_tables
 from patchwork.jobs.log import job_log
-from patchwork.statistics import Resampling
 
 
 def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dict) -> None:
     """`runs`: the conditions of each input, in order; those of similarities have no dataset."""
-    resampling = Resampling(block["n_resamples"], seed=block["seed"])
     ablated = tables.gather(inputs["ablated"], runs["ablated"])
-    tables.write(effect_tables.ablation_table(ablated, resampling), outputs["effects"])
+    effects = effect_tables.ablation_table(ablated, seed=block["seed"])
+    tables.write(effects, outputs["effects"])
     patched = tables.gather(inputs["patched"], runs["patched"])
-    tables.write(effect_tables.patching_table(patched, resampling), outputs["patches"])
+    tables.write(effect_tables.patching_table(patched), outputs["patches"])
     compared = pd.concat(
         [
             pd.read_csv(path).assign(**run)
@@ -21,8 +20,8 @@ def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dic
         ],
         ignore_index=True,
     )
-    tables.write(effect_tables.similarity_table(compared, resampling), outputs["similarity"])
-    findings = effect_tables.similarity_findings(compared, resampling, untrained)
+    tables.write(effect_tables.similarity_table(compared), outputs["similarity"])
+    findings = effect_tables.similarity_findings(compared, untrained)
     tables.write(findings[list(tables.FINDINGS)], outputs["findings"])
 
 

@@ -5,12 +5,10 @@ from patchwork import tables
 from patchwork.analysis.heads import effect_tables
 from patchwork.analysis.selectivity import region_tables
 from patchwork.jobs.log import job_log
-from patchwork.statistics import Resampling
 
 
-def main(*, inputs: dict, outputs: dict, runs: dict, settings: dict, block: dict) -> None:
+def main(*, inputs: dict, outputs: dict, runs: dict, settings: dict) -> None:
     """`runs`: those of `attended` and `ablated`; the other inputs follow one of these."""
-    how = Resampling(block["n_resamples"], seed=block["seed"])
     attended = tables.gather(inputs["attended"], runs["attended"])
     ablated = tables.gather(inputs["ablated"], runs["ablated"])
     tests = region_tables.selectivity_tests(attended, settings["tested_regions"])
@@ -18,20 +16,20 @@ def main(*, inputs: dict, outputs: dict, runs: dict, settings: dict, block: dict
     effects = pd.concat([ablated, effect_tables.derived(ablated)], ignore_index=True)
     baseline, margin = settings["baseline"], settings["margin_percent"]
     compared = region_tables.attention_and_effect(
-        tests, ablated, settings["attended_region"], baseline=baseline, resampling=how
+        tests, ablated, settings["attended_region"], baseline=baseline
     )
     found = [
-        region_tables.share_findings(heads, settings["region_sets"], how),
-        effect_tables.percent_findings(ablated, how, baseline, margin),
-        region_tables.agreement_findings(compared, how),
+        region_tables.share_findings(heads, settings["region_sets"]),
+        effect_tables.percent_findings(ablated, baseline, margin),
+        region_tables.agreement_findings(compared),
     ]
     spread = tables.gather(inputs["spread"], runs["ablated"])
     written = {
-        "attention": region_tables.region_table(tests, how),
-        "shares": region_tables.share_table(heads, how),
-        "effects": effect_tables.percent_table(effects, how, margin),
+        "attention": region_tables.region_table(tests),
+        "shares": region_tables.share_table(heads),
+        "effects": effect_tables.percent_table(effects, margin),
         "compared": compared,
-        "agreement": region_tables.agreement_table(compared, how),
+        "agreement": region_tables.agreement_table(compared),
         "spread": effect_tables.spread_table(spread),
         "overlay": tables.gather(inputs["overlay"][:1], runs["attended"][:1]),
         "picture": tables.gather(inputs["picture"][:1], runs["attended"][:1]),
@@ -48,5 +46,4 @@ if __name__ == "__main__":
             outputs=dict(snakemake.output.items()),
             runs={key: snakemake.params[key] for key in ("attended", "ablated")},
             settings=snakemake.params.settings,
-            block=snakemake.params.block,
         )

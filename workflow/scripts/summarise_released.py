@@ -3,19 +3,17 @@
 from patchwork import tables
 from patchwork.analysis.heads import released
 from patchwork.jobs.log import job_log
-from patchwork.statistics import Resampling
 
 
-def main(*, inputs: dict, outputs: dict, runs: list, block: dict) -> None:
+def main(*, inputs: dict, outputs: dict, runs: list) -> None:
     """`runs`: those of `sweeps` and of `scales`, in order."""
-    how = Resampling(block["n_resamples"], seed=block["seed"])
     sweeps = tables.gather(inputs["sweeps"], runs)
     scales = tables.gather(inputs["scales"], runs)
     written = {
-        "profile": released.profile_table(sweeps, how),
-        "scales": released.scale_table(scales, how),
+        "profile": released.profile_table(sweeps),
+        "scales": released.scale_table(scales),
         # The networks are those of every protocol; what is released is the way to ablate.
-        "findings": released.released_findings(sweeps, scales, how).assign(protocol="released"),
+        "findings": released.released_findings(sweeps, scales).assign(protocol="released"),
     }
     for name, table in written.items():
         tables.write(table, outputs[name])
@@ -27,5 +25,4 @@ if __name__ == "__main__":
             inputs={name: list(paths) for name, paths in snakemake.input.items()},
             outputs=dict(snakemake.output.items()),
             runs=snakemake.params.runs,
-            block=snakemake.params.block,
         )

@@ -6,7 +6,6 @@ from patchwork.analysis.chirps.localisation import timing_findings
 from patchwork.data import sources
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log
-from patchwork.statistics import Resampling
 from patchwork.training import evaluation
 
 
@@ -22,14 +21,13 @@ def main(
 ) -> None:
     source = sources.Stored(test)
     passes = evaluation.of_seeds(
-        lambda network: evaluation.time_passes(network, source, **settings["passes"]),
+        lambda network: evaluation.time_passes(network, source, **settings),
         files,
         seeds,
         device,
     )
     tables.write(passes, outputs["timings"])
-    resampling = Resampling(**settings["resampling"])
-    found = timing_findings(passes.assign(**condition), resampling)
+    found = timing_findings(passes.assign(**condition))
     tables.write(found, outputs["findings"])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from patchwork.statistics import Resampling, metrics
+from patchwork.statistics import metrics
 from patchwork.statistics.metrics import TargetScale
 from patchwork.stimuli import LabelAttributes
 from patchwork.tables import conditions, join, labelled
@@ -45,14 +45,12 @@ def predicted_labels(frame: pd.DataFrame) -> list[str]:
 def metric_tables(
     predictions: pd.DataFrame,
     attributes: Mapping[str, LabelAttributes],
-    resampling: Resampling,
 ) -> pd.DataFrame:
     """Every metric of every predicted label under every condition.
 
     Args:
         predictions: as from :func:`patchwork.tables.gather`.
         attributes: units and ranges of the labels.
-        resampling: of the intervals.
 
     Returns:
         dataset, backbone, protocol and the columns of ``metrics.metric_table``.
@@ -73,7 +71,7 @@ def metric_tables(
         ]
         # What is missing is, for example, the start of a chirp that is not there.
         long = pd.concat(rows).dropna(subset="actual")
-        parts.append(labelled(metrics.metric_table(long, known, resampling=resampling), names))
+        parts.append(labelled(metrics.metric_table(long, known), names))
     return join(parts)
 
 

@@ -141,17 +141,15 @@ def needs_colour(study: Study) -> bool:
 
 
 def timing(study: Study) -> dict[str, Any]:
-    """How many passes over how many images are timed, and the numbers of resampling."""
-    block = study["analyses"]
-    passes = {key: block["localisation"]["timing"][key] for key in ("n_images", "repetitions")}
-    return {"passes": passes, "resampling": {key: block[key] for key in ("n_resamples", "seed")}}
+    """How many passes over how many images are timed."""
+    block = study["analyses"]["localisation"]["timing"]
+    return {key: block[key] for key in ("n_images", "repetitions")}
 
 
 def localisation(study: Study) -> dict[str, Any]:
-    """Numbers of the scores of places, and of resampling."""
-    block = study["analyses"]
-    own = {key: block["localisation"][key] for key in ("coverage", "n_bins")}
-    return {"n_resamples": block["n_resamples"], "seed": block["seed"], **own}
+    """Numbers of the scores of places."""
+    block = study["analyses"]["localisation"]
+    return {key: block[key] for key in ("coverage", "n_bins")}
 
 
 def search(study: Study) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from patchwork.statistics.intervals import binomial_interval
+
 ALL = "all"
 COLUMNS = (
     "group", "half_width", "coverage", "ci_low", "ci_high", "expected_low", "expected_high",
@@ -44,30 +46,6 @@ def _rank(n: int, coverage: float) -> int:
         raise ValueError(f"coverage is {coverage}; allowed is between 0 and 1")
     # Less a hair, so that 10 * 0.9 is 9 and not the next number above.
     return math.ceil((n + 1) * coverage - 1e-9)
-
-
-def binomial_interval(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a chance from so many successes of n trials.
-
-    Args:
-        successes: 0 to n; a fraction where several networks saw the same trials.
-        n: trials, 1 or more.
-        confidence: between 0 and 1.
-
-    Returns:
-        Lower and upper end, 0 to 1.
-
-    Raises:
-        ValueError: if successes do not lie between 0 and n.
-
-    Source: Clopper and Pearson 1934.
-    """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"successes is {successes} of n = {n}; allowed is 0 to n, with n >= 1")
-    tail = (1 - confidence) / 2
-    low = stats.beta.ppf(tail, successes, n - successes + 1) if successes > 0 else 0.0
-    high = stats.beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
-    return float(low), float(high)
 
 
 def expected_range(
@@ -142,7 +120,7 @@ def _group_row(
 ) -> dict[str, object]:
     half = half_width(calibration, coverage)
     n, hits = len(measured), int((measured <= half).sum())
-    low, high = binomial_interval(hits, n)
+    low, high = map(float, binomial_interval(hits, n))
     least, most = expected_range(len(calibration), n, coverage)
     return {
         "group": name,

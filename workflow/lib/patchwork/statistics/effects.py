@@ -1,32 +1,22 @@
-"""Tests of effects: false discovery rate, whole grids, ratios, equivalence, confirmation."""
+"""Tests of effects: whole grids of cells, ratios, equivalence, families of tests, confirmation."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from patchwork.statistics.bootstrap import (
-    DEFAULT,
-    Interval,
-    Resampling,
-    batches,
-    bootstrap_means,
-    cluster_bootstrap,
+from patchwork.statistics.influence import (
+    Estimates,
     codes_of,
     columns_of,
-    counts_of,
-    levels,
-    sample_of,
-    standard_error,
+    means,
+    ratios,
 )
+from patchwork.statistics.sampling import LEVEL, SamplingError, sampling_error
 
+_HELD = 4_000_000  # signs held at once: 32 MB
 _ALPHA = 0.05
-
-
-def _check_draws(n: int, name: str) -> None:
-    if n < 1:
-        raise ValueError(f"{name} is {n}; allowed is 1 or more")
 
 
 def false_discovery_rate(p: np.ndarray) -> np.ndarray:
@@ -48,83 +38,8 @@ def false_discovery_rate(p: np.ndarray) -> np.ndarray:
     return q
 
 
-@dataclass(frozen=True)
-class Equivalence:
-    """Outcome of two one-sided tests.
-
-    Attributes:
-        interval: of the mean, with confidence 1 - 2 alpha.
-        p: the larger of the two one-sided p values.
-        equivalent: whether p < alpha, that is, the interval lies within the margin.
-    """
-
-    interval: Interval
-    p: float
-    equivalent: bool
-
-
-def equivalence_test(
-    differences: np.ndarray,
-    margin: float,
-    clusters: np.ndarray | None,
-    *,
-    alpha: float = 0.05,
-    resampling: Resampling = DEFAULT,
-) -> Equivalence:
-    """Is a mean difference smaller than a margin stated beforehand, on either side?
-
-    Args:
-        differences: shape (n,), paired differences.
-        margin: > 0, in the unit of differences.
-        clusters: as for `cluster_bootstrap`.
-        alpha: level, above 0 and below 0.5.
-        resampling: replicates and seed; its confidence is not used.
-
-    Returns:
-        The outcome; not equivalent where no interval exists.
-
-    Raises:
-        ValueError: if margin or alpha is out of range, or differences is not of shape (n,) or not
-            finite.
-
-    Source: Schuirmann 1987, "A comparison of the two one-sided tests procedure".
-    """
-    if not margin > 0:
-        raise ValueError(f"margin is {margin}; allowed is more than 0")
-    if not 0 < alpha < 0.5:
-        raise ValueError(f"alpha is {alpha}; allowed is above 0 and below 0.5")
-    wide = Resampling(resampling.n_resamples, 1 - 2 * alpha, resampling.seed)
-    values = sample_of(differences, "differences")
-    interval = cluster_bootstrap(values, clusters, resampling=wide)
-    df = levels(interval.clusters, interval.n) - 1
-    if not np.isfinite(interval.low):
-        return Equivalence(interval, np.nan, False)
-    error = (interval.high - interval.low) / 2 / stats.t.ppf(1 - alpha, df)
-    room = margin - abs(interval.estimate)
-    p = float(stats.t.sf(room / error, df)) if error > 0 else float(room <= 0)
-    return Equivalence(interval, p, p < alpha)
-
-
-def _cell_tests(
-    columns: np.ndarray,
-    clusters: np.ndarray | None,
-    resampling: Resampling,
-    units: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Effect and standard error of each column, and their degrees of freedom."""
-    count = levels(*counts_of(len(columns), clusters, units))
-    if len(columns) < 2:
-        raise ValueError("differences has 1 example; allowed is 2 or more")
-    replicates = bootstrap_means(columns, clusters, resampling, units)
-    return columns.mean(0), standard_error(replicates, count), count - 1
-
-
 def effect_table(
-    differences: np.ndarray,
-    clusters: np.ndarray | None,
-    *,
-    resampling: Resampling = DEFAULT,
-    units: np.ndarray | None = None,
+    differences: np.ndarray, clusters: np.ndarray | None, *, units: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Effect of each cell of a sweep with its interval, p and q over the whole grid.
 
@@ -132,32 +47,21 @@ def effect_table(
         differences: shape (n, cells), per-example paired differences, one column per cell.
         clusters: shape (n,), seeds or groups of examples; None: each unit, or without units each
             example, stands alone.
-        resampling: replicates, confidence and seed; cells share the draws.
-        units: as for `bootstrap_means`: the example's identity if several seeds saw the same.
+        units: as for `sampling_error`: the example's identity if several seeds saw the same.
 
     Returns:
-        One row per cell, in order: effect, ci_low, ci_high, p (two-sided t test with the
-        bootstrap's standard error), q (Benjamini-Hochberg), n. A cell whose differences are all
-        zero has p = 1. With one cluster, its units are what is independent; a single unit tells
-        nothing of the next, however many rows it has: ci_low, ci_high, p and q are nan.
+        One row per cell, in order: effect, ci_low, ci_high (95 %), p (two-sided), q
+        (Benjamini-Hochberg), n. A cell whose differences are all zero has p = 1. With one cluster,
+        its units are what is independent; a single unit tells nothing of the next, however many
+        rows it has: ci_low, ci_high, p and q are nan.
 
     Raises:
         ValueError: if shapes differ, values are not finite or there is one example only.
     """
-    columns = columns_of(differences, "differences")
-    effect, error, df = _cell_tests(columns, clusters, resampling, units)
-    half = stats.t.ppf((1 + resampling.confidence) / 2, df) * error
-    p = _p_of(effect, error, df)
-    return pd.DataFrame(
-        {
-            "effect": effect,
-            "ci_low": effect - half,
-            "ci_high": effect + half,
-            "p": p,
-            "q": false_discovery_rate(p),
-            "n": len(columns),
-        }
-    )
+    found = means(columns_of(differences, "differences"))
+    if len(found.influence) < 2:
+        raise ValueError("differences has 1 example; allowed is 2 or more")
+    return _table("effect", found, sampling_error(found.influence, clusters, units))
 
 
 def ratio_table(
@@ -165,7 +69,6 @@ def ratio_table(
     whole: np.ndarray,
     clusters: np.ndarray | None,
     *,
-    resampling: Resampling = DEFAULT,
     units: np.ndarray | None = None,
     scale: float = 1.0,
     margin: float | None = None,
@@ -174,45 +77,46 @@ def ratio_table(
 
     Args:
         values: shape (n, cells).
-        whole: shape (n,), of which each cell is a share.
+        whole: shape (n,), of which each cell is a share; its mean is far from zero.
         clusters: as for `effect_table`.
-        resampling: replicates, confidence and seed; cells share the draws.
-        units: as for `bootstrap_means`.
+        units: as for `effect_table`.
         scale: 100 for percent.
-        margin: of equivalence, on the scale; None leaves that test out.
+        margin: of equivalence, above 0, on the scale; None leaves that test out.
 
     Returns:
-        One row per cell: mean (of values), ratio, ci_low, ci_high, p (of no effect), q
-        (Benjamini-Hochberg), with a margin p_equivalent (two one-sided tests) and equivalent (at
-        the 5 % level), n. Intervals and p are nan where there is one example.
+        One row per cell: mean (of values), ratio, ci_low, ci_high (95 %), p (of no effect), q
+        (Benjamini-Hochberg), n, with a margin p_equivalent (two one-sided tests) and equivalent
+        (at the 5 % level). Intervals and p are nan where there is one example.
 
     Raises:
-        ValueError: if shapes differ or values are not finite.
+        ValueError: if shapes differ, values are not finite or the margin is not positive.
+
+    Source: equivalence: Schuirmann 1987, "A comparison of the two one-sided tests procedure".
     """
-    columns = np.column_stack([values, whole])
-    count = levels(*counts_of(len(columns), clusters, units))
-    drawn = bootstrap_means(columns, clusters, resampling, units)
-    means = columns.mean(0)
-    ratio = scale * means[:-1] / means[-1]
-    error = standard_error(scale * drawn[:, :-1] / drawn[:, -1:], count)
-    half = stats.t.ppf((1 + resampling.confidence) / 2, count - 1) * error
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # A share that is the same in every replicate is certain, unless it is none.
-        t = np.where(ratio == 0, 0.0, np.abs(ratio) / error)
-        room = (np.nan if margin is None else margin - np.abs(ratio)) / error
-    p = 2 * stats.t.sf(t, count - 1)
-    table = pd.DataFrame({"mean": means[:-1], "ratio": ratio, "ci_low": ratio - half})
-    table = table.assign(ci_high=ratio + half, p=p, q=false_discovery_rate(p), n=len(columns))
+    if margin is not None and not margin > 0:
+        raise ValueError(f"margin is {margin}; allowed is more than 0")
+    share = ratios(values, whole)
+    found = Estimates(scale * share.value, scale * share.influence)
+    error = sampling_error(found.influence, clusters, units)
+    table = _table("ratio", found, error).assign(mean=columns_of(values).mean(0))
     if margin is None:
         return table
-    p_equivalent = stats.t.sf(room, count - 1)
-    return table.assign(p_equivalent=p_equivalent, equivalent=p_equivalent < _ALPHA)
+    p = error.tail(margin - np.abs(found.value))
+    return table.assign(p_equivalent=p, equivalent=p < _ALPHA)
 
 
-def _p_of(effect: np.ndarray, error: np.ndarray, df: int) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where((effect == 0) & (error == 0), 0.0, np.abs(effect) / error)
-    return 2 * stats.t.sf(ratio, df)
+def _table(name: str, found: Estimates, error: SamplingError) -> pd.DataFrame:
+    half, p = error.half_width(LEVEL), error.p_value(found.value)
+    return pd.DataFrame(
+        {
+            name: found.value,
+            "ci_low": found.value - half,
+            "ci_high": found.value + half,
+            "p": p,
+            "q": false_discovery_rate(p),
+            "n": len(found.influence),
+        }
+    )
 
 
 def max_t_p(
@@ -239,7 +143,8 @@ def max_t_p(
 
     Source: Westfall and Young 1993; Nichols and Holmes 2002 (sign flips).
     """
-    _check_draws(n_flips, "n_flips")
+    if n_flips < 1:
+        raise ValueError(f"n_flips is {n_flips}; allowed is 1 or more")
     columns = columns_of(differences, "differences")
     codes = codes_of(clusters, len(columns), "clusters")
     sums = np.zeros((codes.max() + 1, columns.shape[1]))
@@ -254,11 +159,18 @@ def max_t_p(
             return np.where(squares > 0, np.abs(totals) / np.sqrt(rest), 0.0)
 
     true, count = t(sums.sum(0)), np.zeros(columns.shape[1])
-    for rows in batches(n_flips, max(sums.shape)):
+    for rows in _batches(n_flips, max(sums.shape)):
         signs = 2.0 * rng.integers(2, size=(rows, len(sums))) - 1
         top = t(signs @ sums).max(1)
         count += (top[:, None] >= true * (1 - 1e-9)).sum(0)
     return (1 + count) / (n_flips + 1)
+
+
+def _batches(total: int, n: int) -> Iterator[int]:
+    """Sizes of batches of rows of n numbers that fit into memory."""
+    size = max(1, _HELD // n)
+    for done in range(0, total, size):
+        yield min(size, total - done)
 
 
 def split_half(
@@ -266,7 +178,7 @@ def split_half(
     units: np.ndarray | None = None,
     *,
     q: float = 0.05,
-    resampling: Resampling = DEFAULT,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Select cells on one half of the examples and confirm them on the other.
 
@@ -274,7 +186,7 @@ def split_half(
         differences: shape (n, cells), per-example paired differences.
         units: shape (n,), labels of what must not be in both halves; None: each example.
         q: false discovery rate of selection and of confirmation.
-        resampling: replicates and seed; the seed also splits.
+        seed: of the split.
 
     Returns:
         One row per selected cell: cell (column), effect_selection, effect_confirmation, p and q on
@@ -289,14 +201,14 @@ def split_half(
     k = codes.max() + 1
     if k < 4:
         raise ValueError(f"units has {k} distinct labels; allowed is 4 or more")
-    order = resampling.generator().permutation(k)
+    order = np.random.Generator(np.random.Philox(seed)).permutation(k)
     first = np.isin(codes, order[: k // 2])
-    chosen = effect_table(columns[first], codes[first], resampling=resampling)
+    chosen = effect_table(columns[first], codes[first])
     cells = np.flatnonzero(chosen["q"] < q)
     names = ["cell", "effect_selection", "effect_confirmation", "p", "q", "confirmed"]
     if len(cells) == 0:
         return pd.DataFrame(columns=names)
-    table = effect_table(columns[~first][:, cells], codes[~first], resampling=resampling)
+    table = effect_table(columns[~first][:, cells], codes[~first])
     selected = chosen["effect"].to_numpy()[cells]
     same_sign = np.sign(selected) == np.sign(table["effect"])
     table = table.assign(cell=cells, effect_selection=selected).rename(

@@ -8,15 +8,12 @@ import pandas as pd
 from scipy import stats
 
 from patchwork import statistics
-from patchwork.statistics import Interval, Resampling, Statistic
+from patchwork.statistics import Interval
 
 COLUMNS = (
     "target", "metric", "unit", "estimate", "ci_low", "ci_high", "n", "seeds", "constant",
 )  # fmt: skip
 _NEEDED = ("seed", "target", "actual", "predicted")
-# ASSUME: correlations this close to one are clipped before Fisher's transform, which is infinite
-# there; the interval of a perfect prediction then has no width to speak of.
-_R_MAX = 1 - 1e-12
 
 
 def signed_circular_error(predicted: np.ndarray, actual: np.ndarray, period: float) -> np.ndarray:
@@ -87,44 +84,15 @@ def best_constant(labels: np.ndarray, period: float | None = None) -> float:
 
 
 def _moments(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Columns whose means give correlation and slope; centred, so that no digits are lost."""
+    """Columns whose means give the slope; centred, so that no digits are lost."""
     x, y = actual - actual.mean(), predicted - predicted.mean()
-    return np.stack([x, y, x * x, y * y, x * y], axis=1)
-
-
-def _covariance(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, y, xx, yy, xy = np.moveaxis(means, -1, 0)
-    return xx - x * x, yy - y * y, xy - x * y
-
-
-def _moments_by_seed(actual: np.ndarray, predicted: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Six columns for each seed, zero elsewhere: one, and the moments about the seed's means."""
-    blocks = []
-    for seed in np.unique(seeds):
-        own = seeds == seed
-        block = np.zeros((len(seeds), 6))
-        block[own, 0] = 1
-        block[own, 1:] = _moments(actual[own], predicted[own])
-        if not _varies(predicted[own]):  # a network that says one thing only has r = 0
-            block[own, 2], block[own, 4:] = 0, (1, 0)
-        blocks.append(block)
-    return np.concatenate(blocks, axis=1)
-
-
-def _mean_fisher_z(means: np.ndarray) -> np.ndarray:
-    """Fisher's z of each seed's correlation, averaged over the examples drawn of each."""
-    blocks = means.reshape(*means.shape[:-1], -1, 6)
-    share = blocks[..., 0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sxx, syy, sxy = _covariance(blocks[..., 1:] / share[..., None])
-        z = np.arctanh(np.clip(sxy / np.sqrt(sxx * syy), -_R_MAX, _R_MAX))
-    return np.where(share > 0, share * z, 0).sum(-1) / share.sum(-1)
+    return np.stack([x, y, x * x, x * y], axis=1)
 
 
 def _slope(means: np.ndarray) -> np.ndarray:
-    sxx, _, sxy = _covariance(means)
+    x, y, xx, xy = np.moveaxis(means, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return sxy / sxx
+        return (xy - x * y) / (xx - x * x)
 
 
 def _varies(values: np.ndarray) -> bool:
@@ -147,24 +115,29 @@ class TargetScale:
     constant: float | None = None
 
 
-def _quantities(
-    actual: np.ndarray, predicted: np.ndarray, seeds: np.ndarray, period: float | None
-) -> dict[str, tuple[np.ndarray, Statistic, None]]:
-    """Metric to the columns and the statistic that it is made of."""
-    error, mean = predicted - actual, statistics.arithmetic_mean
-    found: dict[str, tuple[np.ndarray, Statistic, None]] = {
-        "mae": (np.abs(error), mean, None),
-        "bias": (error, mean, None),
-    }
+def _intervals(
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    seeds: np.ndarray,
+    units: np.ndarray | None,
+    period: float | None,
+) -> dict[str, Interval]:
+    """Metric to its interval; those that do not exist are left out."""
+    error = predicted - actual
+    values = {"mae": np.abs(error), "bias": error}
     if period is not None:
         turn = signed_circular_error(predicted, actual, period)
-        found["circular_error"] = (np.abs(turn), mean, None)
-        found["circular_bias"] = (turn, mean, None)
+        values |= {"circular_error": np.abs(turn), "circular_bias": turn}
+    found = statistics.means(np.stack(list(values.values()), axis=1))
+    known = dict(zip(values, statistics.intervals_of(found, seeds, units), strict=True))
     if _varies(actual):
-        found["slope"] = (_moments(actual, predicted), _slope, None)
+        known["slope"] = statistics.interval(
+            _moments(actual, predicted), seeds, _slope, units=units
+        )
         if any(_varies(predicted[seeds == seed]) for seed in np.unique(seeds)):
-            found["pearson_r"] = (_moments_by_seed(actual, predicted, seeds), _mean_fisher_z, None)
-    return found
+            z = statistics.fisher_z(actual, predicted, seeds)
+            known["pearson_r"] = statistics.intervals_of(z, seeds, units)[0].mapped(np.tanh)
+    return known
 
 
 def _constants(actual: np.ndarray, scale: TargetScale) -> dict[str, float]:
@@ -186,21 +159,15 @@ def _constants(actual: np.ndarray, scale: TargetScale) -> dict[str, float]:
     return scores
 
 
-def _target_rows(part: pd.DataFrame, scale: TargetScale, resampling: Resampling) -> list[dict]:
+def _target_rows(part: pd.DataFrame, scale: TargetScale) -> list[dict]:
     actual, predicted = (part[name].to_numpy(float) for name in ("actual", "predicted"))
     seeds = part["seed"].to_numpy()
-    intervals = statistics.joint_bootstrap(
-        _quantities(actual, predicted, seeds, scale.period),
-        seeds,
-        resampling=resampling,
-        units=part["example"].to_numpy() if "example" in part.columns else None,
-    )
-    missing = Interval(np.nan, np.nan, np.nan, len(part), len(np.unique(seeds)))
+    units = part["example"].to_numpy() if "example" in part.columns else None
+    intervals = _intervals(actual, predicted, seeds, units, scale.period)
+    missing = statistics.unknown(len(part), len(np.unique(seeds)))
     rows = []
     for metric, constant in _constants(actual, scale).items():
         row = intervals.get(metric, missing).row()
-        if metric == "pearson_r":  # was on Fisher's scale
-            row |= {key: float(np.tanh(row[key])) for key in ("estimate", "ci_low", "ci_high")}
         unit = "" if metric in ("pearson_r", "slope") else scale.unit
         rows.append({"metric": metric, "unit": unit, **row, "constant": constant})
     return rows
@@ -209,8 +176,6 @@ def _target_rows(part: pd.DataFrame, scale: TargetScale, resampling: Resampling)
 def metric_table(
     frame: pd.DataFrame,
     scales: Mapping[str, TargetScale],
-    *,
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """Every metric of every target, with 95 % intervals clustered by seed.
 
@@ -222,9 +187,8 @@ def metric_table(
 
     Args:
         frame: seed, target, actual, predicted (physical units), one row per example; with a column
-            example (the image), examples that several seeds saw are resampled together.
+            example (the image), seeds and images are crossed.
         scales: target name to its scale; targets not named have no unit.
-        resampling: replicates, confidence and seed.
 
     Returns:
         Columns `COLUMNS`; constant is what a constant prediction scores (0 for r and slope, which
@@ -240,7 +204,7 @@ def metric_table(
     rows = [
         {"target": target, **row}
         for target, part in frame.groupby("target", sort=False)
-        for row in _target_rows(part, scales.get(str(target), TargetScale()), resampling)
+        for row in _target_rows(part, scales.get(str(target), TargetScale()))
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

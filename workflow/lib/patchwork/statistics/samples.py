@@ -3,23 +3,20 @@
 import numpy as np
 from scipy import stats
 
-from patchwork.statistics.bootstrap import CONFIDENCE, Interval, sample_of
+from patchwork.statistics.influence import sample_of
+from patchwork.statistics.intervals import DECIDING, LEVEL, Interval, interval, unknown
 
 _MOST_SEEDS = 1000
 
 
-def t_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """Mean with Student's interval; its ends are nan for fewer than two values."""
-    x = np.asarray(values, dtype=np.float64)
-    n, mean = len(x), float(np.mean(x)) if len(x) else np.nan
-    if n < 2:
-        return Interval(mean, np.nan, np.nan, n, n)
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(x, ddof=1) / np.sqrt(n)
-    return Interval(mean, float(mean - half), float(mean + half), n, n)
+def t_interval(values: np.ndarray) -> Interval:
+    """Mean with Student's interval; its ends are nan for fewer than two values, or missing ones."""
+    n = len(values)
+    return interval(values) if n and np.isfinite(values).all() else unknown(n, n)
 
 
 def percentile_interval(values: np.ndarray, *, n_resamples: int, seed: int) -> Interval:
-    """Mean with its 95 % percentile bootstrap interval; ends are nan for fewer than two values.
+    """Mean with its percentile bootstrap interval; ends are nan for fewer than two values.
 
     Args:
         values: shape (n,).
@@ -28,44 +25,16 @@ def percentile_interval(values: np.ndarray, *, n_resamples: int, seed: int) -> I
     """
     n, mean = len(values), float(values.mean()) if len(values) else np.nan
     if n < 2:
-        return Interval(mean, np.nan, np.nan, n, n)
-    rng = np.random.Generator(np.random.Philox(seed))
-    ends = stats.bootstrap(
-        (values,), np.mean, n_resamples=n_resamples, method="percentile", rng=rng
-    ).confidence_interval
-    return Interval(mean, float(ends.low), float(ends.high), n, n)
-
-
-def ratio_interval(top: np.ndarray, bottom: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """Ratio of two paired means with Fieller's interval.
-
-    Args:
-        top: shape (n,).
-        bottom: shape (n,).
-        confidence: between 0 and 1.
-
-    Returns:
-        The interval; its ends are nan where the lower mean cannot be told from zero, for then no
-        ratio can be excluded.
-
-    Source: Fieller 1954, "Some problems in interval estimation".
-    """
-    a, b = np.asarray(top, float), np.asarray(bottom, float)
-    n = len(a)
-    ratio = float(a.mean() / b.mean()) if n and b.mean() else np.nan
-    if n < 2:
-        return Interval(ratio, np.nan, np.nan, n, n)
-    # All r for which the t test does not reject mean(a - r b) = 0: a quadratic inequality in r.
-    weight = stats.t.ppf((1 + confidence) / 2, n - 1) ** 2 / n
-    covariance = np.cov(a, b)
-    square = b.mean() ** 2 - weight * covariance[1, 1]
-    middle = a.mean() * b.mean() - weight * covariance[0, 1]
-    free = a.mean() ** 2 - weight * covariance[0, 0]
-    root = middle**2 - square * free
-    if square <= 0 or root < 0:
-        return Interval(ratio, np.nan, np.nan, n, n)
-    ends = (middle + np.array([-1, 1]) * np.sqrt(root)) / square
-    return Interval(ratio, float(ends[0]), float(ends[1]), n, n)
+        return unknown(n, n, mean)
+    ends: list[float] = []
+    for level in (LEVEL, DECIDING):
+        rng = np.random.Generator(np.random.Philox(seed))
+        found = stats.bootstrap(
+            (values,), np.mean, n_resamples=n_resamples, confidence_level=level,
+            method="percentile", rng=rng,
+        ).confidence_interval  # fmt: skip
+        ends += [float(found.low), float(found.high)]
+    return Interval(mean, *ends, n, n)  # type: ignore[call-arg,arg-type]
 
 
 def rank_correlation_ends(

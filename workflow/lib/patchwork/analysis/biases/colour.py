@@ -1,7 +1,7 @@
 """Angle errors by colour: do they follow the hue, or the energy of the signal?
 
-One resampling of seeds and images serves every statistic of the colours' mean errors, so that
-contrasts, regressions and rank correlations share their intervals' source.
+Contrasts, regressions and rank correlations are statistics of the colours' mean errors; their
+intervals are over seeds and images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 from patchwork import statistics
 from patchwork.analysis.biases.observer import LineGeometry, colour_observer
 from patchwork.analysis.predictions import Angle, errors_by_condition
-from patchwork.statistics import Resampling, Statistic
+from patchwork.statistics import SamplingError, Statistic
 from patchwork.stimuli.common.palettes import in_arcs, signal_energy
 from patchwork.tables import join, labelled
 
@@ -25,7 +25,7 @@ RGB = tuple[int, int, int]
 TABLES = ("errors", "merges", "clusterings", "contrasts", "findings")
 CLUSTERINGS = ("source", "ari", "ci_low", "ci_high", "null_low", "null_high", "p")
 MERGES = ("merge", "left", "right", "distance", "size")
-_N_CLUSTER_RESAMPLES = 200
+_N_RESAMPLES = 200  # each clusters anew
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def colour_tables(
     sets: Mapping[str, ColourSet],
     angles: Sequence[Angle],
     block: Mapping,
-    resampling: Resampling,
+    *,
+    seed: int,
 ) -> dict[str, pd.DataFrame]:
     """Errors, associations, contrasts and clusterings of the colours of every condition.
 
@@ -71,7 +72,7 @@ def colour_tables(
         sets: dataset to its colours; datasets not in it are left out.
         angles: which predicted angle counts, first match.
         block: ``bluish``, ``yellowish``, ``categories``, ``n_permutations``.
-        resampling: of the intervals.
+        seed: of permutations and resamples.
 
     Returns:
         Tables with dataset, backbone and protocol: errors (of :func:`error_per_colour`), merges
@@ -88,21 +89,17 @@ def colour_tables(
         ideal = colour_observer(rgb, chosen.geometry, noise_levels=noisy)
         groups = (block["bluish"], block["yellowish"])
         clusters = clusterings(
-            frame,
-            rgb,
-            block["categories"],
-            n_permutations=block["n_permutations"],
-            resampling=resampling,
+            frame, rgb, block["categories"], n_permutations=block["n_permutations"], seed=seed
         )
-        follows = associations(frame, rgb, ideal, groups, resampling)
+        follows = associations(frame, rgb, ideal, groups)
         agreement = clusters.assign(
             quantity="ari_" + clusters["source"], unit="", estimate=clusters["ari"]
         )
         made = {
-            "errors": error_per_colour(frame, rgb, ideal, resampling),
+            "errors": error_per_colour(frame, rgb, ideal),
             "merges": merges_of(error_distances(frame, list(rgb))),
             "clusterings": clusters,
-            "contrasts": pair_contrasts(frame, rgb, resampling),
+            "contrasts": pair_contrasts(frame, rgb),
             "findings": join([follows, agreement[list(follows.columns)]]),
         }
         for name, table in made.items():
@@ -114,7 +111,6 @@ def hue_findings(
     predictions: pd.DataFrame,
     held_out: Mapping[str, Sequence[tuple[float, float]]],
     angles: Sequence[Angle],
-    resampling: Resampling,
 ) -> pd.DataFrame:
     """Error on hues kept from training minus error on hues seen, under every condition.
 
@@ -122,12 +118,11 @@ def hue_findings(
         predictions: as from :func:`patchwork.tables.gather`.
         held_out: dataset to its arcs of hue; datasets not in it are left out.
         angles: which predicted angle counts, first match.
-        resampling: of the intervals.
     """
     parts = []
     for names, _, errors in errors_by_condition(predictions, angles):
         if names["dataset"] in held_out:
-            one = hue_generalisation(errors, held_out[names["dataset"]], resampling)
+            one = hue_generalisation(errors, held_out[names["dataset"]])
             row = {"quantity": "held_out_minus_seen_hues", "unit": "deg", **one.row()}
             parts.append(labelled(pd.DataFrame([row]), names))
     return join(parts)
@@ -149,20 +144,22 @@ def _intervals(
     frame: pd.DataFrame,
     rgb: Mapping[str, RGB],
     found: Mapping[str, Statistic],
-    resampling: Resampling,
 ) -> dict[str, statistics.Interval]:
     """Intervals of statistics of the colours' mean errors, shape (..., colours) to (...)."""
     columns = _columns(frame, rgb)
 
-    def of_means(statistic: Statistic) -> Statistic:
-        return lambda means: statistic(_per_colour(means))
-
-    return statistics.joint_bootstrap(
-        {name: (columns, of_means(one), None) for name, one in found.items()},
-        frame["seed"].to_numpy(),
-        resampling=resampling,
-        units=frame["example"].to_numpy(),
+    return statistics.intervals(
+        {name: (columns, _of_means(one)) for name, one in found.items()}, *_seeds_and_images(frame)
     )
+
+
+def _seeds_and_images(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Seed and image of each row."""
+    return frame["seed"].to_numpy(), frame["example"].to_numpy()
+
+
+def _of_means(statistic: Statistic) -> Statistic:
+    return lambda means: statistic(_per_colour(means))
 
 
 def _pick(i: int) -> Statistic:
@@ -173,7 +170,6 @@ def error_per_colour(
     frame: pd.DataFrame,
     rgb: Mapping[str, RGB],
     ideal_error_deg: Mapping[str, float],
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """Mean angle error of each colour with its interval over seeds and images.
 
@@ -181,7 +177,6 @@ def error_per_colour(
         frame: seed, example, colour (name), error_deg.
         rgb: colour name to channels, 0 to 255.
         ideal_error_deg: colour name to the ideal observer's error, see ``observer``.
-        resampling: replicates, confidence and seed.
 
     Returns:
         colour, red, green, blue, energy, error_deg, ci_low, ci_high, ideal_error_deg, n, seeds.
@@ -200,7 +195,7 @@ def error_per_colour(
             "n": int(counts[name]),
             "seeds": found.clusters,
         }
-        for name, found in _intervals(frame, rgb, picks, resampling).items()
+        for name, found in _intervals(frame, rgb, picks).items()
     ]
     return pd.DataFrame(rows)
 
@@ -243,7 +238,6 @@ def associations(
     rgb: Mapping[str, RGB],
     ideal_error_deg: Mapping[str, float],
     groups: tuple[Sequence[str], Sequence[str]],
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """What the colours' errors follow: their energy, the ideal observer, or their hue.
 
@@ -252,7 +246,6 @@ def associations(
         rgb: colour name to channels.
         ideal_error_deg: colour name to the ideal observer's error.
         groups: names of bluish and of yellowish colours.
-        resampling: replicates, confidence and seed.
 
     Returns:
         quantity, unit, estimate, ci_low, ci_high, n, seeds: ``bluish_minus_yellowish`` (deg), the
@@ -264,26 +257,28 @@ def associations(
     energy = signal_energy(np.array([rgb[name] for name in names]))
     ideal = np.array([ideal_error_deg[name] for name in names])
     contrast = _contrast(names, *groups)
-    found: dict[str, Statistic] = {"bluish_minus_yellowish": lambda errors: errors @ contrast}
+    contrasts: dict[str, Statistic] = {"bluish_minus_yellowish": lambda errors: errors @ contrast}
+    ranked: dict[str, Statistic] = {}
     if np.ptp(ideal) > 0.02 * ideal.mean():
         kept = _adjusted(names, groups, ideal)
-        found["bluish_minus_yellowish_adjusted"] = lambda errors: errors @ kept
-        found["energy_rank_correlation"] = _spearman(energy)
-        found["ideal_rank_correlation"] = _spearman(ideal)
-    rows = []
-    for name, one in _intervals(frame, rgb, found, resampling).items():
-        row = one.row()
-        unit = "deg" if "minus" in name else ""
-        if not unit:
-            row |= {end: float(np.clip(row[end], -1, 1)) for end in ("ci_low", "ci_high")}
-        rows.append({"quantity": name, "unit": unit, **row})
+        contrasts["bluish_minus_yellowish_adjusted"] = lambda errors: errors @ kept
+        ranked["energy_rank_correlation"] = _spearman(energy)
+        ranked["ideal_rank_correlation"] = _spearman(ideal)
+    rows = [
+        {"quantity": name, "unit": "deg", **one.row()}
+        for name, one in _intervals(frame, rgb, contrasts).items()
+    ]
+    columns, labels = _columns(frame, rgb), _seeds_and_images(frame)
+    for name, statistic in ranked.items():
+        found = statistics.of_rough_means(columns, _of_means(statistic), *labels)
+        one = statistics.intervals_of(found, *labels)[0].within(-1, 1)
+        rows.append({"quantity": name, "unit": "", **one.row()})
     return pd.DataFrame(rows)
 
 
 def pair_contrasts(
     frame: pd.DataFrame,
     rgb: Mapping[str, RGB],
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """Difference of error between every two colours, corrected over all pairs.
 
@@ -297,11 +292,10 @@ def pair_contrasts(
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     found = {f"{a}|{b}": _difference(_contrast(names, [a], [b])) for a, b in pairs}
     rows = []
-    for key, one in _intervals(frame, rgb, found, resampling).items():
+    for key, one in _intervals(frame, rgb, found).items():
         more, less = key.split("|")
         same = tuple(rgb[more]) == tuple(rgb[less])
-        p = _p_of(one, resampling.confidence)
-        rows.append({"more": more, "less": less, "same": same, **one.row(), "p": p})
+        rows.append({"more": more, "less": less, "same": same, **one.row(), "p": one.p})
     table = pd.DataFrame(rows)
     tested = ~table["same"] & table["p"].notna()
     table["q"] = np.nan
@@ -310,29 +304,15 @@ def pair_contrasts(
     return table
 
 
-def _p_of(interval: statistics.Interval, confidence: float) -> float:
-    """Two-sided p of a zero difference, from the t interval."""
-    if not np.isfinite(interval.high):
-        return float("nan")
-    df = max(interval.clusters if interval.clusters > 1 else interval.n, 2) - 1
-    half = (interval.high - interval.low) / 2
-    if half == 0:
-        return float(interval.estimate == 0)
-    error = half / stats.t.ppf((1 + confidence) / 2, df)
-    return float(2 * stats.t.sf(abs(interval.estimate) / error, df))
-
-
 def hue_generalisation(
     frame: pd.DataFrame,
     held_out_hues_deg: Sequence[tuple[float, float]],
-    resampling: Resampling = statistics.DEFAULT,
 ) -> statistics.Interval:
     """Error on hues kept from training minus error on hues seen.
 
     Args:
         frame: seed, example, hue_deg, error_deg.
         held_out_hues_deg: arcs [low, high], which may run through 360.
-        resampling: replicates, confidence and seed.
 
     Returns:
         Degrees, with its interval over seeds and images.
@@ -346,13 +326,8 @@ def hue_generalisation(
         with np.errstate(invalid="ignore", divide="ignore"):
             return means[..., 0] / means[..., 1] - means[..., 2] / means[..., 3]
 
-    return statistics.cluster_bootstrap(
-        columns,
-        frame["seed"].to_numpy(),
-        difference,
-        resampling=resampling,
-        units=frame["example"].to_numpy(),
-    )
+    seeds, images = _seeds_and_images(frame)
+    return statistics.interval(columns, seeds, difference, units=images)
 
 
 def error_distances(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -390,7 +365,7 @@ def clusterings(
     categories: Mapping[str, str],
     *,
     n_permutations: int = 2000,
-    resampling: Resampling = statistics.DEFAULT,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Agreement of clusterings of the colours with the basic categories that people use.
 
@@ -402,7 +377,7 @@ def clusterings(
         rgb: colour name to channels.
         categories: colour name to basic category.
         n_permutations: of the null.
-        resampling: confidence and seed; at most 200 replicates, as each clusters anew.
+        seed: of permutations and resamples.
 
     Returns:
         source (``error``: distance of error distributions; ``rgb``: raw channels; ``energy``:
@@ -420,7 +395,7 @@ def clusterings(
         "rgb": np.linalg.norm(channels[:, None] - channels[None], axis=-1),
         "energy": np.abs(energy[:, None] - energy[None]),
     }
-    rng = resampling.generator()
+    rng = np.random.Generator(np.random.Philox(seed))
     rows = []
     for source, distance in distances.items():
         labels = _labels(distance, k)
@@ -429,7 +404,7 @@ def clusterings(
         null = np.array([adjusted_rand_score(one, labels) for one in shuffled])
         low, high = np.quantile(null, [0.025, 0.975])
         error = source == "error"
-        ends = _ari_interval(frame, names, truth, ari, resampling) if error else (ari, ari)
+        ends = _ari_interval(frame, names, truth, ari, seed) if error else (ari, ari)
         values = (ari, *ends, low, high)
         p = float((1 + (null >= ari - 1e-12).sum()) / (1 + n_permutations))
         rows.append((source, *values, p))
@@ -444,17 +419,17 @@ def _ari_interval(
     names: Sequence[str],
     truth: Sequence[str],
     estimate: float,
-    resampling: Resampling,
+    seed: int,
 ) -> tuple[float, float]:
     """Interval of the agreement: seeds are resampled, then the examples of each colour in them."""
-    rng = resampling.generator()
+    rng = np.random.Generator(np.random.Philox(seed))
     seeds = frame["seed"].unique()
     cells = {
         (seed, name): part["error_deg"].to_numpy(float)
         for (seed, name), part in frame.groupby(["seed", "colour"])
     }
     k, found = len(set(truth)), []
-    for _ in range(min(resampling.n_resamples, _N_CLUSTER_RESAMPLES)):
+    for _ in range(_N_RESAMPLES):
         drawn = rng.choice(seeds, len(seeds))
         samples = []
         for name in names:
@@ -465,11 +440,10 @@ def _ari_interval(
         if np.isfinite(grid).all():
             distance = np.abs(grid[:, None] - grid[None]).mean(-1)
             found.append(adjusted_rand_score(truth, _labels(distance, k)))
-    one = statistics.interval_of(
-        estimate,
-        np.array(found),
-        n=len(frame),
-        clusters=len(seeds),
-        confidence=resampling.confidence,
-    )
-    return max(one.low, -1.0), min(one.high, 1.0)
+    # Student's t over seeds, or over examples of a single one.
+    count = len(seeds) if len(seeds) > 1 else len(frame)
+    spread = np.var(found) * count / (count - 1) if 2 * len(found) >= _N_RESAMPLES else np.nan
+    error = SamplingError(*(np.array([x], float) for x in (spread, count - 1, 0, np.inf)))
+    values = np.array([estimate])
+    one = statistics.around(values, error, n=len(frame), clusters=len(seeds))[0].within(-1, 1)
+    return one.low, one.high

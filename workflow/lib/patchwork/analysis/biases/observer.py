@@ -13,7 +13,6 @@ from scipy import stats
 
 from patchwork.analysis.biases import orientation
 from patchwork.analysis.predictions import Angle
-from patchwork.statistics import Resampling
 from patchwork.statistics.metrics import signed_circular_error
 from patchwork.stimuli.common.palettes import signal_energy
 from patchwork.tables import join, labelled
@@ -308,10 +307,8 @@ def observer_tables(
                 table = directed_observer(geometry, origin_deg=origin, delta=delta)
             curve = observer_curve(table, period=angle.period, n_bins=n_bins)
             curves.append(labelled(curve.assign(condition="ideal observer"), names))
-            # Exact values need no replicates: the intervals are left out.
-            found = orientation.contrasts_and_place(
-                table.assign(seed=0), angle.period, Resampling(n_resamples=100)
-            )
+            # Values are exact: the intervals are left out.
+            found = orientation.contrasts_and_place(table.assign(seed=0), angle.period)
             contrasts.append(labelled(found[["quantity", "estimate"]], names))
     return join(curves), join(contrasts)
 

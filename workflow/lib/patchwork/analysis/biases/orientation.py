@@ -1,11 +1,10 @@
 """Angle error along the angle: curves, harmonics, place of the minimum, contrasts.
 
-Angles are those of the stimuli: 0 deg is horizontal, 90 deg vertical. Every interval resamples
-seeds and examples inside them; with a column `example` the images that all seeds saw are
-resampled together.
+Angles are those of the stimuli: 0 deg is horizontal, 90 deg vertical. Intervals are over
+seeds and their examples; with a column `example`, over the images that all seeds saw.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +13,7 @@ import pandas as pd
 
 from patchwork import statistics
 from patchwork.analysis.predictions import Angle, errors_by_condition
-from patchwork.statistics import Resampling, Statistic
+from patchwork.statistics import Interval, Statistic
 from patchwork.tables import CONDITION, groups, join, labelled
 
 # Orders of the directed angle that repeat within the period. Order 1 carries the label's jump,
@@ -50,7 +49,6 @@ def orientation_tables(
     angles: Sequence[Angle],
     n_bins: int,
     pooled: Sequence[str],
-    resampling: Resampling,
 ) -> OrientationTables:
     """Curves, harmonics and contrasts of the angle error under every condition.
 
@@ -59,22 +57,20 @@ def orientation_tables(
         angles: which predicted angle counts, first match.
         n_bins: bins per period.
         pooled: datasets that are also taken together, as dataset ``all``.
-        resampling: of the intervals.
     """
     curves: list[pd.DataFrame] = []
     bias: list[pd.DataFrame] = []
     harmonics, contrasts, strict = [], [], []
-    sure = replace(resampling, confidence=1 - (1 - resampling.confidence) / max(1, len(pooled)))
     for names, angle, errors in errors_by_condition(with_pool(predictions, pooled), angles):
-        options: dict[str, Any] = {"period": angle.period, "resampling": resampling}
+        options: dict[str, Any] = {"period": angle.period}
         for value, parts in (("error_deg", curves), ("signed_error_deg", bias)):
             curve = angle_curve(errors, value=value, n_bins=n_bins, **options)
             parts.append(labelled(curve.assign(condition="network"), names))
         harmonics.append(labelled(harmonic_fit(errors, **options), names))
-        contrasts.append(labelled(contrasts_and_place(errors, angle.period, resampling), names))
+        contrasts.append(labelled(contrasts_and_place(errors, angle.period), names))
         if names["dataset"] in pooled:
-            one = contrasts_and_place(errors, angle.period, sure).assign(period=angle.period)
-            strict.append(labelled(one, names))
+            one = contrasts_and_place(errors, angle.period, family=len(pooled))
+            strict.append(labelled(one.assign(period=angle.period), names))
     contrasts.append(_extremes(join(contrasts), join(strict)))
     return OrientationTables(join(curves), join(bias), join(harmonics), join(contrasts))
 
@@ -83,7 +79,7 @@ def with_pool(predictions: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame:
     """The frame with the rows of the pooled datasets once more, as dataset `all`.
 
     Datasets share their stimuli's seed: examples of one index have the same angle and noise, and
-    their errors go together, so an index stays one unit of the resampling in all of them.
+    their errors go together, so an index stays one unit in all of them.
     """
     rows = predictions[predictions["dataset"].isin(pooled)]
     return pd.concat([predictions, rows.assign(dataset="all")], ignore_index=True)
@@ -132,16 +128,13 @@ def _greatest(estimate: np.ndarray, half: np.ndarray, strict: np.ndarray) -> np.
     return np.array([estimate.max(), (estimate - strict).max(), (estimate + half).max()])
 
 
-def contrasts_and_place(
-    errors: pd.DataFrame, period: float, resampling: Resampling
-) -> pd.DataFrame:
+def contrasts_and_place(errors: pd.DataFrame, period: float, *, family: int = 1) -> pd.DataFrame:
     """The rows of :func:`angle_contrasts`, and `place_of_minimum` below them."""
-    table = angle_contrasts(errors, period=period, resampling=resampling)
+    table = angle_contrasts(errors, period=period, family=family)
     # The fundamental alone: the error of a directed label peaks sharply at its jump, and higher
     # waves that fit the peak put troughs of their own elsewhere.
-    place = place_of_minimum(
-        errors, orders=[int(360 / period)], period=period, resampling=resampling
-    )
+    orders = [int(360 / period)]
+    place = place_of_minimum(errors, orders=orders, period=period, family=family)
     found = {"quantity": "place_of_minimum", "unit": "deg", **place.row()}
     return pd.concat([table, pd.DataFrame([found])], ignore_index=True)
 
@@ -172,6 +165,11 @@ def histograms(
     return join(parts)
 
 
+def _labels(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    """Seed of each row, and its image where there is a column of them."""
+    return frame["seed"].to_numpy(), _units(frame)
+
+
 def _units(frame: pd.DataFrame) -> np.ndarray | None:
     return frame["example"].to_numpy() if "example" in frame.columns else None
 
@@ -182,7 +180,6 @@ def angle_curve(
     value: str = "error_deg",
     period: float = 360.0,
     n_bins: int = 36,
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """Mean of a value in bins along the angle.
 
@@ -195,7 +192,6 @@ def angle_curve(
         value: column: `error_deg` (absolute) or `signed_error_deg` (the bias curve).
         period: degrees after which the angle repeats: 180 or 360.
         n_bins: bins per period.
-        resampling: replicates, confidence and seed.
 
     Returns:
         bin_deg (centre, in [0, period)), the value, ci_low, ci_high, n, seeds; bins without
@@ -205,11 +201,8 @@ def angle_curve(
     bins = np.floor(np.mod(frame["angle_deg"].to_numpy(float), period) / width + 0.5) % n_bins
     rows = []
     for number, part in frame.groupby(bins.astype(int)):
-        row = statistics.cluster_bootstrap(
-            part[value].to_numpy(float),
-            part["seed"].to_numpy(),
-            resampling=resampling,
-            units=_units(part),
+        row = statistics.interval(
+            part[value].to_numpy(float), part["seed"].to_numpy(), units=_units(part)
         ).row()
         rows.append({"bin_deg": number * width, value: row.pop("estimate"), **row})
     return pd.DataFrame(rows)
@@ -233,7 +226,7 @@ def _coefficients(means: np.ndarray) -> np.ndarray:
     """Solves the normal equations, shape (..., p * p + p), to shape (..., p)."""
     p = int((np.sqrt(1 + 4 * means.shape[-1]) - 1) / 2)
     matrix = means[..., : p * p].reshape(*means.shape[:-1], p, p)
-    # Replicates with a few examples may be singular: a trace of ridge keeps them solvable.
+    # A few examples may be singular: a trace of ridge keeps them solvable.
     matrix = matrix + 1e-9 * np.eye(p)
     return np.linalg.solve(matrix, means[..., p * p :, None])[..., 0]
 
@@ -264,15 +257,19 @@ def _harmonic_statistics(orders: Sequence[int]) -> dict[str, tuple[Statistic, fl
     return terms
 
 
-def _lower_amplitude(row: Mapping[str, float], replicates: np.ndarray) -> float:
-    """Lower end of an amplitude's interval, 0 or more.
+def _without_noise(amplitude: Interval, parts: Sequence[Interval]) -> Interval:
+    """Interval of an amplitude with its lower end, 0 or more, below the amplitude freed of noise.
 
-    Noise alone has an amplitude above zero, and so have its replicates: the end lies below the
-    amplitude freed of noise, whose square the replicates exceed the estimate's by.
+    Noise alone has an amplitude above zero: the square of its parts' errors is in its square.
+
+    Args:
+        amplitude: of a wave.
+        parts: its cosine and sine.
     """
-    squared = row["estimate"] ** 2
-    freed = np.sqrt(max(0.0, 2 * squared - np.nanmean(replicates**2)))
-    return float(np.maximum(0.0, freed - (row["ci_high"] - row["estimate"])))
+    noise = sum(part.error**2 for part in parts)
+    lower = amplitude.estimate - np.sqrt(max(0.0, amplitude.estimate**2 - noise))
+    ends = {"low": amplitude.low - lower, "low90": amplitude.low90 - lower}
+    return replace(amplitude, **ends).within(least=0.0)
 
 
 def harmonic_fit(
@@ -280,7 +277,6 @@ def harmonic_fit(
     *,
     value: str = "error_deg",
     period: float = 360.0,
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """Least-squares fit of mean and waves of the directed angle to single examples.
 
@@ -288,7 +284,6 @@ def harmonic_fit(
         frame: seed, angle_deg and the value.
         value: column that is fitted, degrees.
         period: 180 or 360; its `ORDERS` are fitted.
-        resampling: replicates, confidence and seed.
 
     Returns:
         term, order (0 for the mean), estimate, ci_low, ci_high, n, seeds. Terms: mean and, for
@@ -296,23 +291,17 @@ def harmonic_fit(
         maximum, in [0, 360 / order)); cos4 > 0 means that errors are larger at cardinal angles.
     """
     columns = _normal_columns(frame, value, ORDERS[period])
-    means = statistics.bootstrap_means(columns, frame["seed"].to_numpy(), resampling, _units(frame))
+    seeds, units = _labels(frame)
+    found = {
+        term: statistics.interval(columns, seeds, statistic, units=units, period=circle)
+        for term, (statistic, circle) in _harmonic_statistics(ORDERS[period]).items()
+    }
     rows = []
-    for term, (statistic, circle) in _harmonic_statistics(ORDERS[period]).items():
-        replicates = statistic(means)
-        row = statistics.interval_of(
-            float(statistic(columns.mean(0))),
-            replicates,
-            n=len(frame),
-            clusters=frame["seed"].nunique(),
-            confidence=resampling.confidence,
-            period=circle,
-            units=frame["example"].nunique() if "example" in frame.columns else None,
-        ).row()
-        if term.startswith("amplitude"):
-            row["ci_low"] = _lower_amplitude(row, replicates)
+    for term, one in found.items():
         order = int(term.lstrip("abcdefghijklmnopqrstuvwxyz") or 0)
-        rows.append({"term": term, "order": order, **row})
+        if term.startswith("amplitude"):
+            one = _without_noise(one, [found[f"{part}{order}"] for part in ("cos", "sin")])
+        rows.append({"term": term, "order": order, **one.row()})
     return pd.DataFrame(rows)
 
 
@@ -321,15 +310,15 @@ def place_of_minimum(
     *,
     orders: Sequence[int],
     period: float = 360.0,
-    resampling: Resampling = statistics.DEFAULT,
-) -> statistics.Interval:
+    family: int = 1,
+) -> Interval:
     """Angle at which the harmonic fit of the error is lowest.
 
     Args:
         frame: seed, angle_deg, error_deg.
         orders: cycles per 360 deg.
         period: 180 or 360.
-        resampling: replicates, confidence and seed.
+        family: number of intervals that are to hold together (Bonferroni).
 
     Returns:
         Degrees, 0 to the period, with a circular interval; the whole circle where seeds do not
@@ -341,14 +330,10 @@ def place_of_minimum(
     def lowest(means: np.ndarray) -> np.ndarray:
         return grid[np.argmin(_coefficients(means) @ waves.T, axis=-1)]
 
-    return statistics.cluster_bootstrap(
-        _normal_columns(frame, "error_deg", orders),
-        frame["seed"].to_numpy(),
-        lowest,
-        resampling=resampling,
-        units=_units(frame),
-        period=period,
-    )
+    columns, labels = _normal_columns(frame, "error_deg", orders), _labels(frame)
+    # A curve with several waves has several minima, and the lowest changes place by jumps.
+    found = statistics.of_rough_means(columns, lowest, *labels, period=period)
+    return statistics.intervals_of(found, *labels, period=period, family=family)[0]
 
 
 def _contrast(value: np.ndarray, more: np.ndarray, less: np.ndarray) -> np.ndarray:
@@ -361,15 +346,13 @@ def _difference(means: np.ndarray) -> np.ndarray:
         return means[..., 0] / means[..., 1] - means[..., 2] / means[..., 3]
 
 
-def angle_contrasts(
-    frame: pd.DataFrame, *, period: float = 360.0, resampling: Resampling = statistics.DEFAULT
-) -> pd.DataFrame:
+def angle_contrasts(frame: pd.DataFrame, *, period: float = 360.0, family: int = 1) -> pd.DataFrame:
     """How much smaller errors are in some places than in others.
 
     Args:
         frame: seed, angle_deg, error_deg.
         period: 180 or 360.
-        resampling: replicates, confidence and seed.
+        family: number of intervals of a quantity that are to hold together (Bonferroni).
 
     Returns:
         quantity, unit, estimate, ci_low, ci_high, n, seeds. Quantities, each an error minus an
@@ -392,11 +375,10 @@ def angle_contrasts(
     }
     if period == 360:
         sides["origin_180_advantage"] = (~near(180, 360), near(180, 360))
-    found = statistics.joint_bootstrap(
-        {name: (_contrast(error, *pair), _difference, None) for name, pair in sides.items()},
-        frame["seed"].to_numpy(),
-        resampling=resampling,
-        units=_units(frame),
+    found = statistics.intervals(
+        {name: (_contrast(error, *pair), _difference) for name, pair in sides.items()},
+        *_labels(frame),
+        family=family,
     )
     return pd.DataFrame(
         [{"quantity": name, "unit": "deg", **one.row()} for name, one in found.items()]

@@ -21,7 +21,6 @@ from scipy.ndimage import median_filter
 from scipy.optimize import nnls
 
 from patchwork import statistics
-from patchwork.statistics import Resampling
 from patchwork.tables import CONDITION, conditions
 
 TOTAL = "total"
@@ -308,25 +307,18 @@ def of_run(
     return detections, pd.DataFrame(counts)
 
 
-def count_interval(
-    counts: pd.DataFrame, column: str, resampling: Resampling = statistics.DEFAULT
-) -> statistics.Interval:
+def count_interval(counts: pd.DataFrame, column: str) -> statistics.Interval:
     """Mean of a count over runs with its interval over seeds; columns seed and the count."""
-    return statistics.cluster_bootstrap(
-        counts[column].to_numpy(float), counts["seed"].to_numpy(), resampling=resampling
-    )
+    return statistics.interval(counts[column].to_numpy(float), counts["seed"].to_numpy())
 
 
-def delay(
-    counts: pd.DataFrame, first: str, later: str, resampling: Resampling = statistics.DEFAULT
-) -> statistics.Interval:
+def delay(counts: pd.DataFrame, first: str, later: str) -> statistics.Interval:
     """How much later the first transition comes on one dataset than on another.
 
     Args:
         counts: dataset, seed, first_step, last_step.
         first: dataset that is expected to be earlier.
         later: the other one.
-        resampling: replicates, confidence and seed.
 
     Returns:
         Percent of the longer training, over seeds in which both have a transition; nan if none.
@@ -338,9 +330,9 @@ def delay(
     share = 100 / pair.groupby("seed")["last_step"].max()
     apart = (share * (step[later] - step[first])).dropna()
     if apart.empty:
-        return statistics.Interval(np.nan, np.nan, np.nan, 0, len(step))
+        return statistics.unknown(0, len(step))
     seeds = apart.index.to_numpy()
-    return statistics.cluster_bootstrap(apart.to_numpy(), seeds, resampling=resampling)
+    return statistics.interval(apart.to_numpy(), seeds)
 
 
 def with_total(log: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
@@ -362,7 +354,6 @@ def findings(
     counts: pd.DataFrame,
     pooled: Sequence[str],
     order: tuple[str, Sequence[str]],
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """Numbers and delays of transitions under every condition.
 
@@ -370,7 +361,6 @@ def findings(
         counts: dataset, backbone, protocol, seed and what :func:`of_run` counts; one row a run.
         pooled: datasets that are also taken together, as dataset ``all``.
         order: a dataset, and those whose first transition is compared with its first.
-        resampling: of the intervals.
 
     Returns:
         quantity, dataset, backbone, protocol, estimate, ci_low, ci_high, n, seeds; quantities
@@ -384,13 +374,13 @@ def findings(
     rows = []
     for names, part in conditions(both):
         for quantity in ("n_transitions", "n_transitions_null", *ends):
-            one = count_interval(part, quantity, resampling)
+            one = count_interval(part, quantity)
             rows.append({"quantity": quantity, **names, **one.row()})
     first, later = order
     for (backbone, protocol), part in counts.groupby(["backbone", "protocol"], sort=False):
         for dataset in later:
             if {first, dataset} <= set(part["dataset"]):
-                one = delay(part, first, dataset, resampling)
+                one = delay(part, first, dataset)
                 names = dict(zip(CONDITION, (dataset, str(backbone), str(protocol)), strict=True))
                 quantity = f"transition_delay_{dataset}_percent"
                 rows.append({"quantity": quantity, **names, **one.row()})

@@ -10,7 +10,7 @@ from patchwork import statistics
 from patchwork.analysis.chirps import baselines
 from patchwork.analysis.chirps.baselines import Plane
 from patchwork.analysis.predictions import PREDICTED, predicted_labels
-from patchwork.statistics import Interval, Resampling
+from patchwork.statistics import Interval
 from patchwork.stimuli import LabelAttributes
 from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ
 from patchwork.tables import CONDITION, RUN, groups
@@ -129,29 +129,22 @@ def score_column(part: pd.DataFrame) -> str | None:
     return next(known, None) if both else None
 
 
-def auroc(part: pd.DataFrame, column: str, resampling: Resampling) -> Interval:
+def auroc(part: pd.DataFrame, column: str) -> Interval:
     """Chance that an image with a chirp scores higher than one without, over seeds and images.
 
     Args:
         part: seed, index, present (0 or 1) and the score, one row per seed and image.
         column: the score.
-        resampling: of the interval.
 
     Returns:
         The mean over seeds of the area under the receiver operating characteristic (ties count
-        half), with an interval from the resampling of its placement values; within 0 and 1.
+        half), with an interval from its placement values; within 0 and 1.
 
     Source: DeLong et al. 1988: the area is a mean of placement values.
     """
     values = pd.concat([_placements(one, column) for _, one in part.groupby("seed", sort=False)])
-    found = statistics.cluster_bootstrap(
-        values.to_numpy(),
-        part.loc[values.index, "seed"].to_numpy(),
-        resampling=resampling,
-        units=part.loc[values.index, "index"].to_numpy(),
-    )
-    low, high = (float(np.clip(end, 0, 1)) for end in (found.low, found.high))
-    return Interval(found.estimate, low, high, found.n, found.clusters)
+    seeds, images = (part.loc[values.index, name].to_numpy() for name in ("seed", "index"))
+    return statistics.share_intervals(values.to_numpy(), seeds, images)[0]
 
 
 def _placements(part: pd.DataFrame, column: str) -> pd.Series:
@@ -230,12 +223,11 @@ def _span(value: float, half: float, unit: str, which: str) -> str:
     return f"{inside:.1f} {unit} ({which}{span}{out})"
 
 
-def timing_findings(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def timing_findings(frame: pd.DataFrame) -> pd.DataFrame:
     """How fast images are evaluated, and how much repeated passes differ.
 
     Args:
         frame: dataset, backbone, protocol, seed, repetition, seconds (> 0), n_images.
-        resampling: of the intervals.
 
     Returns:
         quantity, dataset, backbone, protocol, estimate, ci_low, ci_high, n (passes), seeds:
@@ -250,18 +242,14 @@ def timing_findings(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame
     rows = []
     for names, part in groups(frame, CONDITION):
         seeds = part["seed"].to_numpy()
-        speed = statistics.cluster_bootstrap(
-            (part["n_images"] / part["seconds"]).to_numpy(), seeds, resampling=resampling
-        )
+        speed = statistics.interval((part["n_images"] / part["seconds"]).to_numpy(), seeds)
         rows.append({"quantity": "images_per_s", **names, **speed.row()})
         runs = part.groupby("seed")["seconds"]
         passes = runs.transform("size")
         if (passes > 1).all():
             share = ((part["seconds"] / runs.transform("mean") - 1) ** 2) * passes / (passes - 1)
-            spread = statistics.cluster_bootstrap(
-                share.to_numpy(), seeds, _root_of_mean, resampling=resampling
-            )
-            row = spread.row() | {"ci_low": max(spread.low, 0.0)}
+            spread = statistics.interval(share.to_numpy(), seeds, _root_of_mean)
+            row = spread.within(least=0.0).row()
             rows.append({"quantity": "repetition_spread", **names, **row})
     return pd.DataFrame(rows)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from patchwork import statistics
 from patchwork.analysis.chirps import localisation
 from patchwork.analysis.chirps.localisation import LEVELS, PRESENT, unit_of
 from patchwork.statistics import conformal
@@ -85,7 +86,7 @@ def _group_names(level: str, ends: Sequence[float]) -> list[str]:
 def _pooled(part: pd.DataFrame) -> dict[str, Any]:
     """One row for all seeds, which share the numbers of images and so the expected range."""
     share, n = float(part["coverage"].mean()), int(part["n"].iloc[0])
-    low, high = conformal.binomial_interval(share * n, n)
+    low, high = map(float, statistics.binomial_interval(share * n, n))
     shared = ["group", "expected_low", "expected_high", "n_calibration", "n"]
     return {
         **{name: part[name].iloc[0] for name in shared},

@@ -11,7 +11,7 @@ from patchwork import statistics
 from patchwork.analysis.chirps import localisation, localisation_intervals
 from patchwork.analysis.chirps.localisation import CONSTANT, LEVELS, NO_PROTOCOL, TRACKERS, unit_of
 from patchwork.analysis.chirps.localisation_intervals import EVERY
-from patchwork.statistics import Resampling, metrics
+from patchwork.statistics import metrics
 from patchwork.statistics.metrics import TargetScale
 from patchwork.stimuli import LabelAttributes
 from patchwork.tables import CONDITION, FINDINGS, conditions, join, labelled
@@ -50,7 +50,6 @@ def localisation_tables(
     *,
     n_bins: int,
     coverage: float,
-    resampling: Resampling,
 ) -> Localisation:
     """All tables of one study.
 
@@ -59,31 +58,27 @@ def localisation_tables(
         attributes: units and names of the labels.
         n_bins: bins of the errors along noise and duration, 1 or more.
         coverage: wanted chance of an interval to cover, between 0 and 1.
-        resampling: of the intervals.
     """
-    scored = metric_table(frame, attributes, resampling)
+    scored = metric_table(frame, attributes)
     covered = localisation_intervals.conformal_table(frame, attributes, coverage)
-    present = presence_table(frame, resampling)
+    present = presence_table(frame)
     return Localisation(
         metrics=scored,
-        errors_along=errors_along(frame, attributes, n_bins, resampling),
+        errors_along=errors_along(frame, attributes, n_bins),
         conformal=covered,
         presence=present,
         points=point_table(frame, attributes),
         sentences=localisation_intervals.sentence_table(frame, covered),
-        findings=findings(frame, scored, covered, present, resampling),
+        findings=findings(frame, scored, covered, present),
     )
 
 
-def metric_table(
-    frame: pd.DataFrame, attributes: Mapping[str, LabelAttributes], resampling: Resampling
-) -> pd.DataFrame:
+def metric_table(frame: pd.DataFrame, attributes: Mapping[str, LabelAttributes]) -> pd.DataFrame:
     """Every metric of every predicted label, on the images with a chirp.
 
     Args:
         frame: predictions of networks and baselines.
         attributes: units of the labels.
-        resampling: of the intervals, over seeds and images.
 
     Returns:
         dataset, backbone, protocol and the columns of ``metrics.metric_table``: metrics pearson_r,
@@ -93,7 +88,7 @@ def metric_table(
     parts = []
     for names, part in conditions(frame):
         long = localisation.long_errors(part)
-        parts.append(labelled(metrics.metric_table(long, scales, resampling=resampling), names))
+        parts.append(labelled(metrics.metric_table(long, scales), names))
     return join(parts)
 
 
@@ -101,7 +96,6 @@ def errors_along(
     frame: pd.DataFrame,
     attributes: Mapping[str, LabelAttributes],
     n_bins: int,
-    resampling: Resampling,
 ) -> pd.DataFrame:
     """Mean absolute error in bins of noise, duration and kind of sweep.
 
@@ -110,7 +104,6 @@ def errors_along(
         attributes: units of the labels, and names of the kinds of sweep.
         n_bins: bins of equal width over the range of each label in its dataset, 1 or more; a kind
             of sweep is a bin of its own.
-        resampling: of the intervals, over seeds and images.
 
     Returns:
         dataset, backbone, protocol, target, unit, along (``noise_sd``, ``snr_db``, ``duration_s``
@@ -125,7 +118,7 @@ def errors_along(
         edges = {along: _edges(own[along], n_bins, attributes) for along in ALONG if along in part}
         varying = {along: found for along, found in edges.items() if len(found)}
         if varying:
-            parts.append(labelled(_binned(part, varying, attributes, resampling), names))
+            parts.append(labelled(_binned(part, varying, attributes), names))
     return join(parts)
 
 
@@ -147,33 +140,24 @@ def _binned(
     part: pd.DataFrame,
     edges: Mapping[str, np.ndarray],
     attributes: Mapping[str, LabelAttributes],
-    resampling: Resampling,
 ) -> pd.DataFrame:
-    """Mean absolute error of each label in each bin, all from one resampling."""
+    """Mean absolute error of each label in each bin."""
     labels = localisation.targets(part)
     seen = part[np.isfinite(part[labels].astype(float)).all(axis=1)]
+    seeds, images = seen["seed"].to_numpy(), seen["index"].to_numpy()
     rows: list[dict[str, Any]] = []
-    quantities: dict[str, tuple[np.ndarray, statistics.Statistic, None]] = {}
     for along, steps in edges.items():
         numbers = np.searchsorted(steps, seen[along].to_numpy(float), "right") - 1
         numbers = np.minimum(numbers, len(steps) - 2)  # the last bin has both its ends
         for number in np.unique(numbers):
-            inside = (numbers == number).astype(float)
+            inside = numbers == number
             place = _place(along, steps, int(number), attributes)
             for label in labels:
                 size = (seen[f"predicted_{label}"] - seen[label]).abs().to_numpy(float)
-                quantities[str(len(rows))] = (np.stack([size * inside, inside], 1), _ratio, None)
+                one = statistics.interval(size[inside], seeds[inside], units=images[inside])
+                row = one.within(least=0.0).row()
                 head = {"target": label, "unit": unit_of(attributes, label), "along": along}
-                rows.append(head | place | {"n": int(inside.sum())})
-    found = statistics.joint_bootstrap(
-        quantities,
-        seen["seed"].to_numpy(),
-        resampling=resampling,
-        units=seen["index"].to_numpy(),
-    )
-    for row, one in zip(rows, found.values(), strict=True):
-        low = one.low if np.isnan(one.low) else max(one.low, 0.0)
-        row |= {"mae": one.estimate, "ci_low": low, "ci_high": one.high, "seeds": one.clusters}
+                rows.append(head | place | {"mae": row.pop("estimate"), **row})
     columns = ["mae", "ci_low", "ci_high", "n", "seeds"]
     return pd.DataFrame(rows)[["target", "unit", "along", *place, *columns]]
 
@@ -193,19 +177,12 @@ def _place(
     }
 
 
-def _ratio(means: np.ndarray) -> np.ndarray:
-    """Mean inside a bin: that of the errors there over the share of examples there."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return means[..., 0] / means[..., 1]
-
-
-def presence_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def presence_table(frame: pd.DataFrame) -> pd.DataFrame:
     """How well presence is told, as an area with its interval and the curve that it lies below.
 
     Args:
         frame: predictions of networks and baselines; those without a score are ranked by the
             predicted class, conditions without either, or without images of both kinds, left out.
-        resampling: of the interval, over seeds and images.
 
     Returns:
         dataset, backbone, protocol, ranked_by (``score_present`` or ``predicted_present``),
@@ -216,7 +193,7 @@ def presence_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     for names, part in conditions(frame):
         column = localisation.score_column(part)
         if column is not None:
-            area = localisation.auroc(part, column, resampling).row()
+            area = localisation.auroc(part, column).row()
             curve = localisation.roc_curve(part, column)
             whole = {"auroc": area.pop("estimate"), **area}
             parts.append(labelled(curve.assign(ranked_by=column, **whole), names))
@@ -260,7 +237,6 @@ def findings(
     scored: pd.DataFrame,
     covered: pd.DataFrame,
     present: pd.DataFrame,
-    resampling: Resampling,
 ) -> pd.DataFrame:
     """What claims are decided by, for every condition and baseline.
 
@@ -269,7 +245,6 @@ def findings(
         scored: as from :func:`metric_table`.
         covered: as from :func:`patchwork.analysis.chirps.localisation_intervals.conformal_table`.
         present: as from :func:`presence_table`.
-        resampling: of the intervals of differences.
 
     Returns:
         ``tables.FINDINGS``: ``<label>_r``, ``<label>_slope``, ``<label>_bias``, ``<label>_mae``,
@@ -284,19 +259,18 @@ def findings(
         estimate=lambda table: table["coverage"],
     )
     seeds = frame.groupby(list(CONDITION))["seed"].nunique().rename("seeds")
-    parts = [values, pooled.merge(seeds, on=list(CONDITION)), differences(frame, resampling)]
+    parts = [values, pooled.merge(seeds, on=list(CONDITION)), differences(frame)]
     if len(present):
         areas = present.drop_duplicates(list(CONDITION))
         parts.append(areas.assign(quantity="presence_auroc", estimate=areas["auroc"]))
     return join([part[list(FINDINGS)] for part in parts if len(part)])
 
 
-def differences(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def differences(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean absolute error of networks minus that of each baseline on the same images.
 
     Args:
         frame: predictions of networks and baselines.
-        resampling: of the intervals, over seeds and images.
 
     Returns:
         ``tables.FINDINGS`` with quantities ``<label>_mae_minus_<baseline>``; below zero where the
@@ -317,11 +291,10 @@ def differences(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
                 validate="many_to_one",
             )
             for target, one in both.groupby("target", sort=False):
-                apart = statistics.paired_bootstrap(
+                apart = statistics.paired_interval(
                     one["size"].to_numpy(),
                     one["size_other"].to_numpy(),
                     one["seed"].to_numpy(),
-                    resampling=resampling,
                     units=one["index"].to_numpy(),
                 )
                 quantity = f"{target}_mae_minus_{baseline}"

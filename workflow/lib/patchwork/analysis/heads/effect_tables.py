@@ -1,12 +1,12 @@
 """Effects and similarities of heads, pairs and layers over seeds: tables and findings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from patchwork import statistics
-from patchwork.statistics import Resampling, Statistic
+from patchwork.statistics import Estimates, Interval
 from patchwork.tables import CONDITION, FINDINGS, RUN, UNTOUCHED, groups, join
 
 AGNOSTIC = 0.9
@@ -56,12 +56,12 @@ def _labels(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return seeds.to_numpy(), examples.to_numpy()
 
 
-def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def ablation_table(frame: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """Effect of ablating each head with its interval, tested over the whole grid.
 
     Args:
         frame: dataset, backbone, protocol, metric, seed, example, layer, head, baseline, effect.
-        resampling: of intervals, sign flips and the split.
+        seed: of sign flips and the split.
 
     Returns:
         The table ``tables/head_effects.csv``; a cell whose every effect is nan has nan and n of 0,
@@ -77,9 +77,9 @@ def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         wide, grid = _wide(part, cells)
         values = _without_rounding(wide.to_numpy())
         seeds, examples = _labels(wide)
-        table = statistics.effect_table(values, seeds, resampling=resampling, units=examples)
-        table["p_family"] = statistics.max_t_p(values, examples, seed=resampling.seed)
-        halves = statistics.split_half(values, examples, resampling=resampling)
+        table = statistics.effect_table(values, seeds, units=examples)
+        table["p_family"] = statistics.max_t_p(values, examples, seed=seed)
+        halves = statistics.split_half(values, examples, seed=seed)
         confirmed = halves.loc[halves["confirmed"].astype(bool), "cell"].to_numpy(int)
         table = _on_grid(table, wide.columns, grid)
         again = grid.isin(wide.columns[confirmed])
@@ -88,13 +88,12 @@ def ablation_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     return join(parts)[[*order, "confirmed", "n", "seeds"]]
 
 
-def patching_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def patching_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Share of the clean-corrupted difference that each patch carries over, with its interval.
 
     Args:
         frame: dataset, backbone, protocol, metric, seed, example, component, layer, position,
             direction, effect, base, source.
-        resampling: of the intervals.
 
     Returns:
         The table ``tables/patch_effects.csv``; a cell whose every effect is nan has nan and n of 0;
@@ -110,7 +109,7 @@ def patching_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         ends = part.drop_duplicates(["seed", "example"]).set_index(["seed", "example"])
         gap = (ends["source"] - ends["base"]).reindex(wide.index).to_numpy()
         values, (seeds, examples) = _without_rounding(wide.to_numpy()), _labels(wide)
-        table = statistics.ratio_table(values, gap, seeds, resampling=resampling, units=examples)
+        table = statistics.ratio_table(values, gap, seeds, units=examples)
         table = table.rename(columns={"mean": "effect", "ratio": "recovery"})
         n_seeds = len(np.unique(seeds))
         parts.append(_on_grid(table, wide.columns, grid).assign(**names, seeds=n_seeds))
@@ -118,12 +117,11 @@ def patching_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     return join(parts)[[*order, "ci_low", "ci_high", "p", "q", "n", "seeds"]]
 
 
-def similarity_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def similarity_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Similarity of each head between tasks, and with the untouched backbone, over seeds.
 
     Args:
         frame: backbone, protocol, seed, one, other, layer, head, map_correlation, linear_cka, n.
-        resampling: of the intervals.
 
     Returns:
         The table ``tables/head_similarity.csv``.
@@ -136,20 +134,17 @@ def similarity_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFram
     rows = []
     for names, part in groups(long, [*keys, "measure"]):
         # Pairs of tasks share networks, so a seed counts once.
-        one = statistics.over_seeds(part.groupby("seed")["similarity"].mean(), resampling, (-1, 1))
+        one = statistics.over_seeds(part.groupby("seed")["similarity"].mean(), (-1, 1))
         row = names | {"similarity": one.pop("estimate"), **one}
         rows.append(row | {"n": int(part["n"].iloc[0])})
     return pd.DataFrame(rows)
 
 
-def similarity_findings(
-    frame: pd.DataFrame, resampling: Resampling, untrained: Sequence[str] = ()
-) -> pd.DataFrame:
+def similarity_findings(frame: pd.DataFrame, untrained: Sequence[str] = ()) -> pd.DataFrame:
     """How alike heads are over all heads, per backbone and protocol, with intervals over seeds.
 
     Args:
         frame: as for :func:`similarity_table`.
-        resampling: of the intervals.
         untrained: backbones that nothing has trained, whose similarity is the null of the others.
 
     Returns:
@@ -182,7 +177,7 @@ def similarity_findings(
     for quantity, (values, ends) in found.items():
         table = values.astype(float).rename("value").reset_index()
         for names, part in groups(table, ["backbone", "protocol"]):
-            one = statistics.over_seeds(part["value"], resampling, ends)
+            one = statistics.over_seeds(part["value"], ends)
             rows.append({"quantity": quantity, "dataset": "all", **names, **one, "n": n})
     return pd.DataFrame(rows)
 
@@ -230,15 +225,12 @@ def _pair_excess(frame: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(groups=PAIR_EXCESS, effect=excess)
 
 
-def percent_table(
-    frame: pd.DataFrame, resampling: Resampling, margin: float = MARGIN_PERCENT
-) -> pd.DataFrame:
+def percent_table(frame: pd.DataFrame, margin: float = MARGIN_PERCENT) -> pd.DataFrame:
     """Effect of each group in percent of the intact loss, tested over the whole grid.
 
     Args:
         frame: dataset, backbone, protocol, seed, groups, group, layer, head, other_layer,
             other_head, baseline, metric, example, clean, effect.
-        resampling: of the intervals; seeds and images are resampled.
         margin: of equivalence, percent, > 0.
 
     Returns:
@@ -251,8 +243,7 @@ def percent_table(
         clean = part.groupby(index)["clean"].first().reindex(wide.index).to_numpy()
         seeds, examples = _labels(wide)
         table = statistics.ratio_table(
-            wide.to_numpy(), clean, seeds,
-            resampling=resampling, units=examples, scale=100, margin=margin,
+            wide.to_numpy(), clean, seeds, units=examples, scale=100, margin=margin
         ).rename(columns={"ratio": "effect"})  # fmt: skip
         cells = wide.columns.to_frame(index=False)
         n_seeds = len(np.unique(seeds))
@@ -262,17 +253,13 @@ def percent_table(
 
 
 def percent_findings(
-    frame: pd.DataFrame,
-    resampling: Resampling,
-    baseline: str = "zero",
-    margin: float = MARGIN_PERCENT,
+    frame: pd.DataFrame, baseline: str = "zero", margin: float = MARGIN_PERCENT
 ) -> pd.DataFrame:
     """What ablation does to the loss by depth, in percent, over seeds.
 
     Args:
         frame: effects of heads (and layers, pairs) with the names of their runs, as for
             :func:`percent_table`.
-        resampling: of the intervals.
         baseline: of the ablation that counts.
         margin: of equivalence, percent, > 0.
 
@@ -290,13 +277,9 @@ def percent_findings(
     chosen = join([chosen, derived(chosen)])
     rows = []
     for names, part in groups(chosen, CONDITION):
-        wide = _columns(part)
-        seeds, examples = _labels(wide)
-        found = statistics.joint_bootstrap(
-            _quantities(part, wide), seeds, resampling=resampling, units=examples
-        )
+        found = _quantities(part, _columns(part))
         rows += [{"quantity": name, **names, **one.row()} for name, one in found.items()]
-        rows += [{**names, **row} for row in _single_numbers(part, resampling, margin)]
+        rows += [{**names, **row} for row in _single_numbers(part, margin)]
     return pd.DataFrame(rows, columns=list(FINDINGS))
 
 
@@ -311,18 +294,7 @@ def _columns(part: pd.DataFrame) -> pd.DataFrame:
     return wide
 
 
-def _over(means: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return means[..., 0] / means[..., 1]
-
-
-def _as_percent(means: np.ndarray) -> np.ndarray:
-    return 100 * _over(means)
-
-
-def _quantities(
-    part: pd.DataFrame, wide: pd.DataFrame
-) -> Mapping[str, tuple[np.ndarray, Statistic, None]]:
+def _quantities(part: pd.DataFrame, wide: pd.DataFrame) -> dict[str, Interval]:
     n_layers = int(part["layer"].max()) + 1
 
     def of(kind: str, layers: Sequence[int]) -> np.ndarray:
@@ -330,11 +302,13 @@ def _quantities(
 
     clean = of("clean", [-1])
 
-    def percent(values: np.ndarray) -> tuple[np.ndarray, Statistic, None]:
-        return np.column_stack([values, clean]), _as_percent, None
+    def percent(values: np.ndarray) -> Interval:
+        share = statistics.ratios(values, clean)
+        found = Estimates(100 * share.value, 100 * share.influence)
+        return statistics.intervals_of(found, *_labels(wide))[0]
 
-    def ratio(above: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, Statistic, None]:
-        return np.column_stack([above, below]), _over, None
+    def ratio(above: np.ndarray, below: np.ndarray) -> Interval:
+        return statistics.ratio_interval(above, below, *_labels(wide))
 
     found = {}
     for kind, joint in ((LAYER_MEANS, ""), ("layers", "_joint")):
@@ -356,18 +330,17 @@ def _quantities(
     }
 
 
-def _single_numbers(part: pd.DataFrame, resampling: Resampling, margin: float) -> list[dict]:
+def _single_numbers(part: pd.DataFrame, margin: float) -> list[dict]:
     """Findings that are no means over images."""
     heads = part[part["groups"] == "heads"]
-    tables = [percent_table(one, resampling, margin) for _, one in heads.groupby("seed")]
-    shares = pd.Series([table["equivalent"].mean() for table in tables])
-    n = int(tables[0]["n"].iloc[0])
-    one = statistics.over_seeds(shares, resampling, (0.0, 1.0))
+    tables = [percent_table(one, margin).assign(run=seed) for seed, one in heads.groupby("seed")]
+    table = join(tables)
+    one, n = statistics.share_over_seeds(table["equivalent"], table["run"]), int(table["n"].max())
     n_heads = len(heads[["layer", "head"]].drop_duplicates())
     size = dict.fromkeys(["estimate", "ci_low", "ci_high"], n_heads)
     rows: list[dict] = [
-        {"quantity": "equivalent_heads_share", **one, "n": n},
-        {"quantity": "n_heads", **size, "n": n, "seeds": len(shares)},
+        {"quantity": "equivalent_heads_share", **one.row(), "n": n},
+        {"quantity": "n_heads", **size, "n": n, "seeds": len(tables)},
     ]
     keys = ["seed", "group", "example"]
     shuffled = part[part["groups"] == RANDOM_ORDER].set_index(keys)["effect"]
@@ -376,7 +349,7 @@ def _single_numbers(part: pd.DataFrame, resampling: Resampling, margin: float) -
         apart = 100 * float((plain - shuffled).abs().max()) / float(part["clean"].mean())
         same = dict.fromkeys(["estimate", "ci_low", "ci_high"], apart)
         name = "random_order_difference_percent"
-        rows.append({"quantity": name, **same, "n": n, "seeds": len(shares)})
+        rows.append({"quantity": name, **same, "n": n, "seeds": len(tables)})
     return rows
 
 

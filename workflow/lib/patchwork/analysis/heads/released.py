@@ -22,7 +22,6 @@ from patchwork.analysis.heads.effect_tables import EARLY, MIDDLE, published_laye
 from patchwork.interventions.batches import batches
 from patchwork.models import fine_tuned, sites
 from patchwork.models.fine_tuned import Network
-from patchwork.statistics import Resampling
 from patchwork.tables import CONDITION, FINDINGS, groups, join
 
 LABEL_SCALES = ("raw", "standardised")
@@ -296,38 +295,34 @@ def label_scales(
     return pd.DataFrame(rows).assign(n=len(images))
 
 
-def profile_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def profile_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Effect by layer, procedure and order, over seeds.
 
     Args:
         frame: of :func:`decompose`, with the names of its runs.
-        resampling: of the intervals.
 
     Returns:
         The table ``tables/released_profile.csv``; no interval (nan) with one seed.
     """
-    return _over_seeds(frame, ["procedure", "order", "layer"], "effect", resampling)
+    return _over_seeds(frame, ["procedure", "order", "layer"], "effect")
 
 
-def scale_table(frame: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def scale_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean squared error of simple predictors, over seeds.
 
     Args:
         frame: of :func:`label_scales`, with the names of its runs.
-        resampling: of the intervals.
 
     Returns:
         The table ``tables/label_scales.csv``; no interval (nan) with one seed.
     """
-    return _over_seeds(frame, ["label_scale", "predictor"], "mse", resampling)
+    return _over_seeds(frame, ["label_scale", "predictor"], "mse")
 
 
-def _over_seeds(
-    frame: pd.DataFrame, keys: list[str], value: str, resampling: Resampling
-) -> pd.DataFrame:
+def _over_seeds(frame: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
     rows = []
     for names, part in groups(frame, [*CONDITION, *keys]):
-        one = statistics.over_seeds(part.groupby("seed")[value].mean(), resampling)
+        one = statistics.over_seeds(part.groupby("seed")[value].mean())
         row = names | {value: one.pop("estimate"), **one}
         rows.append(row | {"n": int(part["n"].max())})
     return pd.DataFrame(rows)
@@ -383,15 +378,12 @@ def _rank(frame: pd.DataFrame, column: str) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def released_findings(
-    frame: pd.DataFrame, scales: pd.DataFrame, resampling: Resampling
-) -> pd.DataFrame:
+def released_findings(frame: pd.DataFrame, scales: pd.DataFrame) -> pd.DataFrame:
     """Where the published numbers come from, over seeds.
 
     Args:
         frame: of :func:`decompose`, with the names of its runs.
         scales: of :func:`label_scales`, with the names of its runs.
-        resampling: of the intervals.
 
     Returns:
         Columns `tables.FINDINGS`. For each procedure of `CHAIN`: ``<procedure>_share_from_order``,
@@ -406,9 +398,9 @@ def released_findings(
         procedure = names.pop("procedure")
         n = int(part["n"].max())
         for quantity, column in per_seed.items():
-            row = statistics.over_seeds(column, resampling, _ENDS.get(quantity, (-np.inf, np.inf)))
+            row = statistics.over_seeds(column, _ENDS.get(quantity, (-np.inf, np.inf)))
             rows.append({"quantity": f"{procedure}_{quantity}", **names, **row, "n": n})
-    simple = scale_table(scales, resampling).rename(columns={"mse": "estimate"})
+    simple = scale_table(scales).rename(columns={"mse": "estimate"})
     simple["quantity"] = simple["label_scale"] + "_label_mse_" + simple["predictor"]
     return join([pd.DataFrame(rows), simple])[list(FINDINGS)]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from patchwork import statistics
-from patchwork.statistics import Resampling, holm, seeds_for_power, sign_flip_p, t_interval
+from patchwork.statistics import holm, seeds_for_power, sign_flip_p, t_interval
 from patchwork.tables import FINDINGS, groups
 
 CO_PRIMARY, EXPLORATORY = "co-primary", "exploratory"
@@ -340,12 +340,11 @@ def optimum_shifts(
     pairs: Sequence[tuple[str, str]],
     *,
     baseline: str | None = None,
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """How far the 4-cycle component of one condition is turned against that of another.
 
     Networks pre-trained on pictures turned by 22.5 deg should have theirs turned by 22.5 deg. Seeds
-    are resampled in pairs. Where a component is no larger than its noise, the interval is the whole
+    are paired. Where a component is no larger than its noise, the interval is the whole
     circle.
 
     Args:
@@ -354,7 +353,6 @@ def optimum_shifts(
         pairs: (condition, minus).
         baseline: condition of untrained networks of the same initial values, whose components are
             subtracted first; None: nothing is.
-        resampling: of the intervals.
 
     Returns:
         measure, condition, minus, estimate (deg, -45 to 45), ci_low, ci_high, n, seeds; a pair
@@ -370,22 +368,16 @@ def optimum_shifts(
             if not len(both):
                 continue
             own = both[:, :4] - (np.tile(both[:, 4:], 2) if baseline else 0)
-            found = statistics.cluster_bootstrap(
-                own, None, _turn, resampling=resampling, period=_CYCLE_DEG
-            )
-            one = {**found.row(), "seeds": len(both)}
+            one = statistics.interval(own, None, _turn, period=_CYCLE_DEG).row()
             rows.append({"measure": measure, "condition": condition, "minus": minus, **one})
     return pd.DataFrame(rows, columns=["measure", "condition", "minus", *_INTERVAL])
 
 
-def places_of_optimum(
-    frame: pd.DataFrame, *, resampling: Resampling = statistics.DEFAULT
-) -> pd.DataFrame:
+def places_of_optimum(frame: pd.DataFrame) -> pd.DataFrame:
     """Orientation, 0 to 90, where each condition is best: least error or most information.
 
     Args:
         frame: as for :func:`optimum_shifts`.
-        resampling: of the intervals, over seeds.
 
     Returns:
         measure, condition, estimate (deg; for signed errors the place of attraction), ci_low,
@@ -404,10 +396,8 @@ def places_of_optimum(
         def place(means: np.ndarray, shift: float = shift) -> np.ndarray:
             return np.mod(_phase(means) + shift, _CYCLE_DEG)
 
-        found = statistics.cluster_bootstrap(
-            own, None, place, resampling=resampling, period=_CYCLE_DEG
-        )
-        rows.append({**names, **found.row(), "seeds": len(own)})
+        found = statistics.interval(own, None, place, period=_CYCLE_DEG)
+        rows.append({**names, **found.row()})
     return pd.DataFrame(rows)
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 
 from patchwork.analysis.rearing import adaptation, contrasts
 from patchwork.analysis.rearing.contrasts import Outcome
-from patchwork.statistics import Resampling
 from patchwork.tables import join
 
 
@@ -50,11 +49,8 @@ def report(
     lattice = contrasts.lattice_table(last, registered)
 
     # Places: where the 4-cycle component of each condition lies, and by how much it is turned.
-    resampling = Resampling(settings["n_resamples"], seed=settings["seed"])
-    shifts = contrasts.optimum_shifts(
-        kept, pairs, baseline=settings["untrained"], resampling=resampling
-    )
-    places = contrasts.places_of_optimum(kept, resampling=resampling)
+    shifts = contrasts.optimum_shifts(kept, pairs, baseline=settings["untrained"])
+    places = contrasts.places_of_optimum(kept)
 
     # After adaptation to lines.
     adapted = adaptation.adaptation_table(predictions, colours, settings)

@@ -8,7 +8,6 @@ import pandas as pd
 from scipy import stats
 
 from patchwork import statistics
-from patchwork.statistics import Resampling
 from patchwork.statistics.metrics import auroc
 from patchwork.tables import CONDITION, FINDINGS, RUN, TUNED, UNTOUCHED, groups, join
 
@@ -89,12 +88,11 @@ def head_selectivity(tests: pd.DataFrame) -> pd.DataFrame:
     return named.assign(region=named["region"].where(mono, ""))
 
 
-def share_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def share_table(heads: pd.DataFrame) -> pd.DataFrame:
     """Share of each layer's heads that are of a kind, with intervals over seeds.
 
     Args:
         heads: of :func:`head_selectivity`.
-        resampling: of the intervals.
 
     Returns:
         The table ``tables/head_selectivity.csv``; monosemantic heads have one row per region that
@@ -110,23 +108,21 @@ def share_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         wanted |= {(kind, ""): part["kind"] == kind for kind in KINDS[1:]}
         for layer, here in part.groupby("layer"):
             for (kind, region), member in wanted.items():
-                per_seed = member[here.index].groupby(here["seed"]).mean()
+                one = statistics.share_over_seeds(member[here.index], here["seed"]).row()
                 row = names | {"layer": layer, "kind": kind, "region": region}
-                row |= statistics.over_seeds(per_seed, resampling, (0.0, 1.0))
-                rows.append(row | {"n": here["head"].nunique()})
+                rows.append(row | one | {"n": here["head"].nunique()})
     return pd.DataFrame(rows)
 
 
-def region_table(tests: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def region_table(tests: pd.DataFrame) -> pd.DataFrame:
     """How each head's attention falls on each region, over seeds.
 
     Args:
         tests: of :func:`selectivity_tests`.
-        resampling: of the intervals.
 
     Returns:
-        The table ``tables/region_attention.csv``; p and q are of the excess over the null, seeds
-        resampled (nan with one seed).
+        The table ``tables/region_attention.csv``; p and q are of the excess over the null, over
+        seeds (nan with one seed).
     """
     cells = [*_HEAD[2:], "region"]
     measures = ["ratio", "ratio_null", "mass", "area", "hit", "auroc", "mass_high_norm"]
@@ -138,14 +134,14 @@ def region_table(tests: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         table["n"] = part.groupby(cells)["n"].max()
         wide: list[Any] = [seeds[name] for name in measures[:2]]
         ratio, null = (one.reindex(columns=table.index) for one in wide)
-        table[["ci_low", "ci_high", "p", "q"]] = _tested(ratio, null, resampling)
+        table[["ci_low", "ci_high", "p", "q"]] = _tested(ratio, null)
         parts.append(table.reset_index().assign(**names, seeds=len(seeds)))
     order = [*CONDITION, *_HEAD, "region", "null", "ratio", "ci_low", "ci_high", "p", "q"]
     order += [*measures[1:], "prefix_share", "passes", "n", "seeds"]
     return join(parts)[order]
 
 
-def _tested(ratio: pd.DataFrame, null: pd.DataFrame, resampling: Resampling) -> np.ndarray:
+def _tested(ratio: pd.DataFrame, null: pd.DataFrame) -> np.ndarray:
     """Interval of the ratio, and p and q of its excess over the null; rows are cells."""
     # A region that some seeds lack (tokens of high norm) has no interval over seeds.
     complete = ratio.notna().all().to_numpy()
@@ -153,9 +149,9 @@ def _tested(ratio: pd.DataFrame, null: pd.DataFrame, resampling: Resampling) -> 
     if len(ratio) < 2 or not complete.any():
         return found
     values = ratio.loc[:, complete].to_numpy()
-    interval = statistics.effect_table(values, None, resampling=resampling)
+    interval = statistics.effect_table(values, None)
     excess = values - null.loc[:, complete].to_numpy()
-    tested = statistics.effect_table(excess, None, resampling=resampling)
+    tested = statistics.effect_table(excess, None)
     found[complete, :2] = interval[["ci_low", "ci_high"]].clip(lower=0)
     found[complete, 2:] = tested[["p", "q"]]
     return found
@@ -164,7 +160,6 @@ def _tested(ratio: pd.DataFrame, null: pd.DataFrame, resampling: Resampling) -> 
 def share_findings(
     heads: pd.DataFrame,
     region_sets: Mapping[str, Sequence[str]],
-    resampling: Resampling,
     variant: str = "cls",
 ) -> pd.DataFrame:
     """Shares of monosemantic and polysemantic heads by depth, over seeds, and their null.
@@ -172,7 +167,6 @@ def share_findings(
     Args:
         heads: of :func:`head_selectivity`.
         region_sets: name to the regions that it stands for, such as clutter: text and frame.
-        resampling: of the intervals.
         variant: of the attention that counts.
 
     Returns:
@@ -190,8 +184,7 @@ def share_findings(
             here = part[(depth > low) & (depth < high)]
             n = int(here.groupby("seed")[["layer", "head"]].apply(_n_heads).max())
             for quantity, member in _members(here, region_sets).items():
-                per_seed = member.groupby([here["state"], here["seed"]]).mean()
-                for suffix, row in _states(per_seed, resampling):
+                for suffix, row in _states(member, here):
                     found = {"quantity": f"{quantity}_{name}{suffix}", **names, **row}
                     rows.append(found | {"n": n})
     return pd.DataFrame(rows, columns=list(FINDINGS))
@@ -213,19 +206,17 @@ def _members(heads: pd.DataFrame, region_sets: Mapping[str, Sequence[str]]) -> d
     }
 
 
-def _states(
-    per_seed: pd.Series, resampling: Resampling
-) -> Iterator[tuple[str, dict[str, float | int]]]:
+def _states(member: pd.Series, heads: pd.DataFrame) -> Iterator[tuple[str, dict[str, float | int]]]:
     """Rows of fine-tuned networks, of their backbones, and of the difference where both are."""
-    state = per_seed.index.get_level_values(0)
-    tuned = per_seed[state == TUNED].droplevel(0)
-    before = per_seed[state == UNTOUCHED].droplevel(0)
-    if len(tuned):
-        yield "", statistics.over_seeds(tuned, resampling, (0.0, 1.0))
-    if len(before):
-        yield "_untouched", statistics.over_seeds(before, resampling, (0.0, 1.0))
-    if len(before) and len(tuned):
-        excess = statistics.over_seeds(tuned - before, resampling, (-1.0, 1.0))
+    per_seed = []
+    for state, suffix in ((TUNED, ""), (UNTOUCHED, "_untouched")):
+        own = heads["state"] == state
+        if own.any():
+            seeds = heads.loc[own, "seed"]
+            yield suffix, statistics.share_over_seeds(member[own], seeds).row()
+            per_seed.append(member[own].groupby(seeds).mean())
+    if len(per_seed) == 2:
+        excess = statistics.over_seeds(per_seed[0] - per_seed[1], (-1.0, 1.0))
         yield "_excess_over_untouched", excess
 
 
@@ -236,7 +227,6 @@ def attention_and_effect(
     *,
     variant: str = "cls",
     baseline: str = "zero",
-    resampling: Resampling = statistics.DEFAULT,
 ) -> pd.DataFrame:
     """Each head's attention on one region beside what its ablation does to the loss.
 
@@ -246,7 +236,6 @@ def attention_and_effect(
         region: what heads may attend to.
         variant: of the attention.
         baseline: of the ablation.
-        resampling: of the test whether a head has an effect.
 
     Returns:
         The table ``tables/attention_and_effect.csv``: each head of a run that is in both tables.
@@ -262,7 +251,7 @@ def attention_and_effect(
     parts = []
     for names, part in groups(single, RUN):
         wide = part.pivot_table(index="example", columns=["layer", "head"], values="effect")
-        table = statistics.effect_table(wide.to_numpy(), None, resampling=resampling)
+        table = statistics.effect_table(wide.to_numpy(), None)
         clean = part.groupby("example")["clean"].first().mean()
         has_effect = (table["q"] < Q_EFFECT) & (table["effect"] > 0)
         found = wide.columns.to_frame(index=False).assign(
@@ -278,12 +267,11 @@ def attention_and_effect(
     return both.astype({"attends": bool, "has_effect": bool})
 
 
-def agreement_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def agreement_table(heads: pd.DataFrame) -> pd.DataFrame:
     """Heads that attend and heads with an effect, two by two, with the odds ratio over seeds.
 
     Args:
         heads: of :func:`attention_and_effect`.
-        resampling: of the interval.
 
     Returns:
         The table ``tables/agreement.csv``.
@@ -291,7 +279,7 @@ def agreement_table(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame
     rows = []
     for names, part in groups(heads, [*CONDITION, "region"]):
         per_seed = _per_seed(part)
-        one = statistics.over_seeds(per_seed["attention_effect_log_odds_ratio"], resampling)
+        one = statistics.over_seeds(per_seed["attention_effect_log_odds_ratio"])
         ends = {key: np.exp(one[key]) for key in ("estimate", "ci_low", "ci_high")}
         ratio = {"odds_ratio": ends.pop("estimate"), **ends}
         counts = dict(zip(COUNTS, _counts(part), strict=True))
@@ -335,7 +323,7 @@ _ENDS: dict[Any, tuple[float, float]] = {
 }
 
 
-def agreement_findings(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def agreement_findings(heads: pd.DataFrame) -> pd.DataFrame:
     """How well attention to a region predicts which heads have an effect, over seeds.
 
     That attention distinguishes heads by what they attend to is true by definition; what they do is
@@ -343,7 +331,6 @@ def agreement_findings(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFr
 
     Args:
         heads: of :func:`attention_and_effect`, of one region.
-        resampling: of the intervals.
 
     Returns:
         Columns `tables.FINDINGS`: ``attention_effect_rank_correlation`` (Spearman, over heads),
@@ -357,6 +344,6 @@ def agreement_findings(heads: pd.DataFrame, resampling: Resampling) -> pd.DataFr
     for names, part in groups(heads, CONDITION):
         n = _n_heads(part)
         for quantity, column in _per_seed(part).items():
-            row = statistics.over_seeds(column, resampling, _ENDS.get(quantity, (-np.inf, np.inf)))
+            row = statistics.over_seeds(column, _ENDS.get(quantity, (-np.inf, np.inf)))
             rows.append({"quantity": quantity, **names, **row, "n": n})
     return pd.DataFrame(rows, columns=list(FINDINGS))
