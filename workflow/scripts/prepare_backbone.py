@@ -25,7 +25,7 @@ def main(
     """`pictures`: the file that the backbone sees views of, if it does."""
     checkpoints, events = map(Path, folders)
     made = backbones.prepare(backbone, image_px, seed=seed)
-    steps = pd.DataFrame(columns=list(trainer.STEP_COLUMNS))
+    steps = pd.DataFrame()
     if backbone["source"] == "pretrained":
         made, logs = pretraining.pretrain(
             made,

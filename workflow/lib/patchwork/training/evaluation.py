@@ -102,10 +102,7 @@ def predictions(network: Network, source: "Source", batch_size: int = 256) -> pd
         batch_size: examples at once.
 
     Returns:
-        One row per example: ``index`` (row of the source), every label column (no pictures), and
-        for each predicted label ``predicted_<label>``, both in the label's unit; for each target
-        ``loss_<target>`` (without weight); for each target of two classes ``score_<label>``, the
-        log odds of the second.
+        The table ``predictions.parquet`` without seed.
     """
     # Convolutions on a GPU round to ten bits unless they are forbidden to.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -162,7 +159,7 @@ def time_passes(
         batch_size: examples at once.
 
     Returns:
-        One row per pass: ``repetition``, ``seconds``, ``n_images``.
+        The table ``timings.csv`` without seed.
     """
     network.eval()
     order = np.arange(min(n_images, len(source)))

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from patchwork.data.sources import Source
 
 SCHEDULES = ("constant", "cosine", "plateau")
-STEP_COLUMNS = ("step", "epoch", "learning_rate", "target", "loss", "absolute_error")
-EPOCH_COLUMNS = ("epoch", "step", "target", "label", "loss", "r")
 # ASSUME: a total loss this many times that of the first steps no longer comes back.
 _DIVERGED = 1000.0
 _N_FIRST = 10
@@ -70,8 +68,8 @@ class Training:
     """Logs of a finished training.
 
     Attributes:
-        steps: columns `STEP_COLUMNS`; one row per step and target; losses without weights.
-        epochs: columns `EPOCH_COLUMNS`; one row per epoch and label on the validation data.
+        steps: the table ``training_log.parquet``.
+        epochs: the table ``validation.csv``.
         best_epoch: the epoch whose parameters the network has now.
         precision: of the forward pass, ``no`` (fp32) or ``bf16``.
     """
@@ -402,8 +400,8 @@ class _Loop:
                 "target": np.tile(names, n),
                 "loss": np.ravel(state.losses),
                 "absolute_error": np.ravel(state.errors),
-            },
-            columns=list(STEP_COLUMNS),
+            }
         )
-        epochs = pd.DataFrame(state.epochs, columns=list(EPOCH_COLUMNS))
-        return Training(steps, epochs, state.best_epoch, self.accelerator.mixed_precision)
+        return Training(
+            steps, pd.DataFrame(state.epochs), state.best_epoch, self.accelerator.mixed_precision
+        )
