@@ -213,11 +213,23 @@ def test_names_that_are_not_defined_are_refused():
         configuration.check_study("lines", study)
 
 
-def test_patches_must_fill_the_image():
-    study = whole_configuration()["studies"]["lines"]
-    study["stimuli"]["common"]["image_px"] = 60
-    with pytest.raises(ValueError, match="image_px is 60; allowed is a multiple of 8"):
-        configuration.check_study("lines", study)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_px": 60}, "common.image_px is 60; allowed is a multiple of 8"),
+        ({"length_px": {"min": 14, "max": 400}},
+         "length_px.max is 400; allowed is at most 31 for a 64 px image"),
+    ],
+)  # fmt: skip
+def test_images_that_cannot_be_drawn_are_refused(change, words):
+    text = complaint(lambda c: c["studies"]["lines"]["stimuli"]["common"].update(change))
+    assert text.startswith("config/studies/lines.yaml: ")
+    assert words in text
+
+
+def test_a_study_that_does_not_exist_is_named():
+    text = complaint(lambda c: c["run"].append("dreams"))
+    assert text.startswith("config/config.yaml: run has 'dreams'; allowed is ")
 
 
 def test_splits_are_disjoint():

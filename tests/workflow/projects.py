@@ -1,5 +1,6 @@
 """A copy of the project to run Snakemake in; as a program, the run of the tiny scale."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--configfile", "config/scales/tiny.yaml"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Project:
     """A folder with the project's files."""
 
@@ -36,6 +37,14 @@ class Project:
     def write(self, path: str, text: str) -> None:
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / path).write_text(text)
+
+
+@functools.cache
+def plan(project: Project, *arguments: str) -> str:
+    """What a dry run says; equal arguments in a project that stays as it is plan once."""
+    run = project.snakemake("-n", *arguments)
+    assert run.returncode == 0, run.stdout[-3000:]
+    return run.stdout
 
 
 def copy_to(folder: Path) -> Project:

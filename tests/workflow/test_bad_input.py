@@ -8,33 +8,13 @@ import yaml
 from projects import TINY
 
 CASES = {
-    "unknown key": (
+    "schema": (
         {"training": {"epoch": 3}},
         "bad.yaml: studies.lines.training has the unknown key 'epoch'; allowed is epochs",
     ),
-    "wrong type": (
-        {"training": {"epochs": "many"}},
-        "bad.yaml: studies.lines.training.epochs is 'many'; allowed is integer",
-    ),
-    "no number": (
-        {"training": {"learning_rate": float("nan")}},
-        "bad.yaml: studies.lines.training.learning_rate is nan; allowed is finite number",
-    ),
-    "no samples": (
-        {"stimuli": {"splits": {"train": {"n": 0}}}},
-        "stimuli.splits.train.n is 0; allowed is at least 8",
-    ),
-    "line longer than the image": (
+    "generator": (
         {"stimuli": {"common": {"length_px": {"min": 14, "max": 400}}}},
-        "length_px.max is 400; allowed is an integer, 1 to 31 for a 64 px image",
-    ),
-    "protocol that does not exist": (
-        {"runs": [{"datasets": ["angle"], "backbones": ["pretrained"], "protocols": ["dreamt"]}]},
-        "runs[0].protocols has 'dreamt'; allowed is described, released, corrected",
-    ),
-    "image that patches do not fill": (
-        {"stimuli": {"common": {"image_px": 60}}},
-        "stimuli.common.image_px is 60; allowed is a multiple of 8",
+        "length_px.max is 400; allowed is at most 31 for a 64 px image",
     ),
 }
 
@@ -70,13 +50,6 @@ def test_a_file_that_is_no_configuration_is_named(project, text, words):
         project.write(file, kept)
     assert run.returncode != 0
     assert run.stdout.splitlines()[-1].startswith(f"{file}: {words}")
-
-
-def test_a_study_that_does_not_exist_is_named(project):
-    project.write("bad.yaml", yaml.safe_dump({"run": ["lines", "dreams"]}))
-    run = project.snakemake("-n", "--configfile", "bad.yaml")
-    assert run.returncode != 0
-    assert "\nbad.yaml: run has 'dreams'; allowed is chirps, distorted, " in run.stdout
 
 
 def backbone(project, change: dict, *more: str):

@@ -7,59 +7,46 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from projects import TINY
+from projects import TINY, plan
 from snakemake_executor_plugin_slurm.partitions import get_best_partition, read_partition_file
 
-SCALES = {"default": [], "tiny": ["config/scales/tiny.yaml"], "paper": ["config/scales/paper.yaml"]}
+TARGET = "results/lines/angle/pretrained/described/predictions.parquet"
+# Without an argument Snakemake finds profiles/default itself.
+PLANS = {
+    "default": ([], 0),
+    "gpu": (["--workflow-profile", "profiles/gpu"], 1),
+    "slurm": (["--workflow-profile", "profiles/slurm"], 1),
+    "tiny": (TINY, 0),
+    "paper": (["--configfile", "config/scales/paper.yaml"], 0),
+}
 
 
-@pytest.mark.parametrize("profile", ["default", "gpu", "slurm"])
-@pytest.mark.parametrize("scale", SCALES)
-def test_every_profile_plans_every_scale(project, profile, scale):
-    files = [part for path in SCALES[scale] for part in ("--configfile", path)]
-    run = project.snakemake("-n", "--workflow-profile", f"profiles/{profile}", *files)
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert "fine_tune" in run.stdout
-    assert "decide_claims" in run.stdout
+@pytest.mark.parametrize("name", PLANS)
+def test_every_profile_and_scale_is_planned_and_gives_jobs_their_gpu(project, name):
+    arguments, gpu = PLANS[name]
+    said = plan(project, *arguments)
+    assert "fine_tune" in said
+    assert "decide_claims" in said
+    assert f"gpu={gpu}" in said
+    assert f"gpu={1 - gpu}" not in said
 
 
-def test_the_default_profile_is_found_and_needs_no_gpu(project):
-    run = project.snakemake("-n", "results/lines/angle/pretrained/described/predictions.parquet")
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert "profiles/default" in run.stdout
-    assert "gpu=0" in run.stdout
-    assert "gpu=1" not in run.stdout
+def test_the_default_profile_is_found(project):
+    assert "profiles/default" in plan(project)
 
 
+# One at a time: the profile takes the GPU away twice, and each of these lifts one of the two.
 @pytest.mark.parametrize(
     "own", [("--set-resources", "fine_tune:mem_mb=9000"), ("--resources", "mem_mb=16000")]
 )
 def test_resources_of_your_own_ask_for_no_gpu(project, own):
-    target = "results/lines/angle/pretrained/described/predictions.parquet"
-    run = project.snakemake("-n", *own, "--", target)
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert "gpu=1" not in run.stdout
-
-
-@pytest.mark.parametrize("profile", ["gpu", "slurm"])
-def test_the_other_profiles_give_jobs_their_gpu(project, profile):
-    run = project.snakemake(
-        "-n", "--workflow-profile", f"profiles/{profile}",
-        "results/lines/angle/pretrained/described/predictions.parquet",
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert "gpu=1" in run.stdout
-    assert "gpu=0" not in run.stdout
+    assert "gpu=1" not in plan(project, *own, "--", TARGET)
 
 
 def test_a_cluster_without_gpus_needs_none(project):
-    run = project.snakemake(
-        "-n", "--profile", "profiles/slurm",
-        "results/lines/angle/pretrained/described/predictions.parquet",
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert "gpu=0" in run.stdout
-    assert "gpu=1" not in run.stdout
+    said = plan(project, "--profile", "profiles/slurm", TARGET)
+    assert "gpu=0" in said
+    assert "gpu=1" not in said
 
 
 def test_the_default_profile_takes_the_gpu_from_every_rule_that_has_one(project):
@@ -75,12 +62,10 @@ def test_the_default_profile_takes_the_gpu_from_every_rule_that_has_one(project)
 def test_another_folder_of_results_holds_every_file(project):
     # The rule name `results` does not occur; a path under the usual folder would.
     elsewhere = ["--config", "pathvars={results: elsewhere}"]
-    run = project.snakemake("-n", *elsewhere, "--", "all")
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert "elsewhere/claims.csv" in run.stdout
-    assert "elsewhere/logs/" in run.stdout
-    assert "elsewhere/benchmarks/" in run.stdout
-    assert not re.findall(r"\S*\bresults/\S*", run.stdout)
+    said = plan(project, *elsewhere, "--", "all")
+    for path in ("claims.csv", "logs/", "benchmarks/"):
+        assert f"elsewhere/{path}" in said
+    assert not re.findall(r"\S*\bresults/\S*", said)
 
 
 def test_a_training_writes_only_to_another_folder_of_results(project):
@@ -108,24 +93,15 @@ def test_partitions_follow_what_a_rule_needs(project, gpu, partition):
 
 
 def test_one_figure_needs_only_its_own_runs(project):
-    run = project.snakemake("-n", "results/lines/figures/samples.svg")
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert "fine_tune" not in run.stdout
-    assert "plot_samples" in run.stdout
-
-
-def test_the_graph_can_be_drawn(project):
-    run = project.snakemake("--dag", "dot", "--quiet", "all", "--configfile",
-                            "config/scales/tiny.yaml")  # fmt: skip
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert "digraph" in run.stdout
+    said = plan(project, "results/lines/figures/samples.svg")
+    assert "fine_tune" not in said
+    assert "plot_samples" in said
 
 
 def test_the_benchmark_is_drawn_and_described_and_nothing_else(project):
-    plan = ["-n", "--configfile", "config/scales/benchmark.yaml", "--set-scatter", "shards=8", "--"]
-    run = project.snakemake(*plan, "results/chirps/benchmark/data/README.md")
-    assert run.returncode == 0, run.stdout[-3000:]
-    counts = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout, re.MULTILINE))
+    scale = ["--configfile", "config/scales/benchmark.yaml", "--set-scatter", "shards=8", "--"]
+    said = plan(project, *scale, "results/chirps/benchmark/data/README.md")
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE))
     drawn = {"synthesise_shard": "24", "synthesise_dataset": "3", "describe_dataset": "1"}
     assert counts == drawn | {"total": "28"}
 

@@ -26,16 +26,27 @@ def planned(tiny) -> set[str]:
     return {line.split()[0] for line in table[1].splitlines()} - {"all"} if table else set()
 
 
+REMARK = ("", "\n# a remark\n")  # nothing to replace: the text goes to the end
+TRAINER = f"{LIBRARY}/training/trainer.py"
+ORIENTATION = f"{LIBRARY}/analysis/biases/orientation.py"
+
+
+def changed(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new, 1) if old else text + new
+
+
 @contextmanager
-def edited(tiny, path, change):
-    before = tiny.read(path)
-    after = change(before)
-    assert after != before
-    tiny.write(path, after)
+def edited(tiny, edits):
+    """Files with one text replaced by another, for a while."""
+    before = {path: tiny.read(path) for path in edits}
     try:
+        for path, (old, new) in edits.items():
+            tiny.write(path, changed(before[path], old, new))
         yield
     finally:
-        tiny.write(path, before)
+        for path, text in before.items():
+            tiny.write(path, text)
 
 
 def test_a_finished_run_has_nothing_to_do(tiny):
@@ -44,83 +55,52 @@ def test_a_finished_run_has_nothing_to_do(tiny):
     assert "Nothing to be done" in run.stdout
 
 
-@pytest.mark.parametrize(
-    "file", ["analysis/biases/orientation.py", "training/trainer.py", "data/store.py"]
-)
-def test_a_comment_reruns_nothing(tiny, file):
-    with edited(tiny, f"{LIBRARY}/{file}", lambda text: text + "\n\n# a remark\n"):
-        assert planned(tiny) == set()
-
-
-def test_a_docstring_reruns_nothing(tiny):
-    def reword(text):
-        return text.replace('"""The one training loop', '"""One loop for every training', 1)
-
-    with edited(tiny, f"{LIBRARY}/training/trainer.py", reword):
-        assert planned(tiny) == set()
-
-
-def test_a_module_that_nothing_uses_reruns_nothing(tiny):
+def test_comments_docstrings_and_modules_that_nothing_uses_rerun_nothing(tiny):
+    edits = {
+        ORIENTATION: REMARK,
+        f"{LIBRARY}/data/store.py": REMARK,
+        TRAINER: ('"""The one training loop', '"""One loop for every training'),
+    }
     tiny.write(f"{LIBRARY}/unused.py", "VALUE = 1\n")
-    assert planned(tiny) == set()
+    with edited(tiny, edits):
+        assert planned(tiny) == set()
     (tiny.folder / LIBRARY / "unused.py").unlink()
 
 
 def test_an_analysis_reruns_with_what_follows_from_it(tiny):
-    def change(text):
-        return text.replace("_GRID_DEG = 0.25", "_GRID_DEG = 0.5")
-
-    with edited(tiny, f"{LIBRARY}/analysis/biases/orientation.py", change):
+    with edited(tiny, {ORIENTATION: ("_GRID_DEG = 0.25", "_GRID_DEG = 0.5")}):
         rules = planned(tiny)
-    assert "analyse_orientation" in rules
-    assert "decide_claims" in rules
+    assert {"analyse_orientation", "decide_claims"} <= rules
     assert not rules & {"fine_tune", "evaluate", "prepare_backbone", "synthesise_dataset",
                         "describe_networks", "detect_transitions"}  # fmt: skip
 
 
 def test_the_training_loop_reruns_trainings_and_no_images(tiny):
-    def change(text):
-        return text.replace("_DIVERGED = 1000.0", "_DIVERGED = 2000.0")
-
-    with edited(tiny, f"{LIBRARY}/training/trainer.py", change):
+    with edited(tiny, {TRAINER: ("_DIVERGED = 1000.0", "_DIVERGED = 2000.0")}):
         rules = planned(tiny)
     assert {"prepare_backbone", "fine_tune", "evaluate", "score_predictions"} <= rules
     assert not rules & {"synthesise_shard", "synthesise_dataset", "describe_networks"}
 
 
-def test_a_figure_reruns_alone(tiny):
-    def change(text):
-        return text.replace("Loss (no unit)", "Loss (unitless)")
-
-    with edited(tiny, f"{LIBRARY}/figures/biases/training.py", change):
-        assert planned(tiny) <= {"plot_figure"}
-
-
-def test_one_studys_number_reruns_that_study_alone(tiny):
-    def change(text):
-        return text.replace("strengthening: 0.1", "strengthening: 0.2")
-
-    with edited(tiny, "config/studies/stability.yaml", change):
-        rules = planned(tiny)
-    assert "describe_networks" in rules
-    assert not rules & {"fine_tune", "evaluate", "synthesise_shard", "analyse_orientation"}
+def test_a_figure_and_a_claims_bound_rerun_no_analysis(tiny):
+    edits = {
+        f"{LIBRARY}/figures/biases/training.py": ("Loss (no unit)", "Loss (unitless)"),
+        "config/claims.yaml": ("claimed: [1.5, 2.5]", "claimed: [1.4, 2.5]"),
+    }
+    with edited(tiny, edits):
+        assert planned(tiny) - {"plot_figure"} == {"decide_claims", "plot_claims"}
 
 
-def test_one_datasets_number_reruns_that_dataset_alone(tiny):
-    def change(text):
-        return text.replace(
+def test_numbers_of_a_study_and_of_a_dataset_rerun_these_alone(tiny):
+    edits = {
+        "config/studies/stability.yaml": ("strengthening: 0.1", "strengthening: 0.2"),
+        "config/studies/lines.yaml": (
             "palette: equal_energy", "palette: equal_energy, rasteriser: antialiased"
-        )
-
-    with edited(tiny, "config/studies/lines.yaml", change):
-        run = tiny.snakemake("-n", "--cores", "2", *TINY)
-    trained = set(re.findall(r"rule fine_tune:.*?dataset=(\w+)", run.stdout, re.DOTALL))
-    assert trained == {"color_equal"}
-
-
-def test_a_claims_bound_reruns_no_analysis(tiny):
-    def change(text):
-        return text.replace("claimed: [1.5, 2.5]", "claimed: [1.4, 2.5]")
-
-    with edited(tiny, "config/claims.yaml", change):
-        assert planned(tiny) == {"decide_claims", "plot_claims"}
+        ),
+    }  # fmt: skip
+    with edited(tiny, edits):
+        said = tiny.snakemake("-n", "--cores", "2", *TINY).stdout
+    assert re.search("^ *rule describe_networks:", said, re.MULTILINE)
+    for rule in ("synthesise_shard", "fine_tune", "evaluate"):
+        drawn = re.findall(rf"rule {rule}:.*?study=(\w+), dataset=(\w+)", said, re.DOTALL)
+        assert set(drawn) == {("lines", "color_equal")}, rule
