@@ -402,6 +402,6 @@ class _Loop:
                 "absolute_error": np.ravel(state.errors),
             }
         )
-        return Training(
-            steps, pd.DataFrame(state.epochs), state.best_epoch, self.accelerator.mixed_precision
-        )
+        columns = ["epoch", "step", "target", "label", "loss", "r"]
+        epochs = pd.DataFrame(state.epochs, columns=columns)
+        return Training(steps, epochs, state.best_epoch, self.accelerator.mixed_precision)
