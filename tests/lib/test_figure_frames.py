@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from patchwork.stimuli import chirps
 from patchwork.stimuli.chirp_figure import frames as figure_frames
 from patchwork.stimuli.chirp_figure.frames import Caption, frames
-from patchwork.stimuli.chirp_figure.regions import REGION, REGIONS
+from patchwork.stimuli.chirp_figure.names import REGION, REGIONS
 from PIL import Image
 
 KINDS = {

@@ -7,7 +7,7 @@ from patchwork.data import store
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log
 from patchwork.models import backbones, fine_tuned
-from patchwork.stimuli.chirp_figure.regions import REGIONS
+from patchwork.stimuli.chirp_figure.names import REGIONS
 
 
 def main(

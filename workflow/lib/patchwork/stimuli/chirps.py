@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from patchwork.stimuli import spectrograms
-from patchwork.stimuli.chirp_figure.frames import Caption, frames
-from patchwork.stimuli.chirp_figure.regions import REGION, REGIONS
+from patchwork.stimuli.chirp_figure.names import REGION, REGIONS
 from patchwork.stimuli.common import rng
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
 from patchwork.stimuli.common.validation import read_settings
@@ -195,9 +194,13 @@ def _plain(array: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, 
 
 
 def _decorated(
-    size: int, array: np.ndarray, mask: np.ndarray, caption: Caption | None
+    size: int, array: np.ndarray, mask: np.ndarray, words: str | None, index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and regions of a figure."""
+    """Picture and regions of a figure, with these words and the image's number as its title."""
+    # Matplotlib is imported where figures are drawn.
+    from patchwork.stimuli.chirp_figure.frames import Caption, frames
+
+    caption = None if words is None else Caption(words, index)
     drawn = frames(size, size)
     return drawn.picture(array, caption), drawn.regions(array, mask, caption)
 
@@ -244,9 +247,8 @@ def generate(settings: Mapping[str, object], *, seed: int, indices: range | np.n
         if parsed.rendering == "plain":
             images[i], regions[i, ..., 0] = _plain(array, mask, size)
         else:
-            words = f"{SWEEPS[drawn.sweep[i]]} chirp"
-            caption = Caption(words, int(index)) if parsed.titled else None
-            images[i], regions[i, ..., 0] = _decorated(size, array, mask, caption)
+            words = f"{SWEEPS[drawn.sweep[i]]} chirp" if parsed.titled else None
+            images[i], regions[i, ..., 0] = _decorated(size, array, mask, words, int(index))
     return Batch(images=images, labels=_labels(parsed, drawn), extras={"regions": regions})
 
 

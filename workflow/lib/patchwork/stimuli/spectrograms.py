@@ -12,9 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import fft, ndimage
 
 from patchwork.stimuli.common.noise import normal_scores
 
@@ -177,6 +175,9 @@ def ridge(chirp: Chirp | None, noise_sd: float, bits: np.ndarray) -> np.ndarray:
 
     Source: arXiv 2503.22713.
     """
+    # Here and below, libraries are imported where arrays are drawn: checks of settings draw none.
+    from scipy import ndimage
+
     array = np.float32(noise_sd) * np.take(normal_scores(), bits).reshape(GRID, GRID)
     if chirp is not None:
         array += ridge_weights(chirp)
@@ -187,6 +188,8 @@ def ridge(chirp: Chirp | None, noise_sd: float, bits: np.ndarray) -> np.ndarray:
 @cache
 def _noise_amplitudes() -> np.ndarray:
     """Spread of each Fourier coefficient of 1/f noise with unit power from 0 to 100 Hz."""
+    from scipy import fft
+
     hz = fft.rfftfreq(_SIGNAL_SAMPLES, 1 / SAMPLE_RATE_HZ)[:-1]
     amplitudes = 1 / np.sqrt(np.maximum(hz, _NOISE_CORNER_HZ))
     amplitudes[0] = 0
@@ -197,7 +200,6 @@ def _noise_amplitudes() -> np.ndarray:
 @cache
 def transform() -> "ShortTimeFFT":
     """The short-time Fourier transform behind every measured array."""
-    # Imported where it is used: it takes longer than all else here, and few jobs need it.
     from scipy.signal import ShortTimeFFT, get_window
 
     return ShortTimeFFT(
@@ -225,6 +227,8 @@ def recording(
     Returns:
         shape (18432,), float64, at 300.8 Hz; sample 192 lies half a sample after time 0.
     """
+    from scipy import fft
+
     scores = np.take(normal_scores(), bits).astype(np.float64).reshape(2, -1)
     samples = fft.irfft((scores[0] + 1j * scores[1]) * _noise_amplitudes(), _SIGNAL_SAMPLES)
     if chirp is not None:
@@ -250,6 +254,8 @@ def waveform(
     Returns:
         shape (128, 128), float32, in dB; 0 dB is the noise's power from 0 to 100 Hz per Hz.
     """
+    from scipy import fft
+
     samples = recording(chirp, snr_db, start_cycles, bits)
     # All windows of an image at once, with the window and scale of `transform`: its own method
     # takes them one by one, which costs several times as long.
@@ -262,6 +268,8 @@ def waveform(
 @cache
 def colour_table() -> np.ndarray:
     """The viridis colour map, shape (256, 3), uint8, read-only."""
+    from matplotlib import colormaps
+
     table = np.ascontiguousarray(colormaps["viridis"](np.arange(256), bytes=True)[:, :3])
     table.flags.writeable = False
     return table

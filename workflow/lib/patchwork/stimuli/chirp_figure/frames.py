@@ -341,7 +341,7 @@ class Frames:
             caption: as in `picture`.
 
         Returns:
-            shape (height, width), uint8, indices into `figure_regions.REGIONS`.
+            shape (height, width), uint8, indices into `names.REGIONS`.
         """
         layout, stamps = self._layout(array), self._stamps
         bar = stamps.parts.bar_box.right

@@ -2,21 +2,10 @@
 
 import numpy as np
 
+from patchwork.stimuli.chirp_figure.names import REGION
 from patchwork.stimuli.chirp_figure.sheet import HEIGHT_PX, WIDTH_PX, Box, Parts
 from patchwork.stimuli.spectrograms import GRID
 
-REGIONS = (
-    "margin",
-    "background",
-    "chirp",
-    "frame",
-    "tick_labels",
-    "axis_labels",
-    "title",
-    "colour_bar",
-    "colour_bar_labels",
-)
-REGION = {name: index for index, name in enumerate(REGIONS)}
 # ASSUME: a pixel of the figure is frame where lines cover a tenth of it; less cannot be seen.
 _FRAME_INK = 25
 

@@ -3,7 +3,6 @@
 from functools import cache, lru_cache
 
 import numpy as np
-from scipy.special import ndtri
 
 
 @cache
@@ -13,6 +12,9 @@ def normal_scores() -> np.ndarray:
     Returns:
         shape (65536,), float32, within +-4.4, read-only.
     """
+    # Imported where images are drawn: a check of settings, at every start of the workflow, is not.
+    from scipy.special import ndtri
+
     scores = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
     scores.flags.writeable = False
     return scores

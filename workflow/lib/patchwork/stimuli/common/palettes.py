@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from coloraide import Color
 
 # Source: arXiv 2504.09393, dataset IV.
 BASIC11 = {
@@ -88,6 +87,8 @@ def hue_circle() -> np.ndarray:
 
     Source: Ottosson 2020, "A perceptual color space for image processing" (OKLab).
     """
+    from coloraide import Color
+
     table = np.array(
         [
             Color("oklch", [_OKLCH_LIGHTNESS, _OKLCH_CHROMA, step * _HUE_STEP_DEG])
