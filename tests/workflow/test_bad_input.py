@@ -62,8 +62,8 @@ def backbone(project, change: dict, *more: str):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_named(project):
-    asked = ("--resources", "gpu=1", "--set-resources", "prepare_backbone:gpu=1")
-    run, path = backbone(project, {}, *asked)
+    needed = ("--resources", "gpu=1", "--set-resources", "prepare_backbone:gpu=1")
+    run, path = backbone(project, {}, *needed)
     assert run.returncode != 0
     assert "resources: gpu is 1; this machine shows 0" in run.stdout
     assert not path.exists()

@@ -113,7 +113,7 @@ def test_the_snakefile_decides_nothing():
     assert not re.search(r"\b(def|if|else|lambda)\b", code)
 
 
-def test_no_code_asks_for_a_study_by_name():
+def test_no_code_names_a_study():
     for path in [*MODULES, *SCRIPTS, *RULES, ROOT / "Snakefile"]:
         text = path.read_text()
         assert not re.search(r"study\s*==", text), path

@@ -60,7 +60,6 @@ def test_the_default_profile_takes_the_gpu_from_every_rule_that_has_one(project)
 
 
 def test_another_folder_of_results_holds_every_file(project):
-    # The rule name `results` does not occur; a path under the usual folder would.
     elsewhere = ["--config", "pathvars={results: elsewhere}"]
     said = plan(project, *elsewhere, "--", "all")
     for path in ("claims.csv", "logs/", "benchmarks/"):

@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def lease(n_gpus: int, folder: Path | None = None) -> Iterator[str]:
-    """Hold the asked number of GPUs alone for as long as the block runs.
+    """Hold this number of GPUs alone for as long as the block runs.
 
     One lock file per device; the kernel drops the lock when the holder dies, so a killed job
     leaves nothing behind. A ``CUDA_VISIBLE_DEVICES`` set by a cluster is honoured unchanged.
@@ -26,7 +26,7 @@ def lease(n_gpus: int, folder: Path | None = None) -> Iterator[str]:
         ``"cuda"`` or, for no GPU, ``"cpu"``.
 
     Raises:
-        ValueError: if GPUs are asked for and fewer are there or free.
+        ValueError: if fewer GPUs are there or free.
     """
     if n_gpus == 0:
         yield "cpu"

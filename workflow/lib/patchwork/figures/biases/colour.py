@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox, offset_copy
-from scipy.cluster.hierarchy import dendrogram
 
 from patchwork.figures import panels, theme
 from patchwork.figures.panels import Facets, words
@@ -146,6 +145,9 @@ def _tree(
 ) -> None:
     same = _within(linkage, groups)
     accent = theme.PALETTE[1]
+    # A quarter of the imports of every figure, for this one alone.
+    from scipy.cluster.hierarchy import dendrogram
+
     tree = dendrogram(
         linkage, no_plot=True, link_color_func=lambda k: accent if same[k] else theme.INK
     )
