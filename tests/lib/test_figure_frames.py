@@ -124,7 +124,7 @@ def test_the_users_style_changes_no_figure():
 @pytest.mark.usefixtures("fresh_parts")
 def test_a_figure_does_not_depend_on_those_before_it():
     expected = chirps.generate(DECORATED, seed=2, indices=range(12))
-    for first in (11, 0, 5):
+    for first in (11, 5):
         figure_frames.frames.cache_clear()
         figure_frames._stamps.cache_clear()
         found = chirps.generate(DECORATED, seed=2, indices=[first])

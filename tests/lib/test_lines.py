@@ -89,7 +89,7 @@ def test_same_bytes_in_any_order_shard_and_process():
     assert [whole[i] for i in order] == _bytes_of(order)
     shards = [range(first, min(first + 11, 70)) for first in range(0, 70, 11)]
     assert len(shards) == 7
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         assert [image for part in pool.map(_bytes_of, shards) for image in part] == whole
     streamed = stimuli.stream("lines", SETTINGS, seed=9, indices=range(70), batch_size=13)
     assert [image.tobytes() for batch in streamed for image in batch.images] == whole

@@ -188,9 +188,10 @@ def synthetic_contrast(rng, n_seeds, sharpness=0.0):
     )
 
 
-def test_isotropic_networks_give_no_contrast_more_often_than_alpha():
+@pytest.mark.parametrize("n", [40, pytest.param(100, marks=pytest.mark.slow)])
+def test_isotropic_networks_give_no_contrast_more_often_than_alpha(n):
     plan = {**PLAN, "outcomes": PLAN["outcomes"][1:2]}
-    rng, n = generator(4), 100
+    rng = generator(4)
     tables = [contrasted(synthetic_contrast(rng, 7), plan) for _ in range(n)]
     # Of 2**7 patterns 6 reach .05: the level of the test is 6 / 128.
     for shown, level in (
@@ -204,8 +205,9 @@ def test_isotropic_networks_give_no_contrast_more_often_than_alpha():
     assert planted["significant"].iloc[0]
 
 
-def test_the_family_of_co_primaries_keeps_its_level():
-    rng, n = generator(5), 200
+@pytest.mark.parametrize("n", [50, pytest.param(200, marks=pytest.mark.slow)])
+def test_the_family_of_co_primaries_keeps_its_level(n):
+    rng = generator(5)
     hits = 0
     for _ in range(n):
         frame = networks(dict.fromkeys(MEASURES, 0.0), n=8, seed=int(rng.integers(2**31)))

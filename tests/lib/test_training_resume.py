@@ -200,8 +200,13 @@ def shared(folder, n_processes, what="well"):
     return done.returncode, done.stderr, written
 
 
-def test_two_processes_leave_and_resume_together_and_train_as_one(tmp_path):
-    for what, asked_at in (("last", 5), ("parent", 9)):
+@pytest.mark.parametrize(
+    "signals",
+    [{"last": 5}, pytest.param({"last": 5, "parent": 9}, marks=pytest.mark.slow)],
+    ids=["once", "twice"],
+)
+def test_two_processes_leave_and_resume_together_and_train_as_one(tmp_path, signals):
+    for what, asked_at in signals.items():
         status, shown, written = shared(tmp_path, 2, what)
         assert status == 128 + signal.SIGUSR1, shown
         assert written is None

@@ -1,10 +1,8 @@
-"""Train a small network and write its parameters: run as a process that tests can kill.
+"""Train a small network and write its parameters: in a process that tests can kill.
 
 Arguments: folder of checkpoints, output file, kind of schedule, seconds per step.
 """
 
-import json
-import sys
 import time
 from pathlib import Path
 
@@ -36,8 +34,3 @@ def main(folder: str, output: str, schedule: str, pause_s: str) -> None:
     log = trainer.fit(one, Slow(96, 1), Pictures(32, 2), settings, seed=5, folder=Path(folder))
     losses = {"losses": torch.from_numpy(log.steps["loss"].to_numpy().copy())}
     tensors.write_tensors({**fine_tuned.trainable(one), **losses}, {"best": log.best_epoch}, output)
-    print(json.dumps({"steps": len(log.steps)}))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

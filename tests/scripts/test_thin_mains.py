@@ -204,6 +204,7 @@ def test_heads_are_summarised_over_seeds(intervened, tmp_path):
     assert findings["head_similarity_excess_over_random", "pretrained"] == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(made, tuned, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import fine_tune, json\n"
