@@ -33,9 +33,7 @@ def node_properties(
         q: in-out parameter of the biased walk.
 
     Returns:
-        One row per node: the columns of `perturbation.node_instability`, abscissa_shift (its
-        absolute change), negative_loop_gain, positive_loop_gain, frustration, walk_visits
-        (nan where the endless walk has no law).
+        The table ``nodes.csv`` without network.
     """
     table = perturbation.node_instability(weights, strengthening, margin)
     gains = cycles.loop_gain(weights)
@@ -161,8 +159,8 @@ def over_networks(table: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.Dat
         seed: of the resampling.
 
     Returns:
-        Columns score, outcome, kind, estimate, ci_low, ci_high (95 %), n (networks in which the
-        correlation exists).
+        The table ``associations.csv`` without dataset; n counts the networks in which the
+        correlation exists.
     """
     rows = []
     for keys, part in table.groupby(_KEYS, sort=False):
@@ -185,8 +183,7 @@ def rank_profiles(
         seed: of the resampling.
 
     Returns:
-        Columns outcome, score, rank (1 = least; ties share by order), estimate, ci_low, ci_high
-        (95 %), n (networks).
+        The table ``rank_profiles.csv``; ties share ranks by order.
     """
     ranks = nodes.groupby("network")[[*scores, *outcomes]].rank()
     places = nodes.groupby("network")[outcomes].rank(method="first").astype(int)
@@ -206,7 +203,7 @@ def within_network(table: pd.DataFrame) -> pd.DataFrame:
         table: of `associations`, with one network.
 
     Returns:
-        Columns score, outcome, kind, estimate, ci_low, ci_high (95 %), n (nodes).
+        The table ``associations.csv`` without dataset; n counts nodes.
     """
     # The partial correlation holds the degree fixed.
     given = (table["kind"] == "partial").to_numpy()

@@ -62,7 +62,7 @@ def motif_costs(weights: np.ndarray, lengths: tuple[int, int] = (3, 6)) -> pd.Da
         lengths: shortest and longest cycle, in nodes.
 
     Returns:
-        Columns node, length ("3", ..., "combined"), sign (negative, positive), cost.
+        The table ``motifs.csv`` without network.
 
     Source: Bahador & Lankarany 2023, section 2.4, and the study's released motif script.
     """

@@ -18,10 +18,8 @@ def node_instability(weights: np.ndarray, strengthening: float, margin: float) -
         margin: of the Kreiss constant, see `spectral.kreiss_lower_bound`.
 
     Returns:
-        One row per node: node, abscissa_change and initial_growth_change (spectral and numerical
-        abscissa, 1 / time unit), transient_growth_change (log of the Kreiss bound's ratio,
-        unitless), sensitivity (derivative of the abscissa by the scale of the node's edges, from
-        left and right eigenvectors, 1 / time unit), degree (edges, no self-loops).
+        One row per node: node to degree of the table ``nodes.csv``. The sensitivity is found from
+        left and right eigenvectors.
     """
     n = len(weights)
     touched = touched_edges(n)
@@ -65,8 +63,8 @@ def sweep_edge(weights: np.ndarray, edge: tuple[int, int], factors: np.ndarray) 
         factors: shape (k,).
 
     Returns:
-        Columns factor, quantity (real, imaginary, negative_loop_gain, positive_loop_gain,
-        sensitivity), index (eigenvalue or node), value.
+        The table ``edge_sweeps.csv`` without network and edge, for real and imaginary parts, loop
+        gains and sensitivity.
     """
     frames = []
     touched = touched_edges(len(weights))

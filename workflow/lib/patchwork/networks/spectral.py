@@ -142,7 +142,7 @@ def spectra(weights: np.ndarray) -> pd.DataFrame:
         weights: shape (n, n).
 
     Returns:
-        Columns matrix (state, opposing, repelling), index, real, imaginary, condition.
+        The table ``spectra.csv`` without network.
     """
     tables = [eigenvalue_sensitivities(weights).assign(matrix="state")]
     for kind in ("opposing", "repelling"):

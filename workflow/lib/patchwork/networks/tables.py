@@ -39,7 +39,7 @@ def per_network(
 
 
 def edges(weights: np.ndarray) -> pd.DataFrame:
-    """Non-zero entries: columns source, target, weight."""
+    """Non-zero entries: the table ``edges.csv`` without network."""
     source, target = np.nonzero(weights)
     return pd.DataFrame({"source": source, "target": target, "weight": weights[source, target]})
 
@@ -54,8 +54,7 @@ def structure(weights: np.ndarray, *, margin: float, n_redraws: int, seed: int) 
         seed: of the redraws.
 
     Returns:
-        Columns nodes, edges, negative_edges, spectral_abscissa, numerical_abscissa (1 / time unit),
-        kreiss_lower_bound, frustration_index (edges), polarity_share, balanced_share.
+        The table ``structure.csv`` without network.
     """
     own = weights - np.diag(np.diag(weights))
     row = {
@@ -72,7 +71,7 @@ def structure(weights: np.ndarray, *, margin: float, n_redraws: int, seed: int) 
 
 
 def two_step(weights: np.ndarray, p: float, q: float) -> pd.DataFrame:
-    """Two-step walk scores as released and stationary visits, columns node, score, value."""
+    """Two-step walk scores as released, and stationary visits: ``walks.csv`` without network."""
     scores = {
         "two_step_walk": walks.two_step_scores(weights, p, q),
         "stationary_visits": walks.stationary_visits(weights, p, q),
@@ -88,7 +87,7 @@ def pseudospectra(weights: np.ndarray, n_points: int) -> pd.DataFrame:
         n_points: grid points per axis, >= 2.
 
     Returns:
-        Columns window (whole, near_zero), real, imaginary, smallest_singular_value.
+        The table ``pseudospectrum.csv`` without network.
     """
     values = np.linalg.eigvals(weights)
     # the slower half of the spectrum decides stability and is invisible beside stiff eigenvalues
@@ -117,7 +116,7 @@ def edge_sweeps(weights: np.ndarray, factors: Sequence[float], n_edges: int) -> 
         n_edges: how many edges.
 
     Returns:
-        The columns of `perturbation.sweep_edge` and edge ("i to j").
+        The table ``edge_sweeps.csv`` without network; an edge is "i to j".
     """
     pull = np.abs(spectral.abscissa_gradient(weights) * weights)
     np.fill_diagonal(pull, 0)
@@ -147,8 +146,7 @@ def released_scores(
         graph_free_epochs: epochs of the graph-free script.
 
     Returns:
-        Columns score (random_label, graph_free), seed, node, value (the script's node score),
-        received (column sum of its attention).
+        The table ``released_scores.csv`` without network and factor.
     """
     seeds = np.arange(n_seeds)
     runs = {"random_label": released_attention.random_label_scores(weights, features, seeds)}
@@ -180,8 +178,7 @@ def score_spread(released: pd.DataFrame, attention: pd.DataFrame) -> pd.DataFram
         attention: columns network, seed, node, attention.
 
     Returns:
-        Columns network, factor, score, node, estimate (mean), seeds, low, high (2.5 and 97.5 %
-        quantiles).
+        The table ``score_spread.csv``.
     """
     trained = attention.rename(columns={"attention": "value"}).assign(score="trained", factor=1.0)
     keys = ["network", "factor", "score", "node"]
@@ -202,7 +199,7 @@ def summarise(
         seed: of the resampling.
 
     Returns:
-        Columns score, outcome, kind, estimate, ci_low, ci_high, n.
+        The table ``associations.csv`` without dataset.
     """
     table = association.associations(nodes, scores)
     if nodes["network"].nunique() > 1:
@@ -225,7 +222,7 @@ def trained_attention(
         n_seeds: models per network, >= 1.
 
     Returns:
-        Columns network, seed, node, attention, test_r2.
+        The table ``trained_attention.csv``.
     """
     frames = []
     for size in sorted({len(n.weights) for n in networks}):
@@ -261,8 +258,7 @@ def scored_nodes(
         seed: of the random score.
 
     Returns:
-        The nodes with one column per score (the released ones, trained, random), and the number of
-        seeds behind each attention score.
+        The table ``scored_nodes.csv``, and the number of seeds behind each attention score.
     """
     keys = ["network", "node"]
     plain = released[released["factor"] == 1]

@@ -47,8 +47,7 @@ def edge_orientation_energy(images: np.ndarray, *, n_bins: int = 36) -> pd.DataF
         n_bins: of orientation.
 
     Returns:
-        orientation_deg (bin centre, 0 horizontal, 45 down to the right), share (sums to 1), n
-        (images).
+        The table ``tables/edge_energy.csv`` without condition; shares sum to 1.
 
     Raises:
         ValueError: if nothing has an edge.
@@ -100,8 +99,7 @@ def colour_histogram(images: np.ndarray, *, n_bins: int = 36) -> pd.DataFrame:
         n_bins: of hue.
 
     Returns:
-        hue_deg (bin centre), chroma (mean over all pixels that this hue adds; sums to the mean
-        chroma), share (of the mean chroma; 0 in grey pictures), n (images).
+        The table ``tables/hues.csv`` without condition; chroma sums to its mean over pixels.
     """
     inside = _disc(images)
     total = np.zeros(n_bins)

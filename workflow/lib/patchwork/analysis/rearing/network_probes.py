@@ -204,7 +204,7 @@ def measure_features(features_of: Features, images: ProbeImages) -> pd.DataFrame
         images: from :func:`probe_images`.
 
     Returns:
-        measure, kind, component, orientation_deg, value. Measures, each for every readout:
+        The table ``tables/stimulus_ceiling.csv``. Measures, each for every readout:
         `fisher_noise_<readout>` (log2 of information per squared degree),
         `ridge_error_lines_<readout>` and `ridge_error_noise_<readout>` (deg),
         `signed_error_lines_<readout>` and `signed_error_noise_<readout>` (deg, predicted minus
@@ -325,7 +325,7 @@ def measure(stage: Stage, images: Probes) -> pd.DataFrame:
         images: from :func:`draw_probes`.
 
     Returns:
-        Columns `COLUMNS` and `epoch` (images seen): the orientation measures; plain numbers
+        The table ``rearing_conditions/*.csv`` without seed: the orientation measures; plain numbers
         (component `value`) `colour_contrast` (deg, error for bluish minus yellowish lines) and
         `accuracy`; and `colour_error` (deg), whose component is the colour.
     """
