@@ -253,23 +253,6 @@ def test_scales_show_the_chosen_predictors_from_the_top():
     assert points.get_ydata().tolist() == [0, -1]
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        regions.region_masses,
-        regions.selectivity_by_layer,
-        regions.attention_and_effect,
-        head_effects.layer_effects,
-        head_effects.released_decomposition,
-        head_effects.label_scales,
-    ],
-)
-def test_a_frame_without_columns_is_refused_in_one_line(draw):
-    with pytest.raises(ValueError, match="frame lacks") as caught:
-        draw(pd.DataFrame({"other": [1]}))
-    assert "\n" not in str(caught.value)
-
-
 def test_points_far_outside_have_room_beside_them():
     frame = compared()
     frame.loc[0, ["effect", "ratio"]] = 500.0, 40.0

@@ -151,14 +151,6 @@ def test_noise_and_signal_to_noise_share_a_column_each_with_its_name(drawn):
     assert labels[9:] == ["Signal to noise (dB)", "Chirp duration (s)", "Sweep (kind)"]
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_a_frame_without_columns_or_rows_is_refused_in_one_line(one, name):
-    for bad in (one[name].drop(columns="backbone"), one[name].iloc[:0]):
-        with pytest.raises(ValueError, match=name) as error:
-            getattr(figures, name)(bad)
-        assert "\n" not in str(error.value)
-
-
 def test_many_methods_of_one_target_are_wrapped_and_each_is_named(one):
     table = one["predicted_against_true"]
     single = table[(table["target"] == "start_s") & (table["backbone"] == "pretrained")]

@@ -230,19 +230,3 @@ def test_frozen_networks_stand_first_and_once(drawn):
         marks = next(line for line in axes.lines if line.get_label() == "upright minus turned")
         assert list(marks.get_xdata()) == [0, 1, 2, 3]
         assert list(marks.get_ydata()) == [-8, -6, -3.5, -1]
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        rearing.bias_curves,
-        rearing.contrast_forest,
-        rearing.bias_trajectory,
-        rearing.bias_after_tuning,
-        lambda frame: rearing.image_statistics(frame, hues()),
-    ],
-)
-def test_a_frame_without_columns_is_refused_in_one_line(draw):
-    with pytest.raises(ValueError, match="frame lacks") as caught:
-        draw(pd.DataFrame({"other": [1]}))
-    assert "\n" not in str(caught.value)

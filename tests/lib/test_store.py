@@ -244,7 +244,7 @@ def test_several_processes_read_one_file(tmp_path):
     batch = _batch(30)
     path = _write(tmp_path / "a.h5", batch)
     path.chmod(0o444)
-    with store.Reader(path), ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+    with store.Reader(path), ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         sums = list(pool.map(_sum_of, [path] * 3))
     assert sums == [int(batch.images.astype(int).sum())] * 3
 

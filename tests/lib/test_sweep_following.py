@@ -17,7 +17,6 @@ from patchwork.interventions import (
     patch_sweep,
 )
 from patchwork.interventions.fast_path import following
-from patchwork.interventions.sweeps import attribution
 from torch import nn
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
@@ -114,11 +113,6 @@ def test_attribution_asks_the_model_for_its_logits(name):
     for component, values in whole.values.items():
         assert np.abs(values).max() > 1e-3
         assert np.abs(short.values[component] - values).max() <= 1e-12
-
-
-def test_attribution_spares_the_published_model_its_vocabulary():
-    assert attribution._is_language_model(models.gpt2())
-    assert not any(attribution._is_language_model(model) for model in language_models().values())
 
 
 def test_a_mask_of_the_models_own_shows_whatever_the_metric():
