@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,42 +54,44 @@ def top(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
-def test_the_library_knows_neither_workflow_nor_configuration_files(path):
-    assert not top(imported(path)) & {"snakemake", "yaml"}
+def of_figures_and_statistics() -> list[Path]:
+    return [p for p in MODULES if {"figures", "statistics"} & set(p.relative_to(LIBRARY).parts)]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in MODULES if {"figures", "statistics"} & set(p.relative_to(LIBRARY).parts)],
-    ids=lambda p: str(p.relative_to(LIBRARY)),
-)
-def test_figures_and_statistics_never_reach_torch(path):
-    assert "torch" not in top(reached(path))
+def test_the_library_knows_neither_workflow_nor_configuration_files():
+    wrong = [path for path in MODULES if top(imported(path)) & {"snakemake", "yaml"}]
+    assert MODULES
+    assert wrong == []
+
+
+def test_figures_and_statistics_never_reach_torch():
+    wrong = [path for path in of_figures_and_statistics() if "torch" in top(reached(path))]
+    assert wrong == []
 
 
 def test_figures_and_statistics_run_without_torch():
     # What syntax trees cannot see: imports by other libraries, and imports by name.
     names = sorted(
         ".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts)
-        for path in MODULES
-        if {"figures", "statistics"} & set(path.relative_to(LIBRARY).parts)
+        for path in of_figures_and_statistics()
     )
+    assert names
     code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
-def test_scripts_read_call_and_write(path):
-    names = imported(path)
-    assert not {name for name in top(names) if name in {s.stem for s in SCRIPTS}}
-    assert "argparse" not in names
-    text = path.read_text()
-    body, main = text.split('if __name__ == "__main__":')
-    assert "snakemake" not in re.sub(r'""".*?"""', "", body, flags=re.DOTALL)
-    assert "job_log(snakemake.log[0])" in main
-    assert "__future__" not in text
+def test_scripts_read_call_and_write():
+    stems = {script.stem for script in SCRIPTS}
+    for path in SCRIPTS:
+        names, text = imported(path), path.read_text()
+        assert not top(names) & stems, path
+        assert "argparse" not in names, path
+        body, main = text.split('if __name__ == "__main__":')
+        body = re.sub(r'""".*?"""', "", body, flags=re.DOTALL)
+        assert "snakemake" not in body, path
+        assert "job_log(snakemake.log[0])" in main, path
+        assert "__future__" not in text, path
 
 
 def test_every_rule_has_its_script_and_every_script_its_rule():
