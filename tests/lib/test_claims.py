@@ -42,6 +42,7 @@ def claim(**changes):
 
 
 def finding(low, high, protocol="described", seeds=3, **more):
+    """A row with the interval that decides; the one that is shown is wider."""
     row = {
         "study": "lines",
         "quantity": "place_of_minimum",
@@ -49,8 +50,10 @@ def finding(low, high, protocol="described", seeds=3, **more):
         "backbone": "pretrained",
         "protocol": protocol,
         "estimate": (low + high) / 2,
-        "ci_low": low,
-        "ci_high": high,
+        "ci_low": low - 4,
+        "ci_high": high + 4,
+        "ci90_low": low,
+        "ci90_high": high,
         "n": 2400,
         "seeds": seeds,
     }
@@ -95,12 +98,13 @@ def test_each_case_has_its_verdict(estimate, control, expected):
 def test_reason_carries_the_numbers():
     row = decide([finding(176, 184), finding(266, 274, "shifted_origin")])
     assert row["reason"] == (
-        "The estimate 180 [176, 184] deg lies in the claimed region, 170 to 190 deg, but the "
-        "label's origin moved by 90 deg gives 270 [266, 274] deg, where a right claim needs 170 to "
-        "190 deg."
+        "The estimate 180 [90 %: 176, 184] deg lies in the claimed region, 170 to 190 deg, but the "
+        "label's origin moved by 90 deg gives 270 [90 %: 266, 274] deg, where a right claim needs "
+        "170 to 190 deg."
     )
     assert row["control"] == "the label's origin moved by 90 deg"
     assert (row["n"], row["seeds"]) == (2400, 3)
+    assert row[list(tables.ENDS)].tolist() == [172, 188, 176, 184]
 
 
 def test_what_is_not_there_is_not_decided():
@@ -113,9 +117,9 @@ def test_what_is_not_there_is_not_decided():
     assert "not yet computed" in alone["reason"]
     # A failed claim needs no control.
     assert decide([finding(40, 50)])["verdict"] == "fails"
-    naked = finding(176, 184) | {"ci_low": np.nan, "ci_high": np.nan}
+    naked = finding(176, 184) | dict.fromkeys(tables.ENDS, np.nan)
     assert "no interval" in decide([naked])["reason"]
-    control = finding(176, 184, "shifted_origin") | {"ci_low": np.nan}
+    control = finding(176, 184, "shifted_origin") | {"ci90_low": np.nan}
     assert "no interval" in decide([finding(176, 184), control])["reason"]
 
 
@@ -193,7 +197,7 @@ def test_rule_agrees_with_set_relations(estimate, claimed, control, survives):
         "control": {"quantity": "c", "description": "the control"},
     }  # fmt: skip
     made = {
-        name: Finding(sum(x) / 2, *x, n=10, seeds=3)
+        name: Finding(sum(x) / 2, *x, *x, n=10, seeds=3)
         for name, x in (("q", estimate), ("c", control))
     }
     found, reason = claims.verdict(decision, lambda address: made[address["quantity"]])
@@ -218,8 +222,8 @@ def accuracy(low, high, seeds=3):
         (
             accuracy(0.1, 0.3),
             "not_applicable",
-            "The network does not know the task: accuracy is 0.2 [0.1, 0.3], where the claim needs "
-            "at least 0.5.",
+            "The network does not know the task: accuracy is 0.2 [90 %: 0.1, 0.3], where the claim "
+            "needs at least 0.5.",
         ),
         (accuracy(0.4, 0.6), "undetermined", "Whether the claim applies is open: accuracy is 0.5"),
         (accuracy(0.1, 0.3, seeds=2), "undetermined", "from 2 of at least 3 seeds."),

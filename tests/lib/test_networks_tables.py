@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from patchwork.networks import association, data, spectral, tables
 from patchwork.networks.graph_attention import AttentionTraining
+from patchwork.tables import ENDS
 
 QUICK = AttentionTraining(n_steps=20, n_conditions=(6, 2, 2), n_times=5, hidden=4)
 NETWORKS = data.load("random", n_networks=3, seed=0)
@@ -90,7 +91,7 @@ def test_scores_meet_their_nodes_and_findings_have_the_columns_of_claims():
         NETWORKS, lambda w: tables.structure(w, margin=0.01, n_redraws=5, seed=0)
     )
     found = tables.findings(summary, structure, seeds, resampling).set_index("quantity")
-    expected = {"protocol", "backbone", "estimate", "ci_low", "ci_high", "n", "seeds"}
+    expected = {"protocol", "backbone", "estimate", *ENDS, "n", "seeds"}
     assert expected == set(found.columns)
     assert found.loc["random_label_abscissa_change_rank_correlation", "protocol"] == "released"
     assert found.loc["polarity_share", "n"] == 3

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from patchwork.analysis.biases import orientation
+from patchwork.tables import ENDS
 
 EVERY = {"orders": orientation.ORDERS[360.0]}
 
@@ -32,7 +33,7 @@ def wave(order, phase, size=3.0, mean=20.0):
 def test_curve_agrees_with_a_loop_over_bins():
     frame = planted(wave(1, 30), n=300)
     curve = orientation.angle_curve(frame, n_bins=24)
-    assert list(curve.columns) == ["bin_deg", "error_deg", "ci_low", "ci_high", "n", "seeds"]
+    assert list(curve.columns) == ["bin_deg", "error_deg", *ENDS, "n", "seeds"]
     assert curve["bin_deg"].tolist() == [15.0 * i for i in range(24)]
     assert curve["n"].sum() == len(frame)
     for row in curve.itertuples():

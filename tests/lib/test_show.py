@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 from patchwork import claims, show, tables
 
-ROWS = {"q": (1.5, 1.0, 2.0), "c": (0.5, 0.4, 0.6)}
+# Estimate, the ends that are shown and those that decide.
+ROWS = {"q": (1.5, 1.0, 2.0, 1.1, 1.9), "c": (0.5, 0.4, 0.6, 0.42, 0.58)}
 FINDINGS = pd.DataFrame(
     [("s", name, "d", "b", "p", *numbers, 10, 3) for name, numbers in ROWS.items()],
     columns=["study", *tables.FINDINGS],
@@ -29,7 +30,7 @@ def test_the_text_holds_every_claim_verdict_and_reason():
     assert all(len(line) <= 80 for line in text)
     joined = " ".join(" ".join(text).split())
     assert "X1 Things are large." in joined
-    assert "artefact: The estimate 1.5 [1, 2] lies in the claimed region" in joined
+    assert "artefact: The estimate 1.5 [90 %: 1.1, 1.9] lies in the claimed region" in joined
     assert "undetermined: not yet computed" in joined
     assert "artefact: 1, undetermined: 1" in text[-1]
 

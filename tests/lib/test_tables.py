@@ -9,18 +9,24 @@ import pytest
 from patchwork import tables
 
 ROOT = Path(__file__).resolve().parents[2]
-METRIC = "dataset backbone protocol target metric unit estimate ci_low ci_high n seeds constant"
+METRIC = (
+    "dataset backbone protocol target metric unit estimate ci_low ci_high ci90_low ci90_high n "
+    "seeds constant"
+)
 
 
 def metric_rows(n: int = 1) -> pd.DataFrame:
-    return pd.DataFrame([range(12)] * n, columns=METRIC.split())
+    return pd.DataFrame([range(14)] * n, columns=METRIC.split())
 
 
 def test_a_table_is_written_in_the_declared_order(tmp_path):
     path = tmp_path / "tables/metrics.csv"
     path.parent.mkdir()
     tables.write(metric_rows(2)[METRIC.split()[::-1]], path)
-    assert path.read_text() == METRIC.replace(" ", ",") + 2 * "\n0,1,2,3,4,5,6,7,8,9,10,11" + "\n"
+    assert (
+        path.read_text()
+        == METRIC.replace(" ", ",") + 2 * "\n0,1,2,3,4,5,6,7,8,9,10,11,12,13" + "\n"
+    )
 
 
 @pytest.mark.parametrize(

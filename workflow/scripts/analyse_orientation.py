@@ -20,15 +20,13 @@ def main(
     curves, contrasts = observer.observer_tables(geometries, protocols, angles, n_bins, runs)
     curves = curves.assign(backbone="none", n=None, seeds=None)
     for value, table in (("error_deg", found.curves), ("signed_error_deg", found.bias)):
-        ideal = curves.assign(ci_low=curves[value], ci_high=curves[value])
+        ideal = curves.assign(**dict.fromkeys(tables.ENDS, curves[value]))
         both = tables.join([table, ideal[list(table.columns)]])
         tables.write(both, outputs["curves" if value == "error_deg" else "bias"])
     tables.write(found.harmonics, outputs["harmonics"])
     tables.write(found.contrasts, outputs["contrasts"])
-    exact = contrasts.assign(
-        backbone="ideal_observer", n=0, seeds=0,
-        ci_low=contrasts["estimate"], ci_high=contrasts["estimate"],
-    )  # fmt: skip
+    ends = dict.fromkeys(tables.ENDS, contrasts["estimate"])
+    exact = contrasts.assign(backbone="ideal_observer", n=0, seeds=0, **ends)
     histograms = orientation.histograms(frame, angles, settings["error_bin_width_deg"])
     tables.write(histograms, outputs["histograms"])
     findings = tables.join([found.contrasts, exact])[list(tables.FINDINGS)]

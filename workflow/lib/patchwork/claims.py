@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from patchwork.tables import ENDS
+
 VERDICTS = ("replicates", "artefact", "fails", "undetermined", "not_applicable", "identity")
 _ADDRESS = ("quantity", "dataset", "backbone", "protocol")
 
@@ -26,8 +28,10 @@ class Finding:
 
     Attributes:
         estimate: in the unit of its quantity; nan if there is none.
-        ci_low: lower end of the interval.
-        ci_high: upper end of the interval.
+        ci_low: lower end of the 95 % interval, which is shown.
+        ci_high: upper end of the 95 % interval.
+        ci90_low: lower end of the 90 % interval, which decides.
+        ci90_high: upper end of the 90 % interval.
         n: examples.
         seeds: seeds; 0 for what no training made, for example an ideal observer.
     """
@@ -35,20 +39,22 @@ class Finding:
     estimate: float
     ci_low: float
     ci_high: float
+    ci90_low: float
+    ci90_high: float
     n: int
     seeds: int
 
     @property
     def known(self) -> bool:
         """Whether estimate and interval are numbers."""
-        return not any(math.isnan(x) for x in (self.estimate, self.ci_low, self.ci_high))
+        return not any(math.isnan(x) for x in (self.estimate, self.ci90_low, self.ci90_high))
 
     def text(self, unit: str) -> str:
-        """Estimate and interval as words."""
+        """Estimate and deciding interval as words."""
         # What rounding leaves of an exact zero is shown as zero.
-        ends = (0.0 if abs(x) < 1e-12 else x for x in (self.estimate, self.ci_low, self.ci_high))
-        numbers = "{:.3g} [{:.3g}, {:.3g}]".format(*ends)
-        return f"{numbers} {unit}".strip()
+        numbers = (self.estimate, self.ci90_low, self.ci90_high)
+        estimate, low, high = (0.0 if abs(x) < 1e-12 else x for x in numbers)
+        return f"{estimate:.3g} [90 %: {low:.3g}, {high:.3g}] {unit}".strip()
 
 
 def region_of(bounds: Sequence[float | None]) -> Region:
@@ -58,11 +64,15 @@ def region_of(bounds: Sequence[float | None]) -> Region:
 
 
 def place(finding: Finding, region: Region) -> str:
-    """Where an interval lies: `inside` a closed region, `outside` of it, or `across` its border."""
+    """Where an interval lies: `inside` a closed region, `outside` of it, or `across` its border.
+
+    The 90 % interval counts: it lies inside if two one-sided tests at 5 % say so, one for each
+    border (Schuirmann 1987), and outside if one of them does.
+    """
     low, high = region
-    if low <= finding.ci_low and finding.ci_high <= high:
+    if low <= finding.ci90_low and finding.ci90_high <= high:
         return INSIDE
-    return OUTSIDE if finding.ci_high < low or finding.ci_low > high else ACROSS
+    return OUTSIDE if finding.ci90_high < low or finding.ci90_low > high else ACROSS
 
 
 def _region_text(region: Region, unit: str) -> str:
@@ -197,7 +207,8 @@ def _finder(where: str, study: str, findings: pd.DataFrame) -> Find:
             return None
         row = rows.iloc[0]
         count = {key: 0 if pd.isna(row[key]) else int(row[key]) for key in ("n", "seeds")}
-        return Finding(float(row["estimate"]), float(row["ci_low"]), float(row["ci_high"]), **count)
+        ends: dict[str, Any] = {key: float(row[key]) for key in ENDS}
+        return Finding(float(row["estimate"]), **ends, **count)
 
     return find
 
@@ -233,8 +244,7 @@ def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterat
             "statement": claim["statement"],
             "published": claim["published"],
             "estimate": found.estimate if found else math.nan,
-            "ci_low": found.ci_low if found else math.nan,
-            "ci_high": found.ci_high if found else math.nan,
+            **{key: getattr(found, key, math.nan) for key in ENDS},
             "n": found.n if found else None,
             "seeds": found.seeds if found else None,
             "control": control["description"] if control else "",

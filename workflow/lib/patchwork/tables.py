@@ -13,7 +13,8 @@ RUN = ("dataset", "backbone", "protocol", "seed")
 CONDITION = ("dataset", "backbone", "protocol")
 # States of a network: fine-tuned, and its backbone as it was before.
 TUNED, UNTOUCHED = "tuned", "untouched"
-FINDINGS = ("quantity", *CONDITION, "estimate", "ci_low", "ci_high", "n", "seeds")
+ENDS = ("ci_low", "ci_high", "ci90_low", "ci90_high")
+FINDINGS = ("quantity", *CONDITION, "estimate", *ENDS, "n", "seeds")
 _DECLARED = Path(__file__).with_suffix(".toml")
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 from scipy import stats
 
 from patchwork.networks import cycles, perturbation, walks
-from patchwork.statistics import percentile_interval, rank_correlation_ends
+from patchwork.statistics import DECIDING, LEVEL, percentile_interval, rank_correlation_ends
+from patchwork.tables import ENDS
 
 _KEYS = ["score", "outcome", "kind"]
 OUTCOMES = (
@@ -138,7 +139,7 @@ def random_baseline(nodes: pd.DataFrame, *, n_draws: int, seed: int) -> pd.DataF
 
     Returns:
         The columns of `within_network` for score random; the estimate is the mean over draws and
-        the interval holds 95 % of them.
+        the intervals hold 95 % and 90 % of them.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     draws = [
@@ -146,7 +147,8 @@ def random_baseline(nodes: pd.DataFrame, *, n_draws: int, seed: int) -> pd.DataF
         for _ in range(n_draws)
     ]
     groups = pd.concat(draws).groupby(_KEYS, sort=False)["correlation"]
-    ends = {"ci_low": groups.quantile(0.025), "ci_high": groups.quantile(0.975)}
+    tails = dict(zip(ENDS, (0.025, 0.975, 0.05, 0.95), strict=True))
+    ends = {name: groups.quantile(tail) for name, tail in tails.items()}
     return groups.agg(estimate="mean").assign(**ends, n=len(nodes)).reset_index()
 
 
@@ -208,7 +210,6 @@ def within_network(table: pd.DataFrame) -> pd.DataFrame:
     # The partial correlation holds the degree fixed.
     given = (table["kind"] == "partial").to_numpy()
     rho, n = table["correlation"].to_numpy(), table["nodes"].to_numpy()
-    ends = rank_correlation_ends(rho, n, given)
-    return table[_KEYS].assign(
-        estimate=table["correlation"], ci_low=ends[0], ci_high=ends[1], n=table["nodes"]
-    )
+    shown, deciding = (rank_correlation_ends(rho, n, given, level) for level in (LEVEL, DECIDING))
+    ends = dict(zip(ENDS, (*shown, *deciding), strict=True))
+    return table[_KEYS].assign(estimate=table["correlation"], **ends, n=table["nodes"])

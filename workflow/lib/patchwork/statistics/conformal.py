@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from patchwork.statistics.intervals import binomial_interval
+from patchwork.statistics.intervals import binomial_ends
 
 ALL = "all"
 COLUMNS = (
-    "group", "half_width", "coverage", "ci_low", "ci_high", "expected_low", "expected_high",
+    "group", "half_width", "coverage", "ci_low", "ci_high", "ci90_low", "ci90_high", "expected_low",
+    "expected_high",
     "n_calibration", "n",
 )  # fmt: skip
 
@@ -92,7 +93,7 @@ def split_conformal(
     Returns:
         One row per group (``all`` without groups) with measured examples, in sorted order:
         `COLUMNS`, namely the half width (unit of the residuals), the measured coverage with its
-        95 % binomial interval, the range where exchangeable examples would put it, and the numbers
+        binomial intervals, the range where exchangeable examples would put it, and the numbers
         of examples on either side.
 
     Raises:
@@ -120,14 +121,12 @@ def _group_row(
 ) -> dict[str, object]:
     half = half_width(calibration, coverage)
     n, hits = len(measured), int((measured <= half).sum())
-    low, high = map(float, binomial_interval(hits, n))
     least, most = expected_range(len(calibration), n, coverage)
     return {
         "group": name,
         "half_width": half,
         "coverage": hits / n,
-        "ci_low": low,
-        "ci_high": high,
+        **binomial_ends(hits, n),
         "expected_low": least,
         "expected_high": most,
         "n_calibration": len(calibration),

@@ -53,11 +53,13 @@ class Interval:
     p: float = np.nan
 
     def row(self) -> dict[str, float | int]:
-        """As columns of a table: estimate, ci_low, ci_high, n, seeds."""
+        """As columns of a table: estimate, ci_low, ci_high, ci90_low, ci90_high, n, seeds."""
         return {
             "estimate": self.estimate,
             "ci_low": self.low,
             "ci_high": self.high,
+            "ci90_low": self.low90,
+            "ci90_high": self.high90,
             "n": self.n,
             "seeds": self.clusters,
         }
@@ -80,6 +82,11 @@ class Interval:
 def unknown(n: int, clusters: int, estimate: float = np.nan) -> Interval:
     """An estimate, or none, without an interval."""
     return Interval(float(estimate), np.nan, np.nan, np.nan, np.nan, n, clusters)
+
+
+def exact(value: float, n: int, clusters: int) -> Interval:
+    """A number without sampling error, such as a count."""
+    return Interval(value, value, value, value, value, n, clusters, 0.0)
 
 
 def _made(
@@ -315,6 +322,13 @@ def binomial_interval(
     low = stats.beta.ppf(tail, np.where(hits > 0, hits, 1), misses + 1)
     high = stats.beta.ppf(1 - tail, hits + 1, np.where(misses > 0, misses, 1))
     return np.where(hits == 0, 0.0, low), np.where(misses == 0, 1.0, high)
+
+
+def binomial_ends(successes: float, n: int) -> dict[str, float]:
+    """Ends of the binomial intervals, as columns of a table: ci_low, ci_high, ci90_low, ..."""
+    shown, deciding = (binomial_interval(successes, n, level) for level in (LEVEL, DECIDING))
+    names = ("ci_low", "ci_high", "ci90_low", "ci90_high")
+    return dict(zip(names, map(float, (*shown, *deciding)), strict=True))
 
 
 def ratio_interval(

@@ -11,7 +11,8 @@ from patchwork import statistics
 from patchwork.statistics import Interval
 
 COLUMNS = (
-    "target", "metric", "unit", "estimate", "ci_low", "ci_high", "n", "seeds", "constant",
+    "target", "metric", "unit", "estimate", "ci_low", "ci_high", "ci90_low", "ci90_high", "n",
+    "seeds", "constant",
 )  # fmt: skip
 _NEEDED = ("seed", "target", "actual", "predicted")
 

@@ -38,14 +38,15 @@ def percentile_interval(values: np.ndarray, *, n_resamples: int, seed: int) -> I
 
 
 def rank_correlation_ends(
-    rho: np.ndarray, n: np.ndarray, given: np.ndarray | int = 0
+    rho: np.ndarray, n: np.ndarray, given: np.ndarray | int = 0, level: float = LEVEL
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % intervals of Spearman correlations.
+    """Ends of the intervals of Spearman correlations.
 
     Args:
         rho: shape (k,), -1 to 1 or nan.
         n: shape (k,), pairs behind each.
         given: variables held fixed, each of which takes a degree of freedom.
+        level: confidence.
 
     Returns:
         Lower and upper ends, shape (k,); nan where there are too few pairs.
@@ -57,7 +58,7 @@ def rank_correlation_ends(
     free = np.asarray(n - 3 - given, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt((1 + rho**2 / 2) / np.where(free > 0, free, np.nan))
-    half = stats.norm.ppf(0.975) * error
+    half = stats.norm.ppf((1 + level) / 2) * error
     return np.tanh(np.arctanh(rho) - half), np.tanh(np.arctanh(rho) + half)
 
 

@@ -19,11 +19,11 @@ from patchwork.analysis.biases.observer import LineGeometry, colour_observer
 from patchwork.analysis.predictions import Angle, errors_by_condition
 from patchwork.statistics import SamplingError, Statistic
 from patchwork.stimuli.common.palettes import in_arcs, signal_energy
-from patchwork.tables import join, labelled
+from patchwork.tables import ENDS, join, labelled
 
 RGB = tuple[int, int, int]
 TABLES = ("errors", "merges", "clusterings", "contrasts", "findings")
-CLUSTERINGS = ("source", "ari", "ci_low", "ci_high", "null_low", "null_high", "p")
+CLUSTERINGS = ("source", "ari", *ENDS, "null_low", "null_high", "p")
 MERGES = ("merge", "left", "right", "distance", "size")
 _N_RESAMPLES = 200  # each clusters anew
 
@@ -404,7 +404,7 @@ def clusterings(
         null = np.array([adjusted_rand_score(one, labels) for one in shuffled])
         low, high = np.quantile(null, [0.025, 0.975])
         error = source == "error"
-        ends = _ari_interval(frame, names, truth, ari, seed) if error else (ari, ari)
+        ends = _ari_interval(frame, names, truth, ari, seed) if error else 4 * (ari,)
         values = (ari, *ends, low, high)
         p = float((1 + (null >= ari - 1e-12).sum()) / (1 + n_permutations))
         rows.append((source, *values, p))
@@ -420,8 +420,8 @@ def _ari_interval(
     truth: Sequence[str],
     estimate: float,
     seed: int,
-) -> tuple[float, float]:
-    """Interval of the agreement: seeds are resampled, then the examples of each colour in them."""
+) -> tuple[float, float, float, float]:
+    """Intervals of the agreement: seeds are resampled, then the examples of each colour in them."""
     rng = np.random.Generator(np.random.Philox(seed))
     seeds = frame["seed"].unique()
     cells = {
@@ -446,4 +446,4 @@ def _ari_interval(
     error = SamplingError(*(np.array([x], float) for x in (spread, count - 1, 0, np.inf)))
     values = np.array([estimate])
     one = statistics.around(values, error, n=len(frame), clusters=len(seeds))[0].within(-1, 1)
-    return one.low, one.high
+    return one.low, one.high, one.low90, one.high90

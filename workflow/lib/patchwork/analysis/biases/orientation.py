@@ -14,7 +14,7 @@ import pandas as pd
 from patchwork import statistics
 from patchwork.analysis.predictions import Angle, errors_by_condition
 from patchwork.statistics import Interval, Statistic
-from patchwork.tables import CONDITION, groups, join, labelled
+from patchwork.tables import CONDITION, ENDS, groups, join, labelled
 
 # Orders of the directed angle that repeat within the period. Order 1 carries the label's jump,
 # 2 horizontal against vertical, 4 cardinal against oblique, 8 the pixel lattice.
@@ -101,21 +101,19 @@ def _extremes(plain: pd.DataFrame, strict: pd.DataFrame) -> pd.DataFrame:
     both = plain.merge(strict, on=[*CONDITION, "quantity"], suffixes=("", "_strict"))
     parts = []
     for names, part in groups(both, ("backbone", "protocol")):
-        ends = part.set_index("quantity")[["estimate", "ci_high", "ci_high_strict"]]
-        places, advantages = (
-            ends.loc[[name]].to_numpy(float).T
-            for name in ("place_of_minimum", "horizontal_advantage")
-        )
+        own = {one["quantity"]: rows for one, rows in groups(part, ["quantity"])}
+        place, advantage = own["place_of_minimum"], own["horizontal_advantage"]
         half_turn = part["period"].iloc[0] / 2
-        off = np.abs(np.mod(places[0] - _CLAIMED_PLACE_DEG + half_turn, 2 * half_turn) - half_turn)
-        halves = places[1:] - places[0], advantages[1:] - advantages[0]
+        estimate = place["estimate"].to_numpy()
+        off = np.abs(np.mod(estimate - _CLAIMED_PLACE_DEG + half_turn, 2 * half_turn) - half_turn)
+        least = _greatest(advantage, -advantage["estimate"].to_numpy())
         found = {
-            "farthest_minimum_from_180": np.clip(_greatest(off, *halves[0]), 0, half_turn),
+            "farthest_minimum_from_180": np.clip(_greatest(place, off), 0, half_turn),
             # The least is minus the greatest of the negatives, whose ends change places.
-            "least_horizontal_advantage": -_greatest(-advantages[0], *halves[1])[[0, 2, 1]],
-            "greatest_horizontal_advantage": _greatest(advantages[0], *halves[1]),
+            "least_horizontal_advantage": -least[[0, 2, 1, 4, 3]],
+            "greatest_horizontal_advantage": _greatest(advantage, advantage["estimate"].to_numpy()),
         }
-        table = pd.DataFrame.from_dict(found, "index", columns=["estimate", "ci_low", "ci_high"])
+        table = pd.DataFrame.from_dict(found, "index", columns=["estimate", *ENDS])
         first = part.drop_duplicates("dataset")
         counts = {"n": first["n"].sum(), "seeds": first["seeds"].min()}
         table = table.rename_axis("quantity").reset_index().assign(unit="deg", **counts)
@@ -123,9 +121,14 @@ def _extremes(plain: pd.DataFrame, strict: pd.DataFrame) -> pd.DataFrame:
     return join(parts)
 
 
-def _greatest(estimate: np.ndarray, half: np.ndarray, strict: np.ndarray) -> np.ndarray:
-    """The greatest of estimates and its interval's ends, from plain and corrected half widths."""
-    return np.array([estimate.max(), (estimate - strict).max(), (estimate + half).max()])
+def _greatest(rows: pd.DataFrame, values: np.ndarray) -> np.ndarray:
+    """The greatest of values and its intervals' ends, from the half widths of their rows."""
+    ends = []
+    for high in ("ci_high", "ci90_high"):
+        half = (rows[high] - rows["estimate"]).to_numpy()
+        strict = (rows[f"{high}_strict"] - rows["estimate"]).to_numpy()
+        ends += [(values - strict).max(), (values + half).max()]
+    return np.array([values.max(), *ends])
 
 
 def contrasts_and_place(errors: pd.DataFrame, period: float, *, family: int = 1) -> pd.DataFrame:

@@ -86,14 +86,12 @@ def _group_names(level: str, ends: Sequence[float]) -> list[str]:
 def _pooled(part: pd.DataFrame) -> dict[str, Any]:
     """One row for all seeds, which share the numbers of images and so the expected range."""
     share, n = float(part["coverage"].mean()), int(part["n"].iloc[0])
-    low, high = map(float, statistics.binomial_interval(share * n, n))
     shared = ["group", "expected_low", "expected_high", "n_calibration", "n"]
     return {
         **{name: part[name].iloc[0] for name in shared},
         "half_width": float(part["half_width"].mean()),
         "coverage": share,
-        "ci_low": low,
-        "ci_high": high,
+        **statistics.binomial_ends(share * n, n),
     }
 
 

@@ -14,7 +14,7 @@ from patchwork.analysis.chirps.localisation_intervals import EVERY
 from patchwork.statistics import metrics
 from patchwork.statistics.metrics import TargetScale
 from patchwork.stimuli import LabelAttributes
-from patchwork.tables import CONDITION, FINDINGS, conditions, join, labelled
+from patchwork.tables import CONDITION, ENDS, FINDINGS, conditions, join, labelled
 
 ALONG = (*LEVELS, "duration_s", "sweep")
 _N_POINTS = 400  # images that a figure of single predictions shows
@@ -158,7 +158,7 @@ def _binned(
                 row = one.within(least=0.0).row()
                 head = {"target": label, "unit": unit_of(attributes, label), "along": along}
                 rows.append(head | place | {"mae": row.pop("estimate"), **row})
-    columns = ["mae", "ci_low", "ci_high", "n", "seeds"]
+    columns = ["mae", *ENDS, "n", "seeds"]
     return pd.DataFrame(rows)[["target", "unit", "along", *place, *columns]]
 
 

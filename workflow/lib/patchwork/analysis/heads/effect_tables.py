@@ -337,19 +337,18 @@ def _single_numbers(part: pd.DataFrame, margin: float) -> list[dict]:
     table = join(tables)
     one, n = statistics.share_over_seeds(table["equivalent"], table["run"]), int(table["n"].max())
     n_heads = len(heads[["layer", "head"]].drop_duplicates())
-    size = dict.fromkeys(["estimate", "ci_low", "ci_high"], n_heads)
+    size = statistics.exact(n_heads, n, len(tables))
     rows: list[dict] = [
         {"quantity": "equivalent_heads_share", **one.row(), "n": n},
-        {"quantity": "n_heads", **size, "n": n, "seeds": len(tables)},
+        {"quantity": "n_heads", **size.row()},
     ]
     keys = ["seed", "group", "example"]
     shuffled = part[part["groups"] == RANDOM_ORDER].set_index(keys)["effect"]
     if len(shuffled):
         plain = part[part["groups"] == "layers"].set_index(keys)["effect"]
         apart = 100 * float((plain - shuffled).abs().max()) / float(part["clean"].mean())
-        same = dict.fromkeys(["estimate", "ci_low", "ci_high"], apart)
         name = "random_order_difference_percent"
-        rows.append({"quantity": name, **same, "n": n, "seeds": len(tables)})
+        rows.append({"quantity": name, **statistics.exact(apart, n, len(tables)).row()})
     return rows
 
 

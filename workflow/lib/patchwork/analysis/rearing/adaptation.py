@@ -10,7 +10,7 @@ from patchwork.analysis.predictions import Angle
 from patchwork.analysis.rearing.contrasts import differences
 from patchwork.analysis.rearing.orientation_measures import four_cycle
 from patchwork.statistics import ratio_interval, t_interval
-from patchwork.tables import FINDINGS, RUN, conditions, groups, join, labelled
+from patchwork.tables import ENDS, FINDINGS, RUN, conditions, groups, join, labelled
 
 _ORIENTATION = Angle("orientation_deg", 180.0)
 _STEMS = {
@@ -136,7 +136,7 @@ def kept_after_tuning(
                 key = {**names, "condition": condition, "minus": minus, "quantity": quantity}
                 rows.append({**key, **found.row()})
     keys = ["dataset", "protocol", "condition", "minus", "quantity"]
-    return pd.DataFrame(rows, columns=[*keys, "estimate", "ci_low", "ci_high", "n", "seeds"])
+    return pd.DataFrame(rows, columns=[*keys, "estimate", *ENDS, "n", "seeds"])
 
 
 def kept_findings(table: pd.DataFrame) -> pd.DataFrame:

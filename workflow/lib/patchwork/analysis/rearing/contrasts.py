@@ -16,7 +16,7 @@ import pandas as pd
 
 from patchwork import statistics
 from patchwork.statistics import holm, seeds_for_power, sign_flip_p, t_interval
-from patchwork.tables import FINDINGS, groups
+from patchwork.tables import ENDS, FINDINGS, groups
 
 CO_PRIMARY, EXPLORATORY = "co-primary", "exploratory"
 ACCURACY = "accuracy"
@@ -26,7 +26,7 @@ _COMPONENT = {"fisher": "c4", "ridge": "c4", "signed": "s4"}
 _PLAIN = "value"
 _NETWORK = ["condition", "seed"]
 _CYCLE_DEG = 90.0
-_INTERVAL = ["estimate", "ci_low", "ci_high", "n", "seeds"]
+_INTERVAL = ["estimate", *ENDS, "n", "seeds"]
 
 
 @dataclass(frozen=True)
