@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pages import check_text, laid_out
-from patchwork.analysis.chirps import localisation, localisation_tables
+from patchwork.analysis.chirps import localisation
 from patchwork.figures import theme
 from patchwork.figures.chirps import localisation as figures
 
@@ -27,13 +27,13 @@ def tables(*, several):
         measured = [frames.run(table, seed=seed, dataset="measured") for seed in (0, 1, 2)]
         parts += [one.rename(columns={"noise_sd": "snr_db"}) for one in measured]
     found = {name: frames.detected(table) for name in ("plain", "measured")}
-    made = localisation_tables.localisation_tables(
+    made = localisation.localisation_tables(
         localisation.with_baselines(pd.concat(parts, ignore_index=True), found),
         frames.ATTRIBUTES,
         n_bins=4,
         coverage=0.9,
     )
-    found = {draw: getattr(made, name) for draw, name in TABLE.items()}
+    found = {draw: made[name] for draw, name in TABLE.items()}
     if several:  # half of the targets, for layout takes its time
         kept = ["start_s", "end_hz"]
         found |= {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from patchwork import tables
-from patchwork.analysis.chirps import localisation, localisation_tables
+from patchwork.analysis.chirps import localisation
 from patchwork.analysis.chirps.baselines import Plane
 from patchwork.data import store
 from patchwork.jobs.log import job_log
@@ -23,22 +23,14 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict) -> None:
             drawn = spectrograms(reader.attributes, len(reader))
         detected[path.split("/")[-3]] = localisation.detections(drawn, plane)
     predicted = tables.gather(inputs["predictions"], runs)
-    found = localisation_tables.localisation_tables(
+    found = localisation.localisation_tables(
         localisation.with_baselines(predicted, detected),
         attributes,
         n_bins=block["n_bins"],
         coverage=block["coverage"],
     )
-    for name in (
-        "metrics",
-        "errors_along",
-        "conformal",
-        "presence",
-        "points",
-        "sentences",
-        "findings",
-    ):
-        tables.write(getattr(found, name), outputs[name])
+    for name, path in outputs.items():
+        tables.write(found[name], path)
 
 
 def spectrograms(made: dict, n: int) -> Iterator[np.ndarray]:

@@ -36,6 +36,11 @@ def scales(attributes: Mapping[str, LabelAttributes]) -> dict[str, TargetScale]:
     }
 
 
+def unit_of(attributes: Mapping[str, LabelAttributes], label: str) -> str:
+    """The unit of a label; empty where it is not described."""
+    return attributes[label].units if label in attributes else ""
+
+
 def predicted_labels(frame: pd.DataFrame) -> list[str]:
     """Labels that the runs of a frame predict."""
     columns = map(str, frame.columns)
@@ -53,26 +58,34 @@ def metric_tables(
         attributes: units and ranges of the labels.
 
     Returns:
-        dataset, backbone, protocol and the columns of ``metrics.metric_table``.
+        The table ``tables/metrics.csv``.
     """
     known, parts = scales(attributes), []
     for names, part in conditions(predictions):
-        rows = [
-            pd.DataFrame(
-                {
-                    "seed": part["seed"],
-                    "example": part["index"],
-                    "target": label,
-                    "actual": part[label].astype(float),
-                    "predicted": part[PREDICTED + label],
-                }
-            )
-            for label in predicted_labels(part)
-        ]
-        # What is missing is, for example, the start of a chirp that is not there.
-        long = pd.concat(rows).dropna(subset="actual")
-        parts.append(labelled(metrics.metric_table(long, known), names))
+        parts.append(labelled(metrics.metric_table(long_errors(part), known), names))
     return join(parts)
+
+
+def long_errors(part: pd.DataFrame, left_out: Sequence[str] = ()) -> pd.DataFrame:
+    """Each prediction of one condition on a line of its own.
+
+    Args:
+        part: predictions of one condition.
+        left_out: labels that are not wanted.
+
+    Returns:
+        The columns of part, with target, actual and predicted (in the label's unit) and example,
+        the image's index. What is not there, such as the start of no chirp, has no line.
+    """
+    rows = [
+        part.assign(
+            target=label, actual=part[label].astype(float), predicted=part[PREDICTED + label]
+        )
+        for label in predicted_labels(part)
+        if label not in left_out
+    ]
+    long = pd.concat(rows, ignore_index=True).assign(example=lambda table: table["index"])
+    return long[np.isfinite(long["actual"])].reset_index(drop=True)
 
 
 def angle_errors(part: pd.DataFrame, angle: Angle) -> pd.DataFrame:

@@ -1,47 +1,32 @@
-"""Where and whether there is a chirp: networks and baselines, presence, words, and time taken."""
+"""Where and whether there is a chirp, by networks and baselines, and the time that it takes."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn import metrics
 
 from patchwork import statistics
-from patchwork.analysis.chirps import baselines
+from patchwork.analysis.chirps import baselines, localisation_intervals
 from patchwork.analysis.chirps.baselines import Plane
-from patchwork.analysis.predictions import PREDICTED, predicted_labels
+from patchwork.analysis.chirps.localisation_intervals import EVERY, LEVELS, PRESENT, targets
+from patchwork.analysis.predictions import PREDICTED, long_errors, metric_tables, unit_of
 from patchwork.statistics import Interval
 from patchwork.stimuli import LabelAttributes
-from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ
-from patchwork.tables import CONDITION, RUN, groups
+from patchwork.tables import CONDITION, ENDS, FINDINGS, RUN, conditions, groups, join, labelled
 
-PRESENT = "present"
 CONSTANT = "constant"
 NO_PROTOCOL = "none"
-LEVELS = ("noise_sd", "snr_db")
+ALONG = (*LEVELS, "duration_s", "sweep")
+_N_POINTS = 400  # images that a figure of single predictions shows
+_METRICS = {"pearson_r": "r", "slope": "slope", "bias": "bias", "mae": "mae"}
 TRACKERS = {
     "ridge_tracker": baselines.ridge_tracker,
     "matched_filter": baselines.matched_filter,
 }
 _SCORE = "score_present"
 _NOT_LABELS = (PREDICTED, "loss_", "score_")
-_CLAUSES = {
-    "start_s": ("starts at", "s"),
-    "duration_s": ("lasts", "s"),
-    "start_hz": ("begins at", "Hz"),
-    "end_hz": ("ends at", "Hz"),
-}
-_MOST = {"s": DURATION_S, "Hz": FREQUENCY_MAX_HZ}  # of the figure, which begins at zero
-
-
-def targets(frame: pd.DataFrame) -> list[str]:
-    """Labels that a frame predicts as numbers: all but presence."""
-    return [name for name in predicted_labels(frame) if name != PRESENT]
-
-
-def unit_of(attributes: Mapping[str, LabelAttributes], label: str) -> str:
-    """The unit of a label; empty where it is not described."""
-    return attributes[label].units if label in attributes else ""
 
 
 def detections(arrays: Iterable[np.ndarray], plane: Plane) -> pd.DataFrame:
@@ -100,26 +85,6 @@ def with_baselines(predictions: pd.DataFrame, detected: Mapping[str, pd.DataFram
     """Predictions of networks, and those of the baselines below them."""
     rows = baseline_predictions(predictions, detected)
     return pd.concat([predictions, rows], ignore_index=True)
-
-
-def long_errors(part: pd.DataFrame) -> pd.DataFrame:
-    """Each prediction of one condition on a line of its own; images without a chirp have none.
-
-    Args:
-        part: predictions of one condition.
-
-    Returns:
-        The columns of part, with target, actual and predicted (physical units) and example, the
-        image's index.
-    """
-    rows = [
-        part.assign(
-            target=label, actual=part[label].astype(float), predicted=part[PREDICTED + label]
-        )
-        for label in targets(part)
-    ]
-    long = pd.concat(rows, ignore_index=True).assign(example=lambda table: table["index"])
-    return long[np.isfinite(long["actual"])].reset_index(drop=True)
 
 
 def score_column(part: pd.DataFrame) -> str | None:
@@ -182,63 +147,254 @@ def roc_curve(part: pd.DataFrame, column: str, n_points: int = 51) -> pd.DataFra
     return pd.DataFrame({"false_positive_rate": rates, "true_positive_rate": mean})
 
 
-def sentence(
-    prediction: Mapping[str, float], half_width: Mapping[str, float], *, coverage: float = 0.9
-) -> str:
-    """One sentence that says what is predicted, and how sure that is.
+def localisation_tables(
+    frame: pd.DataFrame,
+    attributes: Mapping[str, LabelAttributes],
+    *,
+    n_bins: int,
+    coverage: float,
+) -> dict[str, pd.DataFrame]:
+    """All tables of one study, by the names that its rule gives them.
 
     Args:
-        prediction: label to value (s, Hz); ``present`` 0 means that no chirp is predicted.
-        half_width: label to the half width of its interval, in the same unit, >= 0.
-        coverage: chance that such an interval covers, between 0 and 1.
+        frame: predictions as from :func:`with_baselines`.
+        attributes: units and names of the labels.
+        n_bins: bins of the errors along noise and duration, 1 or more.
+        coverage: wanted chance of an interval to cover, between 0 and 1.
+    """
+    # Whether there is a chirp is scored by presence_table, the rest where there is one.
+    placed = frame.drop(columns=PREDICTED + PRESENT, errors="ignore")
+    scored = metric_tables(placed, attributes)
+    covered = localisation_intervals.conformal_table(frame, attributes, coverage)
+    present = presence_table(frame)
+    return {
+        "metrics": scored,
+        "errors_along": errors_along(frame, attributes, n_bins),
+        "conformal": covered,
+        "presence": present,
+        "points": point_table(frame, attributes),
+        "sentences": localisation_intervals.sentence_table(frame, covered),
+        "findings": findings(frame, scored, covered, present),
+    }
+
+
+def errors_along(
+    frame: pd.DataFrame,
+    attributes: Mapping[str, LabelAttributes],
+    n_bins: int,
+) -> pd.DataFrame:
+    """Mean absolute error in bins of noise, duration and kind of sweep.
+
+    Args:
+        frame: predictions of networks and baselines.
+        attributes: units of the labels, and names of the kinds of sweep.
+        n_bins: bins of equal width over the range of each label in its dataset, 1 or more; a kind
+            of sweep is a bin of its own.
 
     Returns:
-        For example ``A chirp starts at 12.3 s (90 % interval 11.0 to 13.6 s) and ends at 40.0 Hz
-        (38.5 to 41.5 Hz).``; values and intervals keep to the figure, 0 to 60 s and 0 to 100 Hz,
-        and where the estimate does not, the sentence says so.
-
-    Raises:
-        ValueError: if nothing that the sentence could say is predicted.
+        The table ``tables/errors_along.csv``.
     """
-    if prediction.get(PRESENT, 1) == 0:
-        return "There is no chirp."
-    clauses: list[str] = []
-    for label, (words, unit) in _CLAUSES.items():
-        if label in prediction:
-            which = "" if clauses else f"{100 * coverage:.3g} % interval "
-            clauses.append(f"{words} {_span(prediction[label], half_width[label], unit, which)}")
-    if not clauses:
-        raise ValueError(
-            f"prediction has {sorted(prediction)}; allowed is one or more of {', '.join(_CLAUSES)}"
-        )
-    *most, last = clauses
-    return f"A chirp {', '.join(most)} and {last}." if most else f"A chirp {last}."
+    parts = []
+    for names, part in conditions(frame):
+        own = frame[frame["dataset"] == names["dataset"]]
+        edges = {along: _edges(own[along], n_bins, attributes) for along in ALONG if along in part}
+        varying = {along: found for along, found in edges.items() if len(found)}
+        if varying:
+            parts.append(labelled(_binned(part, varying, attributes), names))
+    return join(parts)
 
 
-def _span(value: float, half: float, unit: str, which: str) -> str:
-    """A value with its interval, both within the figure, and where the estimate lies outside."""
-    low, inside, high = np.clip([value - half, value, value + half], 0, _MOST[unit])
-    span = f"{low:.1f} to {high:.1f} {unit}" if np.isfinite(half) else "unknown"
-    out = "" if round(abs(value - inside), 1) == 0 else f"; the estimate, {value:.1f}, lies outside"
-    return f"{inside:.1f} {unit} ({which}{span}{out})"
+def _edges(column: pd.Series, n_bins: int, attributes: Mapping[str, LabelAttributes]) -> np.ndarray:
+    """Edges of the bins of a label; none where it does not vary."""
+    values, names = column.dropna().to_numpy(float), _names(attributes, str(column.name))
+    if len(values) == 0 or np.ptp(values) == 0:
+        return np.empty(0)
+    if names:
+        return np.arange(len(names) + 1) - 0.5
+    return np.linspace(values.min(), values.max(), n_bins + 1)
+
+
+def _names(attributes: Mapping[str, LabelAttributes], label: str) -> tuple[str, ...]:
+    return attributes[label].names if label in attributes else ()
+
+
+def _binned(
+    part: pd.DataFrame,
+    edges: Mapping[str, np.ndarray],
+    attributes: Mapping[str, LabelAttributes],
+) -> pd.DataFrame:
+    """Mean absolute error of each label in each bin."""
+    labels = targets(part)
+    seen = part[np.isfinite(part[labels].astype(float)).all(axis=1)]
+    seeds, images = seen["seed"].to_numpy(), seen["index"].to_numpy()
+    rows: list[dict[str, Any]] = []
+    for along, steps in edges.items():
+        numbers = np.searchsorted(steps, seen[along].to_numpy(float), "right") - 1
+        numbers = np.minimum(numbers, len(steps) - 2)  # the last bin has both its ends
+        for number in np.unique(numbers):
+            inside = numbers == number
+            place = _place(along, steps, int(number), attributes)
+            for label in labels:
+                size = (seen[f"predicted_{label}"] - seen[label]).abs().to_numpy(float)
+                one = statistics.interval(size[inside], seeds[inside], units=images[inside])
+                row = one.within(least=0.0).row()
+                head = {"target": label, "unit": unit_of(attributes, label), "along": along}
+                rows.append(head | place | {"mae": row.pop("estimate"), **row})
+    columns = ["mae", *ENDS, "n", "seeds"]
+    return pd.DataFrame(rows)[["target", "unit", "along", *place, *columns]]
+
+
+def _place(
+    along: str, edges: np.ndarray, number: int, attributes: Mapping[str, LabelAttributes]
+) -> dict[str, Any]:
+    """Columns that say which bin it is."""
+    low, high = float(edges[number]), float(edges[number + 1])
+    names = _names(attributes, along)
+    return {
+        "along_unit": "" if names else unit_of(attributes, along),
+        "bin": (low + high) / 2,
+        "bin_low": low,
+        "bin_high": high,
+        "bin_name": names[number] if names else "",
+    }
+
+
+def presence_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """How well presence is detected: the area with its interval, and the curve above it.
+
+    Args:
+        frame: predictions of networks and baselines; those without a score are ranked by the
+            predicted class, conditions without either, or without images of both kinds, left out.
+
+    Returns:
+        The table ``tables/presence.csv``.
+    """
+    parts = []
+    for names, part in conditions(frame):
+        column = score_column(part)
+        if column is not None:
+            area = auroc(part, column).row()
+            curve = roc_curve(part, column)
+            whole = {"auroc": area.pop("estimate"), **area}
+            parts.append(labelled(curve.assign(ranked_by=column, **whole), names))
+    return join(parts)
+
+
+def point_table(frame: pd.DataFrame, attributes: Mapping[str, LabelAttributes]) -> pd.DataFrame:
+    """Single predictions of the first seed of each condition, for a figure.
+
+    Args:
+        frame: predictions of networks and baselines.
+        attributes: units of the labels.
+
+    Returns:
+        The table ``tables/points.csv``.
+    """
+    parts = []
+    for names, part in conditions(frame):
+        seed = part["seed"].min()
+        long = long_errors(part[part["seed"] == seed], [PRESENT])
+        for target, one in long.groupby("target", sort=False):
+            slope, intercept = np.polyfit(one["actual"], one["predicted"], 1)
+            varies = np.ptp(one["predicted"]) > 0
+            r = np.corrcoef(one["actual"], one["predicted"])[0, 1] if varies else np.nan
+            table = one[["index", "actual", "predicted"]].head(_N_POINTS)
+            head = {
+                **names,
+                "seed": seed,
+                "target": target,
+                "unit": unit_of(attributes, str(target)),
+            }
+            fit = {"slope": slope, "intercept": intercept, "pearson_r": r, "n": len(one)}
+            parts.append(labelled(table.assign(**fit), head))
+    return join(parts)
+
+
+def findings(
+    frame: pd.DataFrame,
+    scored: pd.DataFrame,
+    covered: pd.DataFrame,
+    present: pd.DataFrame,
+) -> pd.DataFrame:
+    """What claims are decided by, for every condition and baseline.
+
+    Args:
+        frame: predictions of networks and baselines.
+        scored: as from :func:`patchwork.analysis.predictions.metric_tables`.
+        covered: as from :func:`localisation_intervals.conformal_table`.
+        present: as from :func:`presence_table`.
+
+    Returns:
+        ``tables.FINDINGS``: ``<label>_r``, ``<label>_slope``, ``<label>_bias``, ``<label>_mae``,
+        ``coverage_<label>``, ``presence_auroc``, and of networks ``<label>_mae_minus_<baseline>``,
+        paired by image.
+    """
+    values = scored.assign(quantity=scored["target"] + "_" + scored["metric"].map(_METRICS)).dropna(
+        subset="estimate"
+    )
+    pooled = covered[covered["seed"] == EVERY].assign(
+        quantity=lambda table: "coverage_" + table["target"],
+        estimate=lambda table: table["coverage"],
+    )
+    seeds = frame.groupby(list(CONDITION))["seed"].nunique().rename("seeds")
+    parts = [values, pooled.merge(seeds, on=list(CONDITION)), differences(frame)]
+    if len(present):
+        areas = present.drop_duplicates(list(CONDITION))
+        parts.append(areas.assign(quantity="presence_auroc", estimate=areas["auroc"]))
+    return join([part[list(FINDINGS)] for part in parts if len(part)])
+
+
+def differences(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean absolute error of networks minus that of each baseline on the same images.
+
+    Args:
+        frame: predictions of networks and baselines.
+
+    Returns:
+        ``tables.FINDINGS`` with quantities ``<label>_mae_minus_<baseline>``; below zero where the
+        network is better.
+    """
+    rows = []
+    simple = frame[frame["protocol"] == NO_PROTOCOL]
+    for names, part in conditions(frame[frame["protocol"] != NO_PROTOCOL]):
+        own = _sizes(part)
+        for baseline in (CONSTANT, *TRACKERS):
+            other = simple[
+                (simple["dataset"] == names["dataset"]) & (simple["backbone"] == baseline)
+            ]
+            both = own.merge(
+                _sizes(other)[["target", "index", "size"]],
+                on=["target", "index"],
+                suffixes=("", "_other"),
+                validate="many_to_one",
+            )
+            for target, one in both.groupby("target", sort=False):
+                apart = statistics.paired_interval(
+                    one["size"].to_numpy(),
+                    one["size_other"].to_numpy(),
+                    one["seed"].to_numpy(),
+                    units=one["index"].to_numpy(),
+                )
+                quantity = f"{target}_mae_minus_{baseline}"
+                rows.append({"quantity": quantity, **names, **apart.row()})
+    return pd.DataFrame(rows)
+
+
+def _sizes(part: pd.DataFrame) -> pd.DataFrame:
+    long = long_errors(part.dropna(axis=1, how="all"), [PRESENT])
+    return long.assign(size=(long["predicted"] - long["actual"]).abs())
 
 
 def timing_findings(frame: pd.DataFrame) -> pd.DataFrame:
     """How fast images are evaluated, and how much repeated passes differ.
 
     Args:
-        frame: dataset, backbone, protocol, seed, repetition, seconds (> 0), n_images.
+        frame: the table ``timings.csv`` with the names of its condition.
 
     Returns:
-        quantity, dataset, backbone, protocol, estimate, ci_low, ci_high, n (passes), seeds:
-        ``images_per_s``, and ``repetition_spread``, the coefficient of variation of the seconds
-        of repeated passes of one network, where there are any.
-
-    Raises:
-        ValueError: if seconds is not positive.
+        Findings, n counting passes: ``images_per_s``, and ``repetition_spread``, the coefficient of
+        variation of the seconds of repeated passes of one network, where there are any.
     """
-    if not (frame["seconds"] > 0).all():
-        raise ValueError(f"seconds has {frame['seconds'].min()}; allowed is more than 0")
     rows = []
     for names, part in groups(frame, CONDITION):
         seeds = part["seed"].to_numpy()
