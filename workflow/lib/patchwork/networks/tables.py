@@ -283,9 +283,8 @@ def findings(
         resampling: n_resamples and seed of the intervals over networks.
 
     Returns:
-        quantity (`<score>_<outcome>_<kind>_correlation`, `polarity_share`, `balanced_share`),
-        protocol (released for the released scores, else corrected), backbone (none), estimate,
-        ci_low, ci_high, n, seeds.
+        Findings `<score>_<outcome>_<kind>_correlation`, `polarity_share` and `balanced_share`;
+        protocol is released for the released scores, else corrected.
     """
     parts = summary[["score", "outcome", "kind"]].agg("_".join, axis=1)
     released = summary["score"].isin(("random_label", "graph_free"))

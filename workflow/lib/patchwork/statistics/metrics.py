@@ -10,10 +10,6 @@ from scipy import stats
 from patchwork import statistics
 from patchwork.statistics import Interval
 
-COLUMNS = (
-    "target", "metric", "unit", "estimate", "ci_low", "ci_high", "ci90_low", "ci90_high", "n",
-    "seeds", "constant",
-)  # fmt: skip
 _NEEDED = ("seed", "target", "actual", "predicted")
 
 
@@ -192,9 +188,9 @@ def metric_table(
         scales: target name to its scale; targets not named have no unit.
 
     Returns:
-        Columns `COLUMNS`; constant is what a constant prediction scores (0 for r and slope, which
-        a constant leaves without covariance). r is nan where no seed's predictions vary, and a
-        seed whose predictions do not counts as 0.
+        The table ``tables/metrics.csv`` of one condition; a constant scores 0 for r and slope,
+        which it leaves without covariance. r is nan where no seed's predictions vary, and a seed
+        whose predictions do not counts as 0.
 
     Raises:
         ValueError: if a column is missing or numbers are not finite.
@@ -207,7 +203,7 @@ def metric_table(
         for target, part in frame.groupby("target", sort=False)
         for row in _target_rows(part, scales.get(str(target), TargetScale()))
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows)
 
 
 def auroc(scores: np.ndarray, member: np.ndarray) -> np.ndarray:

@@ -76,8 +76,7 @@ def colour_tables(
 
     Returns:
         Tables with dataset, backbone and protocol: errors (of :func:`error_per_colour`), merges
-        (:func:`merges_of`), clusterings, contrasts (:func:`pair_contrasts`), and findings
-        (quantity, unit, estimate, ci_low, ci_high, n, seeds).
+        (:func:`merges_of`), clusterings, contrasts (:func:`pair_contrasts`), and findings.
     """
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for names, _, errors in errors_by_condition(predictions, angles):
@@ -179,7 +178,7 @@ def error_per_colour(
         ideal_error_deg: colour name to the ideal observer's error, see ``observer``.
 
     Returns:
-        colour, red, green, blue, energy, error_deg, ci_low, ci_high, ideal_error_deg, n, seeds.
+        The table ``tables/colour_errors.csv`` of one condition.
     """
     picks = {name: _pick(i) for i, name in enumerate(rgb)}
     counts = frame["colour"].value_counts()
@@ -248,10 +247,9 @@ def associations(
         groups: names of bluish and of yellowish colours.
 
     Returns:
-        quantity, unit, estimate, ci_low, ci_high, n, seeds: ``bluish_minus_yellowish`` (deg), the
-        same ``_adjusted`` for a straight line in the ideal observer's error, fitted jointly (absent
-        where all colours are equally visible), and Spearman's ``energy_rank_correlation``
-        and ``ideal_rank_correlation`` over colours.
+        Quantities ``bluish_minus_yellowish`` (deg), the same ``_adjusted`` for a straight line in
+        the ideal observer's error, fitted jointly (absent where all colours are equally visible),
+        and Spearman's ``energy_rank_correlation`` and ``ideal_rank_correlation`` over colours.
     """
     names = list(rgb)
     energy = signal_energy(np.array([rgb[name] for name in names]))
@@ -285,8 +283,7 @@ def pair_contrasts(
     Where energies are equal, a difference is about hue; pairs of equal channels are a null.
 
     Returns:
-        more, less (colour names), same (whether they are the same colour), estimate, ci_low,
-        ci_high, p, q (Benjamini-Hochberg over the pairs that differ), n, seeds.
+        The table ``tables/colour_contrasts.csv`` of one condition; q over the pairs that differ.
     """
     names = list(rgb)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
@@ -380,10 +377,9 @@ def clusterings(
         seed: of permutations and resamples.
 
     Returns:
-        source (``error``: distance of error distributions; ``rgb``: raw channels; ``energy``:
-        signal energy alone), ari (adjusted Rand index, 1 is identity, 0 is chance), ci_low,
-        ci_high (of ``error``, over seeds), null_low, null_high (95 % of the null), p, n, seeds.
-        Source ``error_above_chance`` is ``error`` with every index less the null's 97.5 % quantile.
+        The table ``tables/colour_clusterings.csv`` of one condition: ``error`` by the distance of
+        error distributions, with an interval over seeds; ``error_above_chance``: every index of it
+        less the null's 97.5 % quantile; ``rgb``; ``energy``.
     """
     names = list(rgb)
     truth = [categories[name] for name in names]

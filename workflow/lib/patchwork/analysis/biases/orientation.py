@@ -148,8 +148,7 @@ def histograms(
     """Distribution of the absolute angle error under every condition.
 
     Returns:
-        dataset, backbone, protocol, error_deg (centre of a bin), bin_width_deg, density (1/deg),
-        n, seeds.
+        The table ``tables/error_histograms.csv``.
     """
     parts = []
     for names, angle, errors in errors_by_condition(predictions, angles):
@@ -289,9 +288,9 @@ def harmonic_fit(
         period: 180 or 360; its `ORDERS` are fitted.
 
     Returns:
-        term, order (0 for the mean), estimate, ci_low, ci_high, n, seeds. Terms: mean and, for
-        each order, cos, sin, amplitude (never below 0) and phase (deg, the place of the wave's
-        maximum, in [0, 360 / order)); cos4 > 0 means that errors are larger at cardinal angles.
+        The table ``tables/orientation_harmonics.csv`` of one condition. Terms: mean and, for each
+        order, cos, sin, amplitude (never below 0) and phase (deg, the place of the wave's maximum,
+        in [0, 360 / order)); cos4 > 0 means that errors are larger at cardinal angles.
     """
     columns = _normal_columns(frame, value, ORDERS[period])
     seeds, units = _labels(frame)
@@ -358,7 +357,7 @@ def angle_contrasts(frame: pd.DataFrame, *, period: float = 360.0, family: int =
         family: number of intervals of a quantity that are to hold together (Bonferroni).
 
     Returns:
-        quantity, unit, estimate, ci_low, ci_high, n, seeds. Quantities, each an error minus an
+        The table ``tables/orientation_contrasts.csv`` of one condition, each an error minus an
         error: oblique_index (oblique minus cardinal), lattice_index (halfway between multiples of
         45 deg, minus at them), horizontal_advantage (elsewhere minus horizontal),
         vertical_advantage and, for period 360, origin_180_advantage (elsewhere minus around

@@ -363,9 +363,8 @@ def findings(
         order: a dataset, and those whose first transition is compared with its first.
 
     Returns:
-        quantity, dataset, backbone, protocol, estimate, ci_low, ci_high, n, seeds; quantities
-        ``n_transitions`` and ``n_transitions_null``, ``transitions_searched_from_percent`` and
-        ``..._to_percent`` (which part of the training was searched), and
+        Findings ``n_transitions`` and ``n_transitions_null``, ``transitions_searched_from_percent``
+        and ``..._to_percent`` (which part of the training was searched), and
         ``transition_delay_<dataset>_percent`` (of the training).
     """
     ends = {f"transitions_{end}_percent": 100 * counts[end] / counts["last_step"] for end in _ENDS}

@@ -36,7 +36,7 @@ def adaptation_table(
             `colours`).
 
     Returns:
-        measure (`line_error`, `colour_contrast`) and the columns of :func:`kept_after_tuning`.
+        The table ``tables/rearing_adaptation.csv`` of the measures `line_error`, `colour_contrast`.
     """
     errors = join(
         [
@@ -110,8 +110,7 @@ def kept_after_tuning(
         pairs: (condition, minus).
 
     Returns:
-        dataset, protocol, condition, minus, quantity (`contrast_before`, `contrast_after`,
-        `share_kept`: their ratio), estimate, ci_low, ci_high, n, seeds; over the seeds that both
+        The table ``tables/rearing_adaptation.csv`` without measure, over the seeds that both
         conditions have before and after.
     """
     frozen = before.rename(columns={"backbone": "condition"})

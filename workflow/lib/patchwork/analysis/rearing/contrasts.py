@@ -173,13 +173,8 @@ def contrast_table(
         pairs: further (condition, minus) that are explored beside the registered pairs.
 
     Returns:
-        status (`co-primary`, `exploratory`), measure, condition, minus, predicted_sign, estimate,
-        ci_low, ci_high (Student's t over seeds), n, seeds, mean_condition, mean_minus, sd, p
-        (exact sign flip), p_adjusted (Holm over co-primaries; Benjamini-Hochberg over all
-        exploratory ones), p_least (what so few seeds can reach), seeds_for_power (80 %;
-        co-primaries at alpha over their number), accuracy_condition, accuracy_minus, significant
-        (p_adjusted at most alpha), outcome (by the interval): `as predicted`, `opposite`, `shown`
-        (no sign was predicted), `not shown`, `too few seeds`.
+        The table ``tables/rearing_contrasts.csv``: intervals by Student's t over seeds, power of
+        co-primaries at alpha over their number, outcomes by the interval.
     """
     registered = [Outcome(**one) for one in plan["outcomes"]]
     # Holm's first step; of the exploratory ones each stands alone.
@@ -239,8 +234,7 @@ def trajectory_table(rows: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.Data
         outcomes: measures and conditions.
 
     Returns:
-        measure, condition, minus, epoch, estimate, ci_low, ci_high, n, seeds, accuracy_condition,
-        accuracy_minus.
+        The table ``tables/rearing_trajectory.csv``.
     """
     found = []
     for outcome in outcomes:
@@ -265,8 +259,7 @@ def lattice_table(last: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.DataFra
         outcomes: measures, and conditions that differ by 45 deg.
 
     Returns:
-        measure, condition, minus, part (`pictures`, `lattice`), estimate, ci_low, ci_high, n,
-        seeds.
+        The table ``tables/rearing_lattice.csv``.
     """
     rows = []
     for one in outcomes:
@@ -289,7 +282,7 @@ def curve_table(frame: pd.DataFrame) -> pd.DataFrame:
             count.
 
     Returns:
-        measure, condition, orientation_deg, value, ci_low, ci_high, n, seeds.
+        The table ``tables/rearing_curves.csv``.
     """
     curves = final(frame[frame["kind"] == "curve"])
     rows = []
@@ -306,7 +299,7 @@ def condition_table(rows: pd.DataFrame) -> pd.DataFrame:
         rows: bias rows.
 
     Returns:
-        measure, condition, epoch, estimate, ci_low, ci_high, n, seeds, accuracy (mean over seeds).
+        The table ``tables/rearing_biases.csv``.
     """
     accuracy = rows[rows["measure"] == ACCURACY].groupby(["condition", "epoch"])["value"].mean()
     return pd.DataFrame(
@@ -355,8 +348,7 @@ def optimum_shifts(
             subtracted first; None: nothing is.
 
     Returns:
-        measure, condition, minus, estimate (deg, -45 to 45), ci_low, ci_high, n, seeds; a pair
-        without common seeds has no row.
+        The table ``tables/rearing_optima.csv``; a pair without common seeds has no row.
     """
     last = final(frame)
     rows = []
