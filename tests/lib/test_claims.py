@@ -288,6 +288,11 @@ def test_an_amendment_marks_the_rows_that_it_changed():
     seen = "amended 2026-01-02; exploratory, for results of these seeds had been seen"
     assert rules([1, 2]) == ["as first stated", seen]
     assert rules([2, 3]) == ["as first stated", "amended 2026-01-02"]
+    # A proof holds whatever had been seen.
+    stated["decisions"][1] = {
+        "kind": "identity", "protocol": "released", "reason": "It holds.", "proved_by": "a test",
+    }  # fmt: skip
+    assert rules([1, 2])[1] == "amended 2026-01-02"
     assert claims.decide({"A1": stated}, pd.DataFrame([finding(1, 2)]))["rule"].nunique() == 1
 
 

@@ -212,6 +212,7 @@ def test_findings_by_depth():
     assert rows["random_order_difference_percent"] == 0
     assert rows["equivalent_heads_share"] == 0
     assert rows["n_heads"] == 12
+    assert found.set_index("quantity").loc["n_heads", "seeds"] == 0  # no training made it
     wide = effect_tables.percent_findings(frame, margin=3.0).set_index("quantity")["estimate"]
     assert wide["equivalent_heads_share"] == pytest.approx(2 / 6), "layers 0 and 1 of six"
     one = found.set_index("quantity").loc["layer3_percent_loss_increase"]

@@ -285,6 +285,7 @@ def decide(
     """
     rows = [row for name, claim in claims.items() for row in _rows(name, claim, findings)]
     for row in rows:
-        own = (seeds or {}).get(row["study"], ())
+        # A proof holds whatever had been seen.
+        own = () if row["verdict"] == "identity" else (seeds or {}).get(row["study"], ())
         row["rule"] = _history(row["claim"], row["protocol"], amendments, own)
     return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})

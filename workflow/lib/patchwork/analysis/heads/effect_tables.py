@@ -337,7 +337,7 @@ def _single_numbers(part: pd.DataFrame, margin: float) -> list[dict]:
     table = join(tables)
     one, n = statistics.share_over_seeds(table["equivalent"], table["run"]), int(table["n"].max())
     n_heads = len(heads[["layer", "head"]].drop_duplicates())
-    size = statistics.exact(n_heads, n, len(tables))
+    size = statistics.exact(n_heads, n, 0)  # no training made it
     rows: list[dict] = [
         {"quantity": "equivalent_heads_share", **one.row(), "n": n},
         {"quantity": "n_heads", **size.row()},
