@@ -278,6 +278,8 @@ def pairs(
     Raises:
         ValueError: if settings or change are impossible, or nothing would change.
     """
+    if changed not in CHANGES:
+        raise ValueError(f"changed is {changed!r}; allowed is one of {', '.join(CHANGES)}")
     parsed = parse_settings(settings)
     numbers = np.asarray(indices, dtype=np.uint64)
     drawn = _draw_geometry(parsed, seed, numbers)
