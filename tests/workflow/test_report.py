@@ -18,7 +18,8 @@ def test_the_claims_table_has_every_claim_and_column(tiny):
     assert set(table["verdict"]) <= set(claims.VERDICTS)
     assert table["reason"].str.len().gt(5).all()
     last = table[table["claim"] == "A7"]
-    assert last["reason"].str.endswith("not yet computed.").all()
+    # Two seeds cannot say whether there is a bias that could be kept.
+    assert last["reason"].str.startswith("Whether the claim applies is open: ").all()
 
 
 def test_every_figure_has_picture_vector_and_numbers(tiny):
@@ -101,4 +102,4 @@ def test_the_claims_page_shows_every_verdict(tiny, browser):
     text = browser.find_element(By.TAG_NAME, "table").text
     for claim, verdict in zip(table["claim"], table["verdict"], strict=True):
         assert claim in text
-        assert verdict in text
+        assert verdict.replace("_", " ") in text
