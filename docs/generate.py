@@ -203,16 +203,17 @@ def decisions(study: str) -> str:
     for claim, one in read("config/claims.yaml")["claims"].items():
         for i, rule in enumerate(one["decisions"] if one["study"] == study else ()):
             if "kind" in rule:
-                cells = (f"{rule['kind']}: {rule['reason']}", "", f"`{rule['proved_by']}`", "")
+                cells = (f"{rule['kind']}: {rule['reason']}", "", f"`{rule['proved_by']}`", "", "")
                 rows.append((f"**{claim}**" if not i else "", rule["protocol"], *cells))
                 continue
             control = (rule.get("control") or {}).get("description", "")
             survives = region(rule["survives"]) if rule.get("survives") else ""
+            planted = rule.get("positive_control", {}).get("description", "none: it cannot fail")
             unit = rule.get("unit", "")
             rows.append((f"**{claim}**" if not i else "", rule["protocol"],
                          f"`{rule['quantity']}`", f"{region(rule['claimed'])} {unit}".strip(),
-                         control, survives))  # fmt: skip
-    head = ("claim", "protocol", "estimate", "claimed region", "control", "its region")
+                         control, survives, planted))  # fmt: skip
+    head = ("claim", "protocol", "estimate", "claimed region", "control", "its region", "planted")
     return table(head, rows)
 
 

@@ -28,6 +28,13 @@ DECISION = {
         "backbone": "pretrained",
         "description": "the label's origin moved by 90 deg",
     },
+    "positive_control": {
+        "protocol": "described",
+        "quantity": "minimum_found",
+        "dataset": "angle",
+        "backbone": "pretrained",
+        "description": "a minimum of 5 deg at 180 deg",
+    },
 }
 
 
@@ -60,12 +67,19 @@ def finding(low, high, protocol="described", seeds=3, **more):
     return row | more
 
 
+def power(share):
+    ends = dict.fromkeys(tables.ENDS, share)
+    return finding(share, share, quantity="minimum_found", estimate=share, seeds=0, n=100, **ends)
+
+
 def decide(rows, **changes):
     """The one row of a claim, its decision changed; a key that is None is left out."""
     stated = claim(**changes)
     decision = stated["decisions"][0]
     for key in [key for key, value in changes.items() if value is None]:
         del decision[key]
+    if not any(row["quantity"] == "minimum_found" for row in rows):
+        rows = [*rows, power(0.95)]
     found = pd.DataFrame(rows, columns=["study", *tables.FINDINGS])
     table = claims.decide({"A1": stated}, found)
     assert list(table.columns) == list(tables.schema_of("claims.csv").columns)
@@ -179,6 +193,71 @@ numbers = st.floats(-1e3, 1e3)
 regions = st.tuples(numbers, numbers).map(lambda x: (min(x), max(x)))
 
 
+def test_a_claim_fails_only_where_a_planted_effect_would_have_been_found():
+    away = finding(40, 50)
+    row = decide([away, power(0.8)])
+    assert (row["verdict"], row["power"]) == ("fails", 0.8)
+    assert row["reason"].endswith(
+        "lies outside the claimed region, 170 to 190 deg; a planted effect was found in 80 % of "
+        "draws (a minimum of 5 deg at 180 deg)."
+    )
+    row = decide([away, power(0.3)])
+    assert (row["verdict"], row["power"]) == ("undetermined", 0.3)
+    assert row["reason"].endswith(
+        ", but a planted effect was found in 30 % of draws (a minimum of 5 deg at 180 deg), where "
+        "80 % are needed."
+    )
+    assert "power is not known" in decide([away, power(np.nan)])["reason"]
+    row = decide([away], positive_control=None)
+    assert row["verdict"] == "undetermined"
+    assert "no planted effect" in row["reason"]
+    assert math.isnan(row["power"])
+    absent = {**DECISION["positive_control"], "quantity": "absent"}
+    assert "power is not yet computed" in decide([away], positive_control=absent)["reason"]
+    # What holds needs no power to have been found.
+    for none in ([power(0.1)], []):
+        rows = [finding(175, 185), finding(175, 185, "shifted_origin"), *none]
+        assert decide(rows)["verdict"] == "replicates"
+
+
+def test_an_effect_at_the_detectable_distance_is_decided_in_four_of_five_repetitions():
+    rng = np.random.default_rng(1)
+    error = 2.0
+    half = 1.6449 * error
+    row = decide([finding(10 - half, 10 + half)], claimed=[0, None])
+    border, truth = 0.0, row["detectable"]
+    decided = rng.normal(truth, error, 20_000) - half > border
+    assert decided.mean() == pytest.approx(0.8, abs=0.01)
+
+
+GATE = {
+    "quantity": "accuracy", "dataset": "angle", "backbone": "pretrained",
+    "protocol": "shifted_origin", "within": [0.5, None], "unit": "",
+    "otherwise": "Its network does not know the task",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("control", [(172, 188), (265, 275)])
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        ((0.1, 0.3), "is not competent: Its network does not know the task: accuracy is 0.2 [90 %"),
+        ((0.4, 0.6), "is not competent: accuracy is 0.5 [90 %: 0.4, 0.6], where"),
+        (None, "is not competent: accuracy is not yet computed."),
+    ],
+)
+def test_a_control_that_is_not_competent_decides_nothing(control, gate, words):
+    rows = [finding(175, 185), finding(*control, "shifted_origin")]
+    if gate:
+        rows.append(finding(*gate, "shifted_origin", quantity="accuracy"))
+    row = decide(rows, control={**DECISION["control"], "gate": GATE})
+    assert row["verdict"] == "undetermined"
+    assert f"the control (the label's origin moved by 90 deg) {words}" in row["reason"]
+    rows[2:] = [finding(0.8, 0.9, "shifted_origin", quantity="accuracy")]
+    gated = decide(rows, control={**DECISION["control"], "gate": GATE})
+    assert gated["verdict"] == decide(rows)["verdict"] != "undetermined"
+
+
 @given(regions, regions, regions, regions)
 def test_rule_agrees_with_set_relations(estimate, claimed, control, survives):
     def where(interval, region):
@@ -195,10 +274,11 @@ def test_rule_agrees_with_set_relations(estimate, claimed, control, survives):
     decision = {
         "quantity": "q", "claimed": claimed, "survives": survives,
         "control": {"quantity": "c", "description": "the control"},
+        "positive_control": {"quantity": "p", "description": "planted"},
     }  # fmt: skip
     made = {
         name: Finding(sum(x) / 2, *x, *x, n=10, seeds=3)
-        for name, x in (("q", estimate), ("c", control))
+        for name, x in (("q", estimate), ("c", control), ("p", (0.9, 0.9)))
     }
     found, reason = claims.verdict(decision, lambda address: made[address["quantity"]])
     assert found == expected

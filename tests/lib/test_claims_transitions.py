@@ -16,10 +16,15 @@ PROTOCOLS = ["described", "released", "corrected"]
 
 
 def decided(name, counts):
-    """Verdicts on one claim, under each protocol, if its runs count the same."""
+    """Verdicts on one claim, under each protocol, if its runs count the same.
+
+    `outside` where an estimate lies there: the power, without which no claim fails, is not here.
+    """
     every = pd.concat([counts.assign(protocol=protocol) for protocol in PROTOCOLS])
     found = transitions.findings(every, DATASETS, ("angle", ["width", "color"]))
-    return claims.decide({name: STATED[name]}, found.assign(study="lines"))
+    table = claims.decide({name: STATED[name]}, found.assign(study="lines"))
+    away = table["reason"].str.contains("outside the claimed region")
+    return table.assign(verdict=table["verdict"].mask(away, "outside"))
 
 
 def run(seed, drops, n=800, width=0.025):
@@ -46,7 +51,7 @@ def trained(drops):
 
 
 @pytest.mark.parametrize(
-    ("drops", "verdict"), [([0.5], "fails"), ([0.35, 0.7], "replicates"), ([], "fails")]
+    ("drops", "verdict"), [([0.5], "outside"), ([0.35, 0.7], "replicates"), ([], "outside")]
 )
 def test_two_phase_transitions_are_two_drops(drops, verdict):
     assert decided("A4", trained(drops))["verdict"].tolist() == [verdict] * 3
@@ -78,14 +83,14 @@ def delayed(color, width, length):
 @pytest.mark.parametrize(
     ("color", "width", "verdict"),
     [
-        ([0, 0, 0], [0, 0, 0], "fails"),  # no delay at all is no "later"
-        ([0.1, -0.1, 0.2], [0, 0, 0], "fails"),
+        ([0, 0, 0], [0, 0, 0], "outside"),  # no delay at all is no "later"
+        ([0.1, -0.1, 0.2], [0, 0, 0], "outside"),
         ([12, 12.5, 13], [0, 0, 0], "replicates"),
         ([12, 12.5, 13], [0.7, -0.7, 0.2], "replicates"),  # width does nothing that matters
         ([12, 12.5, 13], [12, 12.5, 13], "artefact"),  # whatever is added delays
         ([12, 12.5, 13], [-12, -12.5, -13], "artefact"),
         ([5, 8, 2], [0, 0, 0], "undetermined"),
-        ([-12, -12.5, -13], [0, 0, 0], "fails"),
+        ([-12, -12.5, -13], [0, 0, 0], "outside"),
     ],
 )
 def test_later_is_more_than_the_smallest_delay_that_matters(color, width, verdict, length):

@@ -130,7 +130,9 @@ def placed(dataset: str, place: float, protocol: str = "described") -> pd.DataFr
     return frame.drop(columns="predicted_orientation_deg")
 
 
-@pytest.mark.parametrize(("other", "outcome"), [(180, "replicates"), (0, "fails"), (120, "fails")])
+@pytest.mark.parametrize(
+    ("other", "outcome"), [(180, "replicates"), (0, "outside"), (120, "outside")]
+)
 def test_every_condition_has_the_minimum_or_the_claim_falls(other, outcome):
     places = {"angle": 180, "length": 180, "width": other, "color": other}
     frame = pd.concat(
@@ -141,7 +143,9 @@ def test_every_condition_has_the_minimum_or_the_claim_falls(other, outcome):
     found = orientation.orientation_tables(frame, ANGLES, 36, list(places)).contrasts
     claim = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]["A1"]
     table = claims.decide({"A1": claim}, found.assign(study="lines"))
-    assert table["verdict"][0] == outcome
+    # The power of this analysis is not part of the frame, so no claim fails.
+    outside = "outside the claimed region" in table["reason"][0]
+    assert ("outside" if outside else table["verdict"][0]) == outcome
     row = found.query("dataset == 'all' and protocol == 'described'").set_index("quantity")
     far = row.loc["farthest_minimum_from_180"]
     assert far["estimate"] == pytest.approx(180 - other, abs=8)

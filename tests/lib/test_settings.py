@@ -117,6 +117,14 @@ def test_a_wrong_type_is_named_with_what_is_allowed():
             "decisions[0].control lacks 'quantity'; needed are quantity, dataset",
         ),
         (
+            lambda claim, row: row["control"].update(gate={"quantity": "accuracy"}),
+            "decisions[0].control.gate lacks 'dataset'; needed are quantity, dataset, backbone",
+        ),
+        (
+            lambda claim, row: row.update(positive_control={"quantity": "share"}),
+            "decisions[0].positive_control lacks 'dataset'; needed are quantity, dataset",
+        ),
+        (
             lambda claim, row: row.update(kind="identity"),
             "decisions[0] has the unknown key 'quantity'; allowed is kind, protocol, reason",
         ),

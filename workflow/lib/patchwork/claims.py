@@ -2,8 +2,9 @@
 
 No verdict is written by hand: a claim states beforehand in which region the estimate must lie, and
 in which region a control that could refute the claim must lie; perhaps also what must hold for the
-claim to have a meaning. What a claim and its decisions hold
-is fixed by workflow/schemas/claims.schema.yaml, which is checked before the first job.
+claim to have a meaning. A claim fails only where a positive control shows that the effect would
+have been found. What a claim and its decisions hold is fixed by
+workflow/schemas/claims.schema.yaml, which is checked before the first job.
 """
 
 import math
@@ -12,11 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
 from patchwork.tables import ENDS
 
 VERDICTS = ("replicates", "artefact", "fails", "undetermined", "not_applicable", "identity")
 _ADDRESS = ("quantity", "dataset", "backbone", "protocol")
+# The power that a study is commonly planned for (Cohen 1988, "Statistical power analysis for the
+# behavioral sciences").
+POWER = 0.8
+# From the border of a region to an effect that a one-sided test at 5 % finds with that power, in
+# half widths of the 90 % interval: (z.95 + z.80) / z.95, for errors that are about normal.
+_REACH = 1 + float(stats.norm.ppf(POWER) / stats.norm.ppf(0.95))
 
 Region = tuple[float, float]
 INSIDE, OUTSIDE, ACROSS = "inside", "outside", "across"
@@ -48,6 +56,11 @@ class Finding:
     def known(self) -> bool:
         """Whether estimate and interval are numbers."""
         return not any(math.isnan(x) for x in (self.estimate, self.ci90_low, self.ci90_high))
+
+    @property
+    def detectable(self) -> float:
+        """Distance from the border of a region at which 80 % of repetitions would decide."""
+        return _REACH * (self.ci90_high - self.ci90_low) / 2
 
     def text(self, unit: str) -> str:
         """Estimate and deciding interval as words."""
@@ -121,7 +134,8 @@ def verdict(decision: Mapping[str, Any], find: Find) -> tuple[str, str]:
         )
     where = place(found, region)
     if where == OUTSIDE:
-        return "fails", f"The estimate {estimate} lies outside the claimed region, {claimed}."
+        fails = f"The estimate {estimate} lies outside the claimed region, {claimed}"
+        return _powered(decision, find, fails)
     if where == ACROSS:
         return (
             "undetermined",
@@ -131,7 +145,7 @@ def verdict(decision: Mapping[str, Any], find: Find) -> tuple[str, str]:
     holds = f"The estimate {estimate} lies in the claimed region, {claimed}"
     if "control" not in decision:
         return "replicates", f"{holds}; no control applies."
-    return _controlled(decision, find(decision["control"]), holds)
+    return _controlled(decision, find, holds)
 
 
 def _unmet(
@@ -159,11 +173,30 @@ def _unmet(
     return None
 
 
-def _controlled(
-    decision: Mapping[str, Any], control: Finding | None, holds: str
-) -> tuple[str, str]:
+def _powered(decision: Mapping[str, Any], find: Find, fails: str) -> tuple[str, str]:
+    """The verdict on a claim whose estimate lies where it should not."""
+    if "positive_control" not in decision:
+        return "undetermined", f"{fails}, but no planted effect shows that it could be found there."
+    planted = decision["positive_control"]
+    found, name = find(planted), planted["description"]
+    if found is None:
+        return "undetermined", f"{fails}, but the power is not yet computed ({name})."
+    if math.isnan(found.estimate):
+        return "undetermined", f"{fails}, but the power is not known ({name})."
+    shown = f"a planted effect was found in {100 * found.estimate:.0f} % of draws ({name})"
+    if found.estimate < POWER:
+        return "undetermined", f"{fails}, but {shown}, where {100 * POWER:.0f} % are needed."
+    return "fails", f"{fails}; {shown}."
+
+
+def _controlled(decision: Mapping[str, Any], find: Find, holds: str) -> tuple[str, str]:
     """The verdict on a claim whose estimate lies where it should."""
     name, seeds_min = decision["control"]["description"], decision.get("seeds_min", 1)
+    control, gate = find(decision["control"]), decision["control"].get("gate")
+    unmet = _unmet(gate, find(gate), seeds_min) if gate else None
+    if unmet is not None:
+        reason = unmet[1].removeprefix("Whether the claim applies is open: ")
+        return "undetermined", f"{holds}, but the control ({name}) is not competent: {reason}"
     unit = decision["control"].get("unit", decision.get("unit", ""))
     survives = region_of(decision["survives"])
     if control is None:
@@ -235,6 +268,7 @@ def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterat
         found = find(decision) if "quantity" in decision else None
         control = decision.get("control")
         against = find(control) if control else None
+        planted = find(decision["positive_control"]) if "positive_control" in decision else None
         outcome, reason = verdict(decision, find)
         yield {
             "claim": name,
@@ -249,6 +283,8 @@ def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterat
             "seeds": found.seeds if found else None,
             "control": control["description"] if control else "",
             "control_estimate": against.estimate if against else math.nan,
+            "power": planted.estimate if planted else math.nan,
+            "detectable": found.detectable if found else math.nan,
             "verdict": outcome,
             "reason": reason,
         }
@@ -264,7 +300,8 @@ def decide(
 
     Each decision of a claim is one row: an `identity`, which needs no data; or, if a finding of
     `applies_if` lies outside of its region, `not_applicable`. Interval of the estimate outside
-    `claimed`: `fails`; across its border: `undetermined`; inside: the control decides: inside
+    `claimed`: `fails`, if `positive_control` was found in 80 % of draws, else `undetermined`;
+    across its border: `undetermined`; inside: the control decides, if its `gate` holds: inside
     `survives`: `replicates`; outside: `artefact`; across: `undetermined`. Rows that do not exist:
     `undetermined`, "not yet computed". Fewer seeds than `seeds_min` decide nothing, neither the
     estimate's nor the control's; a control with no seeds at all (0 or nan: nothing was trained) has

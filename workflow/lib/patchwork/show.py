@@ -127,19 +127,24 @@ def markdown(claims: pd.DataFrame) -> list[str]:
 
 
 def markdown_full(claims: pd.DataFrame) -> list[str]:
-    """The table of claims in Markdown with intervals and controls, one row per claim and protocol.
+    """The table of claims in Markdown with intervals, controls and power, a row per decision.
 
     Args:
         claims: the table ``claims.csv``.
     """
-    text = ["| claim | protocol | estimate [95 % interval] | control | verdict |", "|" + "---|" * 5]
+    head = "claim | protocol | estimate [95 % interval] | detectable | control | power | verdict"
+    text = [f"| {head} |", "|" + "---|" * 7]
     for claim, rows in claims.groupby("claim", sort=False):
         for i, row in enumerate(rows.to_dict("records")):
             name = f"**{claim}** {row['statement']}" if i == 0 else ""
             control = row["control"] if isinstance(row["control"], str) else ""
             if pd.notna(row["control_estimate"]):
                 control = f"{control}: {_number(row['control_estimate'])}"
-            cells = (name, row["protocol"], _interval(row), control, row["verdict"])
+            # A run before there were positive controls has neither.
+            known = (row.get(key) for key in ("detectable", "power"))
+            detectable, power = ("" if pd.isna(one) else _number(one) for one in known)
+            cells = (name, row["protocol"], _interval(row), detectable, control, power,
+                     row["verdict"])  # fmt: skip
             text.append(f"| {' | '.join(map(str, cells))} |")
     return text
 

@@ -34,6 +34,7 @@ from patchwork.statistics.intervals import (
     share_over_seeds,
     unknown,
 )
+from patchwork.statistics.power import share_found
 from patchwork.statistics.samples import (
     holm,
     percentile_interval,
@@ -75,6 +76,7 @@ __all__ = [
     "ratios",
     "sampling_error",
     "seeds_for_power",
+    "share_found",
     "share_intervals",
     "share_over_seeds",
     "sign_flip_p",
