@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test coverage-study lint docs bench gpu-check paper rearing benchmark-dataset clean help test-slow
+.PHONY: all report test coverage-study lint docs bench gpu-check evidence paper rearing benchmark-dataset clean help test-slow
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -18,19 +18,26 @@ COMPILE := python -m compileall -qq -j 0
 SNAKEMAKE := $(BIN)/snakemake
 # A view of the run in place of Snakemake's text, which goes to a log file.
 RUN := $(SNAKEMAKE) --logger patchwork
+# make RESULTS=<folder>: results of a run go there.
 RESULTS := results
+ELSEWHERE = $(if $(filter-out results,$(RESULTS)),'pathvars={results: "$(RESULTS)"}')
+# make evidence STUDIES="stability lines": only these.
+COMMA := ,
+EMPTY :=
+ONLY = $(if $(strip $(STUDIES)),'run=[$(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(STUDIES)))]')
+CONFIG = $(if $(strip $(1)),--config $(1))
 TRIALS ?= 1000
 
 ## all: run the default workflow, then count verdicts, show what changed and where results lie
 all: $(READY)
-	@$(RUN) --cores $(CORES)
+	@$(RUN) --cores $(CORES) $(call CONFIG,$(ELSEWHERE))
 	@$(MAKE) --no-print-directory report
 	@$(BIN)/python -m patchwork.show $(RESULTS) --summary
 
 ## report: write results/report.html when a result is newer than it
 report: $(READY)
 	@if [ ! -e $(RESULTS)/report.html ] || [ -n "$$(find $(RESULTS) -newer $(RESULTS)/report.html \( -name '*.svg' -o -name 'claims.*' \) -print -quit)" ]; then \
-		$(SNAKEMAKE) --cores 1 --quiet all --report $(RESULTS)/report.html; \
+		$(SNAKEMAKE) --cores 1 --quiet all $(SCALE) $(call CONFIG,$(ELSEWHERE) $(ONLY)) --report $(RESULTS)/report.html; \
 	else echo "report: up to date"; fi
 
 ## test: lint, types, unit tests, dry runs, a tiny workflow from end to end, its report
@@ -53,7 +60,7 @@ lint: $(TESTED)
 	$(BIN)/mypy
 	$(SNAKEMAKE) --lint
 
-## docs: fill the generated parts of the pages; DOCUMENT=results documents the run in that folder
+## docs: fill the generated parts of the pages; DOCUMENT=evidence documents the run in that folder
 docs: $(READY)
 	$(BIN)/python docs/generate.py $(DOCUMENT)
 
@@ -73,6 +80,15 @@ bench: $(READY) .venv-bench/.ready
 ## gpu-check: what a GPU gives, within 8 minutes: tests marked gpu, rates, shares of its peak
 gpu-check: $(TESTED)
 	$(BIN)/python benchmarks/gpu_check.py --out benchmarks/gpu/gpu_check.json
+
+## evidence: the run that decides, or goes on where it was; STUDIES="stability lines" runs these alone
+evidence: RESULTS = evidence
+evidence: SCALE = --configfile config/scales/evidence.yaml
+evidence: $(READY)
+	@nice $(RUN) --cores $(CORES) $(ARGS) $(SCALE) $(call CONFIG,$(ELSEWHERE) $(ONLY))
+	@$(MAKE) --no-print-directory report RESULTS="$(RESULTS)" SCALE="$(SCALE)" STUDIES="$(STUDIES)"
+	@$(BIN)/python -m patchwork.show $(RESULTS) --summary
+	@echo "to document it: make docs DOCUMENT=$(RESULTS)"
 
 ## paper: the published sizes; needs a GPU and, once, a network for the weights
 paper: $(READY)

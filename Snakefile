@@ -47,6 +47,7 @@ include: "workflow/rules/claims.smk"
 
 onstart:
     start_jobs_without_limit()
+    record_start()
 
 
 localrules:

@@ -1,10 +1,11 @@
 """Fill the generated parts of the pages: ``make docs``, or ``python docs/generate.py [RESULTS]``.
 
 A part stands between ``<!-- name -->`` and ``<!-- /name -->``, perhaps with a study after the name,
-and is made from the schemas, the rules, the configuration of the studies or the claims of the last
-documented run, ``docs/claims.csv``. Given a folder of results, that run becomes the documented one.
+and is made from the schemas, the rules, the configuration of the studies or the claims of the
+documented run, which lies in ``docs/evidence``. Given a folder of results, that run becomes it.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,13 +17,24 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from patchwork import claims as rules_of_claims
 from patchwork import show
 from patchwork.figures import claims as drawings
 from patchwork.figures import theme
+from patchwork.jobs import starts
 from patchwork.tables import schemas
 
 ROOT = Path(__file__).resolve().parents[1]
-CLAIMS = ROOT / "docs/claims.csv"
+EVIDENCE = ROOT / "docs/evidence"
+CLAIMS = EVIDENCE / "claims.csv"
+if not CLAIMS.is_file():
+    CLAIMS = ROOT / "docs/claims.csv"
+# What is kept of a run, if it is not larger than this.
+KEPT = (
+    "claims.csv", "claims.html", "claims/*", "*/findings/*.csv", "*/*/findings.csv",
+    "*/*/*/*/timing_findings.csv", "*/tables/*.csv", "*/figures/*.png",
+)  # fmt: skip
+KEPT_MB = 1
 PAGES = ("README.md", "config/README.md", "docs/*.md", "docs/studies/*.md")
 PICTURES = (
     "lines/figures/error_vs_angle.png",
@@ -228,7 +240,35 @@ def counts(_: str) -> str:
     said = f"{', '.join(listed[:-1])} and {listed[-1]}" if len(listed) > 1 else listed[0]
     return (
         f"In the documented run, {known['claim'].nunique()} claims of {known['study'].nunique()} "
-        f"studies got {len(known)} verdicts, one per claim and protocol: {said}."
+        f"studies got {len(known)} verdicts, one per claim and protocol: {said}. "
+        f"{rules_of_claims.multiplicity(known)}"
+    )
+
+
+def documented(_: str) -> str:
+    """Where the documented run comes from."""
+    file = EVIDENCE / "provenance.json"
+    if not file.is_file():
+        return (
+            "The documented run is one of the default scale: small networks, three seeds (rearing: "
+            "five), budgets far below the published ones. There a verdict is about what such "
+            "networks do; *undetermined* mostly says that three seeds are few."
+        )
+    known = json.loads(file.read_text())
+    began, seeds = known["starts"], known["starts"][-1]["seeds"]
+    commits = " and ".join(dict.fromkeys(f"`{str(one['commit'])[:10]}`" for one in began))
+    machines = "; ".join(dict.fromkeys(
+        f"{one['cores']} cores of {one['cpu']}, {'bf16' if one['bf16'] else 'fp32'}"
+        for one in began
+    ))  # fmt: skip
+    ran = ", ".join(f"{name} ({len(values)})" for name, values in seeds.items())
+    every = {one["study"] for one in read("config/claims.yaml")["claims"].values()}
+    missing = ", ".join(sorted(every - set(seeds))) or "none"
+    first, last = (began[i]["utc"][:10] for i in (0, -1))
+    return (
+        f"The documented run is of {first} to {last}, from commit {commits}, on {machines}; "
+        f"{sum(known['core_hours'].values()):.1f} core-hours. Studies, with their number of seeds: "
+        f"{ran}. Not run: {missing}. More: [provenance](evidence/provenance.json)."
     )
 
 
@@ -267,6 +307,7 @@ PARTS: dict[str, Callable[[str], str]] = {
         claims,
         counts,
         decisions,
+        documented,
         figures,
         intervals,
         keys,
@@ -309,12 +350,40 @@ def draw_rules() -> None:
                    text=True, check=True)  # fmt: skip
 
 
+def core_hours(results: Path) -> dict[str, float]:
+    """Hours of CPU of a run's jobs, by study."""
+    spent: dict[str, float] = {}
+    for file in sorted((results / "benchmarks").rglob("*.tsv")):
+        study = file.relative_to(results / "benchmarks").parts[0].removesuffix(".tsv")
+        seconds = pd.read_csv(file, sep="\t", na_values="-")["cpu_time"].sum()
+        spent[study] = spent.get(study, 0.0) + float(seconds) / 3600
+    return {name: round(hours, 3) for name, hours in spent.items()}
+
+
+def document(results: Path) -> None:
+    """Make a run the documented one: its claims, tables, figures and where they come from."""
+    shutil.rmtree(EVIDENCE, ignore_errors=True)
+    large = []
+    for file in sorted({one for pattern in KEPT for one in results.glob(pattern)}):
+        name = file.relative_to(results)
+        if file.stat().st_size > KEPT_MB * 1e6:
+            large.append(str(name))
+            continue
+        (EVIDENCE / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, EVIDENCE / name)
+    origin = {"starts": starts.read(results), "core_hours": core_hours(results),
+              "too_large_to_keep": large}  # fmt: skip
+    (EVIDENCE / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n")
+    for picture in filter(lambda one: (results / one).is_file(), PICTURES):
+        shutil.copyfile(results / picture, ROOT / "docs/figures" / Path(picture).name)
+
+
 def main(results: str = "") -> None:
     """Write every page and picture; `results` is the folder of a run to be documented."""
+    global CLAIMS
     if results:
-        shutil.copyfile(Path(results, "claims.csv"), CLAIMS)
-        for picture in PICTURES:
-            shutil.copyfile(Path(results, picture), ROOT / "docs/figures" / Path(picture).name)
+        document(Path(results))
+        CLAIMS = EVIDENCE / "claims.csv"
         print("now read what is said of the documented run: README.md, docs/claims.md, "
               "docs/performance.md, docs/studies")  # fmt: skip
     for path in pages():

@@ -230,6 +230,32 @@ def test_an_effect_at_the_detectable_distance_is_decided_in_four_of_five_repetit
     assert decided.mean() == pytest.approx(0.8, abs=0.01)
 
 
+def test_the_expected_number_of_wrong_rows_counts_every_tested_row():
+    table = pd.DataFrame({
+        "verdict": ["replicates", "fails", "undetermined", "undetermined", "identity",
+                    "not_applicable"],
+        "estimate": [1.0, 1, 1, np.nan, np.nan, np.nan],
+        "ci_low": [0.0, 0, 0, np.nan, np.nan, np.nan],
+    })  # fmt: skip
+    assert claims.multiplicity(table) == (
+        "3 of 4 tested rows are decided, each at 5 %: at most 0.2 wrong ones are expected."
+    )
+
+
+@pytest.mark.parametrize("verdict", ["replicates", "fails"])
+def test_a_row_on_the_border_is_decided_wrongly_in_a_twentieth_of_runs(verdict):
+    rng = np.random.default_rng(0)
+    decision = {"quantity": "q", "claimed": [0, None], "positive_control": {
+        "quantity": "p", "description": "planted"}}  # fmt: skip
+    known = Finding(1, 1, 1, 1, 1, n=100, seeds=0)
+    wrong = 0
+    for estimate in rng.normal(0, 1, 2000):
+        found = Finding(estimate, -9, 9, estimate - 1.645, estimate + 1.645, n=9, seeds=3)
+        made = {"q": found, "p": known}
+        wrong += claims.verdict(decision, lambda a, made=made: made[a["quantity"]])[0] == verdict
+    assert wrong / 2000 == pytest.approx(0.05, abs=0.015)
+
+
 GATE = {
     "quantity": "accuracy", "dataset": "angle", "backbone": "pretrained",
     "protocol": "shifted_origin", "within": [0.5, None], "unit": "",

@@ -98,7 +98,7 @@ def test_a_summary_compares_with_the_last_summary(tmp_path, capsys):
         return capsys.readouterr().out
 
     first = shown(table())
-    assert first.startswith("2 verdicts: artefact: 1, undetermined: 1\nclaims: ")
+    assert first.startswith("2 verdicts: artefact: 1, undetermined: 1\n1 of 1 tested rows ")
     assert str(tmp_path / "report.html") in first
     assert "no verdict changed since the last run" in shown(table())
     changed = shown(table().assign(verdict=["replicates", "undetermined"]))

@@ -1,6 +1,7 @@
 """The pages agree with what they are made from, and their links lead somewhere."""
 
 import importlib.util
+import json
 import re
 
 import pytest
@@ -38,6 +39,42 @@ def test_a_part_that_differs_is_filled_anew(generate):
     assert new.startswith("before\n")
     assert new.endswith("\nafter")
     assert generate.filled(new) == new
+
+
+def test_a_run_is_documented_with_its_tables_figures_and_origin(generate, tmp_path, monkeypatch):
+    results, kept = tmp_path / "evidence", tmp_path / "docs/evidence"
+    files = {
+        "claims.csv": "claim\n", "lines/findings/metrics.csv": "a\n", "lines/figures/one.png": "p",
+        "lines/figures/one.svg": "s", "lines/angle/random/described/predictions.parquet": "x",
+        "lines/tables/large.csv": "0" * 1_100_000, "stability/actuator/findings.csv": "b\n",
+        "benchmarks/lines/a.tsv": "s\tcpu_time\n9\t7200\n",
+        "benchmarks/lines/b/c.tsv": "s\tcpu_time\n9\t-\n",
+        "starts.jsonl": '{"utc": "2026-01-01", "seeds": {"lines": [1000]}}\n',
+    }  # fmt: skip
+    for name, text in files.items():
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_text(text)
+    (kept / "old").mkdir(parents=True)
+    monkeypatch.setattr(generate, "EVIDENCE", kept)
+    generate.document(results)
+    assert {str(p.relative_to(kept)) for p in kept.rglob("*") if p.is_file()} == {
+        "claims.csv", "lines/findings/metrics.csv", "lines/figures/one.png",
+        "stability/actuator/findings.csv", "provenance.json",
+    }  # fmt: skip
+    assert yaml.safe_load((kept / "provenance.json").read_text()) == {
+        "starts": [{"utc": "2026-01-01", "seeds": {"lines": [1000]}}],
+        "core_hours": {"lines": 2.0}, "too_large_to_keep": ["lines/tables/large.csv"],
+    }  # fmt: skip
+    origin = yaml.safe_load((kept / "provenance.json").read_text())
+    origin["starts"] = [
+        {"utc": f"2026-01-0{day}T01:00", "commit": "0123456789abcdef", "cores": 4, "cpu": "A",
+         "bf16": day == 2, "seeds": {"lines": [1000, 1001]}} for day in (1, 2)
+    ]  # fmt: skip
+    (kept / "provenance.json").write_text(json.dumps(origin))
+    said = generate.documented("")
+    assert "of 2026-01-01 to 2026-01-02, from commit `0123456789`, on 4 cores of A, fp32; " in said
+    assert "4 cores of A, bf16; 2.0 core-hours" in said
+    assert "lines (2). Not run: chirps, " in said
 
 
 def test_every_key_of_the_schemas_is_listed_with_its_meaning(generate):

@@ -156,6 +156,30 @@ def test_a_second_make_builds_nothing(folder):
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "studies", "results"),
+    [
+        ([], "", "evidence"),
+        (["STUDIES=stability lines", "RESULTS=other"], " run=[stability,lines]", "other"),
+    ],
+)
+def test_make_evidence_goes_on_with_the_studies_asked_for(folder, given, studies, results):
+    called = made(folder, "evidence", "CORES=3", *given).splitlines()
+    own = f'--config pathvars={{results: "{results}"}}{studies}'
+    scale = "--configfile config/scales/evidence.yaml"
+    assert " ".join(called[0].split()) == f"snakemake --logger patchwork --cores 3 {scale} {own}"
+    assert f"quiet all {scale} {own} --report {results}/report.html" in called[1]
+    assert called[2] == f"python -m patchwork.show {results} --summary"
+
+
+def test_results_go_where_make_is_told(folder):
+    called = made(folder, "all", "RESULTS=other", "CORES=3").splitlines()
+    own = '--config pathvars={results: "other"}'
+    assert " ".join(called[0].split()) == f"snakemake --logger patchwork --cores 3 {own}"
+    assert " ".join(called[1].split()).endswith(f"all {own} --report other/report.html")
+    assert called[2] == "python -m patchwork.show other --summary"
+
+
 @pytest.mark.parametrize("file", ["requirements.lock", "pyproject.toml"])
 def test_a_newer_lock_makes_the_environment_stale(folder, file):
     assert "pip" not in made(folder, "PYTHON=.venv/bin/python")

@@ -9,7 +9,7 @@ os.environ.setdefault(
     "GLIBC_TUNABLES", ":".join(f"glibc.malloc.{one}" for one in KEPT.split())
 )
 
-from patchwork.jobs import settings
+from patchwork.jobs import settings, starts
 from patchwork.jobs.provenance import code_digest
 
 
@@ -21,6 +21,13 @@ def start_jobs_without_limit() -> None:
     """
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+
+
+def record_start() -> None:
+    """Adds to `starts.jsonl` when, from which commit and on which machine the run begins."""
+    folder = Path(config.get("pathvars", {}).get("results", "results"))
+    seeds = {name: config["studies"][name]["seeds"] for name in config["run"]}
+    starts.record(Path(workflow.basedir), folder, seeds)
 
 
 def code_of(script: str) -> str:

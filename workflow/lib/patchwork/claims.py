@@ -222,6 +222,29 @@ def _controlled(decision: Mapping[str, Any], find: Find, holds: str) -> tuple[st
     )
 
 
+def multiplicity(table: pd.DataFrame) -> str:
+    """How many decided rows are expected to be wrong at most, in one sentence.
+
+    Each row is one question that was stated beforehand, and is decided by one-sided tests at 5 %;
+    where estimate and control must both lie somewhere, each is tested at 5 % (intersection-union
+    test, Berger 1982). So a row of whatever truth is decided wrongly with a chance of 5 % at most,
+    and the expected number of wrong rows is at most 0.05 times the rows, however they depend on
+    each other: the per-family error rate (Dudoit and van der Laan 2008, "Multiple testing
+    procedures with applications to genomics"). Proofs do not count.
+
+    Args:
+        table: the table ``claims.csv``.
+    """
+    verdicts = table["verdict"]
+    known = table["estimate"].notna() & table["ci_low"].notna() | (verdicts == "not_applicable")
+    tested = int((known & (verdicts != "identity")).sum())
+    decided = int(verdicts.isin(["replicates", "artefact", "fails", "not_applicable"]).sum())
+    return (
+        f"{decided} of {tested} tested rows are decided, each at 5 %: at most {0.05 * tested:.2g} "
+        "wrong ones are expected."
+    )
+
+
 def _finder(where: str, study: str, findings: pd.DataFrame) -> Find:
     """Looks up the one row of an address; a null in the address does not restrict."""
     own = findings[findings["study"] == study]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from patchwork.claims import multiplicity
+
 _LEFT = 20
 
 
@@ -80,7 +82,7 @@ def summary(results: Path, claims: pd.DataFrame) -> list[str]:
         results: its ``claims_previous.csv``, if there is one, holds the claims of the last summary.
         claims: the table ``claims.csv``.
     """
-    text = [f"{len(claims)} verdicts: {counts(claims)}"]
+    text = [f"{len(claims)} verdicts: {counts(claims)}", multiplicity(claims)]
     earlier = results / "claims_previous.csv"
     if earlier.is_file():
         changed = changes(claims, pd.read_csv(earlier))
