@@ -275,17 +275,35 @@ def test_errors_by_colour_and_their_contrast():
     sizes = dict.fromkeys(vars(SMALL), 8)
     settings = {
         "probes": {"seed": 2, "sizes": sizes, "colours": {"n_train": 8, "n_test": 16}},
-        "bluish": ["blue", "purple"],
-        "yellowish": ["yellow", "orange"],
+        "hues": {"tested": ["blue", "yellow"], "control": ["magenta", "green"]},
     }
     drawn = op.draw_probes(settings, PX)
     found = op.colour_errors(backbone, drawn.colours)
-    assert list(found.index) == list(palettes.BASIC11)
+    assert list(found.index) == ["blue", "yellow", "magenta", "green"]
     assert found.between(0, 90).all()
     table = op.measure(op.Stage(7, 0.5, backbone, last=True), drawn)
     assert set(table["epoch"]) == {7}
     assert set(table["measure"]) >= {"fisher_noise_cls", "ridge_error_lines_mean", "accuracy"}
     by_colour = table[table["measure"] == "colour_error"].set_index("component")["value"]
-    contrast = by_colour[["blue", "purple"]].mean() - by_colour[["yellow", "orange"]].mean()
-    own = table.loc[table["measure"] == "colour_contrast", "value"].item()
-    assert own == pytest.approx(contrast)
+    plain = table[table["component"] == "value"].set_index("measure")["value"]
+    tested = by_colour["blue"] - by_colour["yellow"]
+    assert plain["colour_contrast"] == pytest.approx(tested)
+    assert plain["colour_excess"] == pytest.approx(
+        tested - by_colour["magenta"] + by_colour["green"]
+    )
+
+
+def test_colours_differ_in_nothing_but_their_hue():
+    drawn = op.colour_images(["blue", "yellow"], image_px=32, seed=2, n_train=8, n_test=4)
+    blue, yellow = np.split(drawn.train.images.astype(int), 2)
+    sums = blue + yellow  # opposite lines cancel, and what is left is twice the same noise
+    clean = (np.abs(blue - 127.5) < 120).all(-1) & (np.abs(yellow - 127.5) < 120).all(-1)
+    apart = np.abs(blue - yellow).max(-1)
+    assert (apart[:, 0] <= 1).all()  # a corner: outside the disc, and far from any line
+    assert clean.mean() > 0.9
+    assert np.ptp(sums[..., 0] - 255) > 50
+    degrees = np.split(drawn.train.labels["orientation_deg"], 2)
+    assert np.array_equal(*degrees)
+    # Without the line both would be one picture: the channel sums differ only by clipping.
+    line = (blue - yellow)[..., 2][clean]
+    assert np.abs((blue - yellow)[..., 0][clean] + line).max() <= 2

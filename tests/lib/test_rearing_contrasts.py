@@ -114,17 +114,6 @@ def test_a_fast_condition_is_compared_where_it_was_as_accurate():
     assert contrasts.at_matched_accuracy(both, "upright", "nobody").empty
 
 
-def test_what_turns_with_the_pictures_is_separated_from_what_stays():
-    frame = networks({"ridge_error_lines_cls": -4.0}, sd=0.1)
-    stays = 3.0 * frame["component"].eq("c4")
-    table = contrasts.lattice_table(
-        biases(frame.assign(value=frame["value"] + stays)), OUTCOMES[1:2]
-    )
-    found = table.set_index("part")["estimate"]
-    assert found["pictures"] == pytest.approx(-4, abs=0.3)
-    assert found["lattice"] == pytest.approx(3, abs=1.5)  # and what a seed's networks share
-
-
 def test_too_few_seeds_decide_nothing_and_say_what_they_could_reach():
     found = row(contrasted(networks(dict.fromkeys(MEASURES, 9.0), n=4)), MEASURES[0])
     assert found["outcome"] == "too few seeds"
@@ -217,87 +206,105 @@ def test_the_family_of_co_primaries_keeps_its_level(n):
     assert hits >= stats.binom.ppf(0.001, n, 0.02)
 
 
-@pytest.mark.parametrize("turn", [22.5, 45.0, -15.0])
-def test_the_place_of_the_optimum_follows_a_turn(turn):
-    effects = {"ridge_error_lines_cls": -8.0, "fisher_noise_cls": 8.0}
-    turns = {"upright": 0.0, "by_some": turn}
-    frame = networks(effects, n=7, turns_deg=turns, rearing_conditions=("upright", "by_some"))
-    found = contrasts.optimum_shifts(frame, [("by_some", "upright")])
-    for measure in effects:
-        one = row(found, measure)
-        away = (one["estimate"] - turn + 45) % 90 - 45
-        assert abs(away) < 3
-        assert one["ci_high"] - one["ci_low"] < 10
-        assert one["seeds"] == 7
-    places = contrasts.places_of_optimum(frame)
-    for one in places.to_dict("records"):
-        away = (one["estimate"] - turns[one["condition"]] + 45) % 90 - 45
-        assert abs(away) < 4
+@pytest.mark.parametrize("seed", [1, 2])
+def test_planted_contrasts_are_found_as_often_as_theory_says(seed):
+    values = generator(seed).normal(3.0, 1.0, 8)
+    values = (values - values.mean()) / values.std(ddof=1)
+    for effect in (0.6, 1.2):
+        found = contrasts.planted(values, lambda _, effect=effect: effect, (0, None), seed)
+        power = stats.nct.sf(stats.t.ppf(0.95, 7), 7, effect * np.sqrt(8))
+        assert found.estimate == pytest.approx(power, abs=0.15)
+        assert found.n == 100
+    assert contrasts.planted(values, lambda _: -1.0, (0, None), seed).estimate < 0.05
+    assert np.isnan(contrasts.planted(values[:1], lambda _: 1.0, (0, None), seed).estimate)
 
 
-def test_what_untrained_networks_have_is_taken_off_before_a_turn_is_read():
-    frame = networks(
-        {"ridge_x": -3.0}, turns_deg={"a": 0.0, "b": 22.5}, rearing_conditions=("a", "b"), sd=0.1
-    )
-    lattice = {"c4": 20.0, "s4": 0.0}
-    shifted = frame.assign(value=frame["value"] + frame["component"].map(lattice).fillna(0))
-    blank = frame[frame["condition"] == "a"].assign(condition="blank")
-    blank = blank.assign(value=blank["component"].map(lattice).fillna(0))
-    both = pd.concat([shifted, blank])
-    own = row(contrasts.optimum_shifts(both, [("b", "a")], baseline="blank"), "ridge_x")
-    raw = row(contrasts.optimum_shifts(both, [("b", "a")]), "ridge_x")
-    assert own["estimate"] == pytest.approx(22.5, abs=3)
-    assert abs(raw["estimate"]) < 8
-
-
-def test_no_component_has_no_place():
-    frame = networks(
-        {"ridge_x": 0.0}, n=7, turns_deg={"a": 0.0, "b": 0.0}, rearing_conditions=("a", "b")
-    )
-    one = row(contrasts.optimum_shifts(frame, [("b", "a")]), "ridge_x")
-    assert one["ci_high"] - one["ci_low"] > 30
-
-
-def test_attraction_has_its_place_where_errors_fall_through_zero():
-    degrees = np.arange(0, 180, 3.0)
-    cycle = four_cycle(degrees, -np.sin(np.deg2rad(4 * (degrees - 10))))
-    rows = [
-        ("a", seed, 1.0, "signed_x", name, value)
-        for seed in range(3)
-        for name, value in (("c4", cycle.c4), ("s4", cycle.s4))
-    ]
-    frame = pd.DataFrame(
-        rows, columns=["condition", "seed", "epoch", "measure", "component", "value"]
-    )
-    assert contrasts.places_of_optimum(frame)["estimate"].item() == pytest.approx(10)
-
-
-def test_the_share_kept_is_that_of_the_contrast():
-    before = biases(networks({"ridge_x": -8.0}, sd=0.2))
+def adapted(shares, sd=0.2):
+    before = biases(networks({"ridge_x": -8.0}, sd=sd))
     before = before[before["measure"] == "ridge_x"][["condition", "seed", "value"]]
-    before = before.rename(columns={"condition": "backbone"})
-    after = pd.concat(
-        before.assign(dataset=f"lines_{size}", protocol="lora", value=share * before["value"])
-        for size, share in ((100, 0.9), (1000, 0.5), (10000, 0.0))
-    )
-    table = adaptation.kept_after_tuning(before, after, [("upright", "turned")])
-    share = table[table["quantity"] == "share_kept"].set_index("dataset")["estimate"]
-    assert list(share[["lines_100", "lines_1000", "lines_10000"]]) == pytest.approx([0.9, 0.5, 0])
-    found = adaptation.kept_findings(table)
+    before = before.rename(columns={"condition": "backbone"}).assign(error_deg=12.0)
+    rng = generator(3)
+    frozen = before.assign(dataset="lines_100", protocol="frozen")
+    tuned = [
+        before.assign(
+            dataset=f"lines_{size}",
+            protocol="lora",
+            value=share * before["value"] + sd * rng.normal(size=len(before)),
+        )
+        for size, share in shares.items()
+    ]
+    return pd.concat([frozen, *tuned])
+
+
+KEEPING = {
+    "pairs": [("upright", "turned")],
+    "before": {"protocol": "frozen", "dataset": "lines_100"},
+    "planted": {"seed": 0},
+}
+
+
+def test_half_of_a_bias_is_kept_where_what_is_left_exceeds_it():
+    table = adaptation.adaptation_table(adapted({100: 0.9, 1000: 0.5, 10000: 0.0}), KEEPING)
+    kept = table[table["quantity"] == "after_minus_half_before"]
+    kept = kept[kept["protocol"] == "lora"].set_index("dataset")
+    assert list(kept["estimate"]) == pytest.approx([-6.4, 0.0, 8.0], abs=0.4)
+    assert kept.loc["lines_100", "ci90_high"] < 0 < kept.loc["lines_10000", "ci90_low"]
+    assert kept.loc["lines_1000", "ci90_low"] < 0 < kept.loc["lines_1000", "ci90_high"]
+    shares = table[table["quantity"] == "share_found"]
+    assert (shares["estimate"] == 1).all()
+    noisy = adaptation.adaptation_table(adapted({1000: 0.0}, sd=30.0), KEEPING)
+    assert noisy.loc[noisy["quantity"] == "share_found", "estimate"].iloc[-1] < 0.5
+
+
+def test_what_is_kept_and_known_are_findings():
+    known = adapted({100: 0.9, 1000: 0.5})
+    found = adaptation.findings(adaptation.adaptation_table(known, KEEPING), known)
     assert list(found.columns) == list(FINDINGS)
-    assert "orientation_bias_share_kept_lines_100" in set(found["quantity"])
-    assert set(found["backbone"]) == {"upright_minus_turned"}
     assert not found.duplicated(["quantity", "dataset", "backbone", "protocol"]).any()
+    kept = found[found["quantity"] == "rearing_contrast_after_minus_half_before_lines_100"]
+    assert set(kept["backbone"]) == {"upright_minus_turned"}
+    errors = found[found["quantity"] == "orientation_error"]
+    assert set(errors["backbone"]) == {"upright", "turned"}
+    assert (errors["estimate"] == 12).all()
 
 
 def test_errors_of_runs_become_components():
     degrees = np.arange(0, 180, 1.0)
     error = 10 - 2 * np.cos(np.deg2rad(4 * degrees))
-    errors = pd.DataFrame({"angle_deg": degrees, "error_deg": error}).assign(
-        dataset="lines_100", backbone="upright", protocol="lora", seed=1
-    )
-    one = adaptation.line_biases(errors).iloc[0]
+    predicted = pd.DataFrame(
+        {
+            "index": np.arange(180),
+            "angle_deg": degrees,
+            "orientation_deg": degrees,
+            "predicted_orientation_deg": np.mod(degrees + error, 180),
+        }
+    ).assign(dataset="lines_100", backbone="upright", protocol="lora", seed=1)
+    one = adaptation.line_biases(predicted).iloc[0]
     assert one["value"] == pytest.approx(-2)
+    assert one["error_deg"] == pytest.approx(10)
+
+
+def test_accuracy_counts_every_network():
+    frame = networks({MEASURES[0]: 1.0}, n=5)
+    found = contrasts.accuracy_findings(frame).set_index("backbone")
+    assert found.loc["upright", "estimate"] == pytest.approx(0.51)
+    assert found.loc["turned", "seeds"] == 5
+
+
+def test_each_planted_contrast_is_a_finding():
+    effect = {
+        "measure": MEASURES[0],
+        "condition": "upright",
+        "minus": "turned",
+        "claimed": (None, 0),
+    }
+    last = final(biases(networks({MEASURES[0]: 5.0})))
+    (found,) = contrasts.planted_findings(last, [effect | {"effect": -9.0}], 0).to_dict("records")
+    assert found["quantity"] == f"share_found_rearing_contrast_{MEASURES[0]}"
+    assert found["backbone"] == "upright_minus_turned"
+    assert found["estimate"] == 1  # planted in place of what is there
+    none = contrasts.planted_findings(last, [effect | {"effect": 0.0}], 0)["estimate"].item()
+    assert none < 0.2
 
 
 def test_findings_have_one_row_per_address():

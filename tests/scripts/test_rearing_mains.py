@@ -30,13 +30,20 @@ SIZES = {
     "n_orientations": 8,
 }  # fmt: skip
 SETTINGS = {
-    "names": list(ARMS), "untrained": "untrained", "accuracy": "class",
+    "names": list(ARMS), "accuracy": "class",
+    "turns": {"upright": "upright", "turned": "turned", "between": "untrained"},
     "pairs": [["upright", "turned"]], "matched": [], "followed": ["upright"],
     "trajectory": ["colour_contrast"],
-    "coloured": ["colours"],
-    "before": {"protocol": "few_shot", "lines": "plain", "colours": "colours"},
-    "described": {"n_views": 32, "n_samples": 3}, "bluish": ["blue"],
-    "yellowish": ["yellow"],
+    "before": {"protocol": "few_shot", "dataset": "plain"},
+    "described": {"n_views": 32, "n_samples": 3},
+    "hues": {"tested": ["blue", "yellow"], "control": ["magenta", "green"]},
+    "planted": {
+        "seed": 0,
+        "contrasts": [
+            {"measure": "fisher_noise_cls", "condition": "upright", "minus": "turned",
+             "effect": -1.0, "claimed": [None, 0]},
+        ],
+    },
     "probes": {"seed": 5, "sizes": SIZES, "colours": {"n_train": 8, "n_test": 8}},
 }  # fmt: skip
 PLAN = {
@@ -92,15 +99,14 @@ def made(tmp_path_factory) -> dict:
         )  # fmt: skip
         found["measures"].append(path)
         found["backbones"][condition] = [one for one, _ in files]
-    for name, settings in (("plain", LINES), ("colours", LINES | {"palette": "basic11"})):
-        found[name] = str(folder / name / "data" / "test.h5")
-        store.write(
-            found[name],
-            stimuli.stream("lines", settings, seed=1, indices=range(64)),
-            n=64,
-            attributes={"seed": 1, "settings": settings, "first_index": 0, "code": "test"},
-            label_attributes=stimuli.LABELS["lines"](settings),
-        )
+    found["plain"] = str(folder / "plain" / "data" / "test.h5")
+    store.write(
+        found["plain"],
+        stimuli.stream("lines", LINES, seed=1, indices=range(64)),
+        n=64,
+        attributes={"seed": 1, "settings": LINES, "first_index": 0, "code": "test"},
+        label_attributes=stimuli.LABELS["lines"](LINES),
+    )
     return found
 
 
@@ -149,18 +155,14 @@ def predicted(made: dict, condition: str, test: str, folder: Path) -> str:
 
 def test_arms_that_do_not_differ_have_no_contrast(made, tmp_path):
     conditions = [
-        {"dataset": name, "backbone": condition, "protocol": protocol}
+        {"dataset": "plain", "backbone": condition, "protocol": protocol}
         for protocol in ("few_shot", "corrected")
-        for name in ("plain", "colours")
         for condition in ARMS[:2]
     ]
     files = [predicted(made, one["backbone"], made[one["dataset"]], tmp_path) for one in conditions]
     outputs = outputs_of("contrast_rearing", tmp_path)
     contrast_rearing.main(
-        inputs={
-            "measures": made["measures"], "predictions": files,
-            "tests": [made["plain"], made["colours"]],
-        },
+        inputs={"measures": made["measures"], "predictions": files},
         outputs=outputs, rearing_conditions=list(ARMS), conditions=conditions,
         settings=SETTINGS, plan=PLAN,
     )  # fmt: skip
@@ -168,7 +170,7 @@ def test_arms_that_do_not_differ_have_no_contrast(made, tmp_path):
     assert (contrasts["estimate"].abs() < 1e-6).all()
     assert contrasts.loc[0, "status"] == "co-primary"
     adapted = pd.read_csv(outputs["adapted"])
-    assert set(adapted["dataset"]) == {"plain", "colours"}
+    assert set(adapted["protocol"]) == {"few_shot", "corrected"}
     kept = adapted[adapted["quantity"] == "contrast_after"]
     assert (kept["estimate"].abs() < 1e-6).all()
     assert list(pd.read_csv(outputs["findings"]).columns) == list(tables.FINDINGS)

@@ -1,11 +1,8 @@
 """Contrast rearing conditions as registered beforehand, and biases after adaptation."""
 
-from pathlib import Path
-
 import pandas as pd
 from patchwork import tables
 from patchwork.analysis.rearing import report
-from patchwork.data import store
 from patchwork.jobs.log import job_log
 
 
@@ -26,19 +23,9 @@ def main(
         ignore_index=True,
     )
     predicted = tables.gather(inputs["predictions"], conditions)
-    colours = named_colours(inputs["tests"], settings["coloured"])
-    found = report.report(measured, predicted, colours, settings, plan)
+    found = report.report(measured, predicted, settings, plan)
     for name, table in found.items():
         tables.write(table, outputs[name])
-
-
-def named_colours(tests: list[str], coloured: list[str]) -> tuple[str, ...]:
-    """Names of the colours of lines by index, in the datasets that have several."""
-    for path in tests:
-        if Path(path).parts[-3] in coloured:
-            with store.Reader(path) as reader:
-                return reader.label_attributes["colour"].names
-    return ()
 
 
 if __name__ == "__main__":

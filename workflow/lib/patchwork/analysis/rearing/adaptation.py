@@ -1,42 +1,35 @@
 """How much of the bias of pre-training is left after fitting to lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from patchwork.analysis import predictions
 from patchwork.analysis.predictions import Angle
-from patchwork.analysis.rearing.contrasts import differences
+from patchwork.analysis.rearing.contrasts import differences, planted
 from patchwork.analysis.rearing.orientation_measures import four_cycle
-from patchwork.statistics import ratio_interval, t_interval
-from patchwork.tables import ENDS, FINDINGS, RUN, conditions, groups, join, labelled
+from patchwork.statistics import t_interval
+from patchwork.tables import CONDITION, ENDS, FINDINGS, RUN, conditions, groups, join, labelled
 
 _ORIENTATION = Angle("orientation_deg", 180.0)
 _STEMS = {
-    "share_kept": "orientation_bias_share_kept",
     "contrast_after": "rearing_contrast_after",
+    "after_minus_half_before": "rearing_contrast_after_minus_half_before",
+    "share_found": "share_found_rearing_contrast_after_minus_half_before",
 }
 
 
-def adaptation_table(
-    predicted: pd.DataFrame, colours: Sequence[str], settings: Mapping[str, Any]
-) -> pd.DataFrame:
-    """What is left of orientation and colour biases after fitting to lines.
-
-    Before and after are the errors of read-outs on the same test images: before, the pre-trained
-    network stays as it is and only a linear read-out is fitted.
+def line_biases(predicted: pd.DataFrame) -> pd.DataFrame:
+    """Bias of every adapted network from its errors on single lines.
 
     Args:
         predicted: of all adapted networks, as from :func:`patchwork.tables.gather`; the backbone
             is the condition.
-        colours: names of the label `colour`, by index.
-        settings: `coloured` (datasets with named colours), `bluish`, `yellowish`, `pairs`
-            (condition, minus) and `before` (`protocol`, and the dataset of `lines` and of
-            `colours`).
 
     Returns:
-        The table ``tables/rearing_adaptation.csv`` of the measures `line_error`, `colour_contrast`.
+        dataset, backbone, protocol, seed, value (c4, deg), error_deg (mean).
     """
     errors = join(
         [
@@ -44,80 +37,37 @@ def adaptation_table(
             for names, part in conditions(predicted)
         ]
     )
-    coloured = errors["dataset"].isin(settings["coloured"])
-    names = (colours, settings["bluish"], settings["yellowish"])
-    sides = {
-        "line_error": ("lines", line_biases(errors[~coloured])),
-        "colour_contrast": ("colours", colour_biases(errors[coloured], *names)),
-    }
-    tables = []
-    for measure, (kind, biases) in sides.items():
-        frozen = biases["protocol"] == settings["before"]["protocol"]
-        before = biases[frozen & (biases["dataset"] == settings["before"][kind])]
-        left = kept_after_tuning(before, biases, settings["pairs"])
-        tables.append(left.assign(measure=measure))
-    return pd.concat(tables, ignore_index=True)
-
-
-def line_biases(errors: pd.DataFrame) -> pd.DataFrame:
-    """Bias of every adapted network from its errors on single lines.
-
-    Args:
-        errors: dataset, backbone, protocol, seed, angle_deg (an orientation) and error_deg.
-
-    Returns:
-        dataset, backbone, protocol, seed, value (c4, deg).
-    """
     rows = []
     for names, part in groups(errors, RUN):
         cycle = four_cycle(part["angle_deg"].to_numpy(), part["error_deg"].to_numpy())
-        rows.append({**names, "value": cycle.c4})
-    return pd.DataFrame(rows, columns=[*RUN, "value"])
+        rows.append({**names, "value": cycle.c4, "error_deg": part["error_deg"].mean()})
+    return pd.DataFrame(rows, columns=[*RUN, "value", "error_deg"])
 
 
-def colour_biases(
-    errors: pd.DataFrame, names: Sequence[str], bluish: Sequence[str], yellowish: Sequence[str]
-) -> pd.DataFrame:
-    """Mean error of bluish minus that of yellowish lines for every adapted network.
-
-    Args:
-        errors: dataset, backbone, protocol, seed, colour (an index) and error_deg.
-        names: of the colours, by index.
-        bluish: colours of one side.
-        yellowish: colours of the other.
-
-    Returns:
-        dataset, backbone, protocol, seed, value (deg).
-    """
-    rows = []
-    for keys, part in groups(errors, RUN):
-        colour = part["colour"].astype(int).map(dict(enumerate(names)))
-        sides = [part.loc[colour.isin(side), "error_deg"].mean() for side in (bluish, yellowish)]
-        rows.append({**keys, "value": sides[0] - sides[1]})
-    return pd.DataFrame(rows, columns=[*RUN, "value"])
-
-
-def kept_after_tuning(
-    before: pd.DataFrame, after: pd.DataFrame, pairs: Sequence[tuple[str, str]]
-) -> pd.DataFrame:
+def adaptation_table(biases: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     """How much of the contrast between conditions adaptation leaves.
 
+    Before and after are the errors of read-outs on the same test images: before, the pre-trained
+    network stays as it is and only a linear read-out is fitted. What is kept is the contrast after
+    minus half of that before, which needs no ratio of two numbers near zero.
+
     Args:
-        before: backbone (the condition), seed, value: the bias of the frozen networks, one row
-            each.
-        after: dataset, backbone (the condition), protocol, seed, value: the bias after adaptation,
-            in the same unit.
-        pairs: (condition, minus).
+        biases: from :func:`line_biases`.
+        settings: `pairs` (condition, minus), `before` (`protocol` and `dataset` of the frozen
+            networks) and `planted` (`seed`).
 
     Returns:
-        The table ``tables/rearing_adaptation.csv`` without measure, over the seeds that both
-        conditions have before and after.
+        The table ``tables/rearing_adaptation.csv``, over the seeds that both conditions have before
+        and after; `share_found` is the positive control: the share of samples of seeds in which a
+        contrast that is kept whole is found to be kept by half.
     """
-    frozen = before.rename(columns={"backbone": "condition"})
     rows: list[dict[str, Any]] = []
-    for names, part in groups(after, ["dataset", "protocol"]):
-        tuned = part.rename(columns={"backbone": "condition"})
-        for condition, minus in pairs:
+    biases = biases.rename(columns={"backbone": "condition"})
+    start = settings["before"]
+    is_frozen = (biases["protocol"] == start["protocol"]) & (biases["dataset"] == start["dataset"])
+    frozen = biases[is_frozen]
+    for names, tuned in groups(biases, ["dataset", "protocol"]):
+        for condition, minus in settings["pairs"]:
             both = pd.concat(
                 [differences(side, condition, minus)["difference"] for side in (frozen, tuned)],
                 axis=1,
@@ -126,11 +76,19 @@ def kept_after_tuning(
             )
             if both.empty:
                 continue
-            was, is_now = both["before"].to_numpy(), both["after"].to_numpy()
+            before, after = both["before"].to_numpy(), both["after"].to_numpy()
+            kept = after - before / 2
+
+            def half(seeds: np.ndarray, before: np.ndarray = before) -> float:
+                return float(before[seeds].mean()) / 2
+
+            # Half of a bias below zero is kept where the rest is no more than zero.
+            claimed = (None, 0.0) if before.mean() < 0 else (0.0, None)
             for quantity, found in (
-                ("contrast_before", t_interval(was)),
-                ("contrast_after", t_interval(is_now)),
-                ("share_kept", ratio_interval(is_now, was)),
+                ("contrast_before", t_interval(before)),
+                ("contrast_after", t_interval(after)),
+                ("after_minus_half_before", t_interval(kept)),
+                ("share_found", planted(kept, half, claimed, settings["planted"]["seed"])),
             ):
                 key = {**names, "condition": condition, "minus": minus, "quantity": quantity}
                 rows.append({**key, **found.row()})
@@ -138,15 +96,16 @@ def kept_after_tuning(
     return pd.DataFrame(rows, columns=[*keys, "estimate", *ENDS, "n", "seeds"])
 
 
-def kept_findings(table: pd.DataFrame) -> pd.DataFrame:
-    """Findings `orientation_bias_share_kept_<dataset>` and `rearing_contrast_after_<dataset>`.
+def findings(table: pd.DataFrame, biases: pd.DataFrame) -> pd.DataFrame:
+    """Contrasts after adaptation, what is kept of them, and how well networks know orientation.
 
     Args:
-        table: from :func:`kept_after_tuning`.
+        table: from :func:`adaptation_table`.
+        biases: from :func:`line_biases`.
 
     Returns:
         Columns `tables.FINDINGS`; dataset and protocol are those of the adaptation, backbone
-        `<condition>_minus_<minus>`.
+        `<condition>_minus_<minus>`; of `orientation_error`, the condition.
     """
     shown = table[table["quantity"].isin(_STEMS)]
     named = shown.assign(
@@ -154,5 +113,9 @@ def kept_findings(table: pd.DataFrame) -> pd.DataFrame:
         backbone=shown["condition"] + "_minus_" + shown["minus"],
     )
     # Protocols of one address stand below each other.
-    parts = [part[list(FINDINGS)] for _, part in groups(named, ["quantity", "backbone"])]
-    return join(parts)
+    kept = [part[list(FINDINGS)] for _, part in groups(named, ["quantity", "backbone"])]
+    known = [
+        {"quantity": "orientation_error", **names, **t_interval(part["error_deg"].to_numpy()).row()}
+        for names, part in groups(biases, CONDITION)
+    ]
+    return join([*kept, pd.DataFrame(known, columns=list(FINDINGS))])

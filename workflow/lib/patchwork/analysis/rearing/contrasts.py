@@ -7,7 +7,7 @@ Tables of measures have one row per network (condition and seed), epoch, measure
 plain numbers such as the accuracy have the component `value`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from patchwork import statistics
-from patchwork.statistics import holm, seeds_for_power, sign_flip_p, t_interval
+from patchwork.statistics import Interval, holm, seeds_for_power, sign_flip_p, t_interval
 from patchwork.tables import ENDS, FINDINGS, groups
 
 CO_PRIMARY, EXPLORATORY = "co-primary", "exploratory"
@@ -25,7 +25,6 @@ ACCURACY = "accuracy"
 _COMPONENT = {"fisher": "c4", "ridge": "c4", "signed": "s4"}
 _PLAIN = "value"
 _NETWORK = ["condition", "seed"]
-_CYCLE_DEG = 90.0
 _INTERVAL = ["estimate", *ENDS, "n", "seeds"]
 
 
@@ -247,33 +246,6 @@ def trajectory_table(rows: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.Data
     return pd.DataFrame(found, columns=columns)
 
 
-def lattice_table(last: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """What of a bias turns with the pictures, and what stays with the patch lattice.
-
-    For a condition and one whose pictures are turned by 45 deg, the 4-cycle component of the
-    pictures changes its sign and that of the lattice does not: half the difference of the
-    conditions is the pictures', half their sum the lattice's (and the probes' own).
-
-    Args:
-        last: bias rows of each network's last epoch.
-        outcomes: measures, and conditions that differ by 45 deg.
-
-    Returns:
-        The table ``tables/rearing_lattice.csv``.
-    """
-    rows = []
-    for one in outcomes:
-        pairs = differences(last[last["measure"] == one.measure], one.condition, one.minus)
-        names = {"measure": one.measure, "condition": one.condition, "minus": one.minus}
-        halves = {
-            "pictures": pairs["difference"] / 2,
-            "lattice": (pairs["value_condition"] + pairs["value_minus"]) / 2,
-        }
-        for part, values in halves.items():
-            rows.append({**names, "part": part, **t_interval(values.to_numpy()).row()})
-    return pd.DataFrame(rows)
-
-
 def curve_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean curve of every measure and condition over seeds, at each network's last epoch.
 
@@ -312,85 +284,85 @@ def condition_table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _vectors(last: pd.DataFrame, measure: str, condition: str) -> pd.DataFrame:
-    """Components c4 and s4 of a condition's networks; index seed."""
-    own = last[(last["measure"] == measure) & (last["condition"] == condition)]
-    wide = own.pivot(index="seed", columns="component", values="value")
-    return wide.reindex(columns=["c4", "s4"]).dropna()
+def accuracy_findings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Findings `class_accuracy`: of every network of each condition, also of excluded ones.
+
+    Args:
+        frame: condition, seed, epoch, measure, value; each network's last epoch counts.
+
+    Returns:
+        Columns `tables.FINDINGS`: dataset `pictures`, backbone the condition, protocol `corrected`.
+    """
+    scored = final(frame[(frame["measure"] == ACCURACY) & np.isfinite(frame["value"])])
+    rows = [
+        {
+            "quantity": "class_accuracy",
+            "dataset": "pictures",
+            "backbone": names["condition"],
+            "protocol": "corrected",
+            **statistics.over_seeds(part["value"], (0, 1)),
+        }
+        for names, part in groups(scored, ["condition"])
+    ]
+    return pd.DataFrame(rows, columns=list(FINDINGS))
 
 
-def _phase(means: np.ndarray) -> np.ndarray:
-    return np.rad2deg(np.arctan2(means[..., 1], means[..., 0])) / 4
+def planted(
+    values: np.ndarray,
+    effect: Callable[[np.ndarray], float],
+    claimed: Sequence[float | None],
+    seed: int,
+) -> Interval:
+    """Share of samples of seeds in which an effect that was planted is found.
+
+    Args:
+        values: shape (n,), of each seed; what they deviate from their mean is drawn anew.
+        effect: from the places of the seeds that were drawn, shape (n,), to the mean that is
+            planted.
+        claimed: as for :func:`patchwork.statistics.share_found`.
+        seed: of the samples.
+
+    Returns:
+        The share with its interval; unknown for fewer than two seeds.
+    """
+    n = len(values)
+    if n < 2:
+        return statistics.unknown(0, 0)
+    # Deviations from a mean of n are too small by this factor.
+    apart = (values - values.mean()) * np.sqrt(n / (n - 1))
+
+    def draw(rng: np.random.Generator) -> Interval:
+        chosen = rng.integers(0, n, n)
+        return t_interval(apart[chosen] + effect(chosen))
+
+    return statistics.share_found(draw, claimed, seed)
 
 
-def _turn(means: np.ndarray) -> np.ndarray:
-    apart = _phase(means[..., :2]) - _phase(means[..., 2:])
-    return np.mod(apart + _CYCLE_DEG / 2, _CYCLE_DEG) - _CYCLE_DEG / 2
-
-
-def optimum_shifts(
-    frame: pd.DataFrame,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    baseline: str | None = None,
+def planted_findings(
+    last: pd.DataFrame, effects: Sequence[Mapping[str, Any]], seed: int
 ) -> pd.DataFrame:
-    """How far the 4-cycle component of one condition is turned against that of another.
-
-    Networks pre-trained on pictures turned by 22.5 deg should have theirs turned by 22.5 deg. Seeds
-    are paired. Where a component is no larger than its noise, the interval is the whole
-    circle.
+    """Findings `share_found_<quantity>`: the positive controls of contrasts.
 
     Args:
-        frame: condition, seed, epoch, measure, component (`c4` and `s4`), value; each network's
-            last epoch counts.
-        pairs: (condition, minus).
-        baseline: condition of untrained networks of the same initial values, whose components are
-            subtracted first; None: nothing is.
+        last: bias rows of each network's last epoch.
+        effects: measure, condition, minus, `effect` (the contrast that is planted) and `claimed`
+            (the region in which it has to be found).
+        seed: of the samples.
 
     Returns:
-        The table ``tables/rearing_optima.csv``; a pair without common seeds has no row.
+        As :func:`findings`, without rows of which fewer than two seeds have both conditions.
     """
-    last = final(frame)
     rows = []
-    for measure in last.loc[last["component"] == "c4", "measure"].unique():
-        for condition, minus in pairs:
-            names = [condition, minus, *([baseline] if baseline else [])]
-            vectors = [_vectors(last, measure, name) for name in names]
-            both = pd.concat(vectors, axis=1, join="inner").to_numpy()
-            if not len(both):
-                continue
-            own = both[:, :4] - (np.tile(both[:, 4:], 2) if baseline else 0)
-            one = statistics.interval(own, None, _turn, period=_CYCLE_DEG).row()
-            rows.append({"measure": measure, "condition": condition, "minus": minus, **one})
-    return pd.DataFrame(rows, columns=["measure", "condition", "minus", *_INTERVAL])
-
-
-def places_of_optimum(frame: pd.DataFrame) -> pd.DataFrame:
-    """Orientation, 0 to 90, where each condition is best: least error or most information.
-
-    Args:
-        frame: as for :func:`optimum_shifts`.
-
-    Returns:
-        measure, condition, estimate (deg; for signed errors the place of attraction), ci_low,
-        ci_high, n, seeds.
-    """
-    last = final(frame)
-    rows = []
-    for names, _ in groups(last[last["component"] == "c4"], ["measure", "condition"]):
-        own = _vectors(last, names["measure"], names["condition"]).to_numpy()
-        if not len(own):
-            continue
-        # Attraction: errors fall through zero, a quarter of a cycle after their highest place.
-        ahead = {"fisher": 0.0, "signed": _CYCLE_DEG / 4}
-        shift = ahead.get(names["measure"].split("_")[0], _CYCLE_DEG / 2)
-
-        def place(means: np.ndarray, shift: float = shift) -> np.ndarray:
-            return np.mod(_phase(means) + shift, _CYCLE_DEG)
-
-        found = statistics.interval(own, None, place, period=_CYCLE_DEG)
-        rows.append({**names, **found.row()})
-    return pd.DataFrame(rows)
+    for one in effects:
+        names = {key: one[key] for key in ("measure", "condition", "minus")}
+        found = differences(
+            last[last["measure"] == one["measure"]], one["condition"], one["minus"]
+        )["difference"].to_numpy()
+        if len(found) > 1:
+            share = planted(found, lambda _, one=one: one["effect"], one["claimed"], seed)
+            rows.append({**names, **share.row()})
+    table = pd.DataFrame(rows, columns=["measure", "condition", "minus", *_INTERVAL])
+    return findings(table, "share_found_rearing_contrast_" + table["measure"])
 
 
 def findings(table: pd.DataFrame, quantity: pd.Series) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Orientation and colour bias of frozen networks, measured on probe images that they share."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from patchwork.analysis.rearing.orientation_measures import (
 from patchwork.models import backbones
 from patchwork.models.backbones import Backbone
 from patchwork.stimuli import probes
-from patchwork.stimuli.common import palettes
 from patchwork.stimuli.common.batch import Batch, concatenate
 
 COLUMNS = ("measure", "kind", "component", "orientation_deg", "value")
@@ -70,7 +69,7 @@ class ProbeImages:
 
 @dataclass(frozen=True)
 class ColourImages:
-    """Lines in each basic colour: `train` over all colours, `test` by colour."""
+    """The same lines in the same noise, in each colour: `train` over all, `test` by colour."""
 
     train: Batch
     test: dict[str, Batch]
@@ -82,31 +81,29 @@ class Probes:
 
     Attributes:
         lines: lines and noise of all orientations.
-        colours: lines in each basic colour.
-        bluish: colours of one side.
-        yellowish: colours of the other.
+        colours: lines in each colour of `hues`.
+        hues: pairs of opposite colours: `tested`, and `control`.
     """
 
     lines: ProbeImages
     colours: ColourImages
-    bluish: list[str]
-    yellowish: list[str]
+    hues: dict[str, list[str]]
 
 
 def draw_probes(settings: Mapping[str, Any], image_px: int) -> Probes:
     """Draw the probes of a study once, for all of its networks.
 
     Args:
-        settings: `probes` (`seed`, `sizes` and `colours`), `bluish` and `yellowish`.
+        settings: `probes` (`seed`, `sizes` and `colours`) and `hues` (`tested` and `control`, each
+            a colour and the one opposite).
         image_px: side of the images that the networks take.
     """
-    drawn = settings["probes"]
+    drawn, hues = settings["probes"], settings["hues"]
     common: dict[str, Any] = {"image_px": image_px, "seed": drawn["seed"]}
     return Probes(
         probe_images(**common, sizes=ProbeSizes(**drawn["sizes"])),
-        colour_images(**common, **drawn["colours"]),
-        list(settings["bluish"]),
-        list(settings["yellowish"]),
+        colour_images([*hues["tested"], *hues["control"]], **common, **drawn["colours"]),
+        dict(hues),
     )
 
 
@@ -140,12 +137,13 @@ def probe_images(*, image_px: int, seed: int, sizes: ProbeSizes) -> ProbeImages:
     return ProbeImages(lines_train, lines_test, noise_train, noise_test, sizes.n_orientations)
 
 
-def colour_images(*, image_px: int, seed: int, n_train: int, n_test: int) -> ColourImages:
-    """Draw lines of each of the basic colours.
-
-    Test lines of all colours share places, orientations and noise: only the colour differs.
+def colour_images(
+    colours: Sequence[str], *, image_px: int, seed: int, n_train: int, n_test: int
+) -> ColourImages:
+    """Draw the same lines in the same noise in each of some colours, which alone differ.
 
     Args:
+        colours: names in `palettes.BASIC11`.
         image_px: side of the images.
         seed: of the probes.
         n_train: training lines of each colour.
@@ -161,9 +159,8 @@ def colour_images(*, image_px: int, seed: int, n_train: int, n_test: int) -> Col
             orientation_deg=even_orientations(n),
         )
 
-    names = list(palettes.BASIC11)
-    train = [lines(name, n_test + i * n_train, n_train) for i, name in enumerate(names)]
-    return ColourImages(concatenate(train), {name: lines(name, 0, n_test) for name in names})
+    train = concatenate([lines(name, n_test, n_train) for name in colours])
+    return ColourImages(train, {name: lines(name, 0, n_test) for name in colours})
 
 
 @torch.no_grad()
@@ -268,7 +265,7 @@ def measure_stimuli(images: ProbeImages) -> pd.DataFrame:
 
 
 def colour_errors(network: Backbone, images: ColourImages) -> pd.Series:
-    """Mean orientation error (deg) of the class token's read-out for lines of each basic colour."""
+    """Mean orientation error (deg) of the class token's read-out for lines of each colour."""
     name, readout = "orientation_deg", "cls"
     known = features(network, images.train.images)[readout]
     errors = {}
@@ -326,18 +323,22 @@ def measure(stage: Stage, images: Probes) -> pd.DataFrame:
 
     Returns:
         The table ``rearing_conditions/*.csv`` without seed: the orientation measures; plain numbers
-        (component `value`) `colour_contrast` (deg, error for bluish minus yellowish lines) and
+        (component `value`) `colour_contrast` (deg, error for lines of the first tested hue minus
+        those of the second), `colour_excess` (the same minus that of the control's hues) and
         `accuracy`; and `colour_error` (deg), whose component is the colour.
     """
     network = stage.backbone
     found = measure_features(lambda pictures: features(network, pictures), images.lines)
     errors = colour_errors(network, images.colours)
-    contrast = float(errors[images.bluish].mean() - errors[images.yellowish].mean())
+    tested, control = (
+        float(errors[first] - errors[second])
+        for first, second in (images.hues["tested"], images.hues["control"])
+    )
     plain = pd.DataFrame(
         {
-            "measure": ["colour_contrast", "accuracy"],
+            "measure": ["colour_contrast", "colour_excess", "accuracy"],
             "component": "value",
-            "value": [contrast, stage.accuracy],
+            "value": [tested, tested - control, stage.accuracy],
         }
     )
     by_colour = errors.rename_axis("component").reset_index(name="value")

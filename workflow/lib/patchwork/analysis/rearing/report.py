@@ -1,11 +1,11 @@
 """All tables of a study of controlled rearing, from measures of its networks and adaptation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from patchwork.analysis.rearing import adaptation, contrasts
+from patchwork.analysis.rearing import adaptation, contrasts, planes
 from patchwork.analysis.rearing.contrasts import Outcome
 from patchwork.tables import join
 
@@ -13,7 +13,6 @@ from patchwork.tables import join
 def report(
     measured: pd.DataFrame,
     predictions: pd.DataFrame,
-    colours: Sequence[str],
     settings: Mapping[str, Any],
     plan: Mapping[str, Any],
 ) -> dict[str, pd.DataFrame]:
@@ -22,13 +21,12 @@ def report(
     Args:
         measured: of `networks.measure`, with columns condition and seed.
         predictions: of networks adapted to lines, as from :func:`patchwork.tables.gather`.
-        colours: names of the label `colour` of the lines, by index.
         settings: the study's block about its conditions.
         plan: the study's registration.
 
     Returns:
-        curves, biases, contrasts, trajectory, optima, lattice, adapted, excluded, findings: tables
-        of :mod:`patchwork.analysis.rearing.contrasts` and `adaptation`.
+        curves, biases, contrasts, trajectory, planes, adapted, excluded, findings: tables of
+        :mod:`patchwork.analysis.rearing.contrasts`, `planes` and `adaptation`.
     """
     # Networks: those that break a registered rule are left out; some are also taken at the epoch
     # at which they were as accurate as those of another condition.
@@ -42,34 +40,33 @@ def report(
     rows = contrasts.biases(kept)
     last = contrasts.final(rows)
 
-    # Contrasts of their biases: at the end, over training, and split into pictures and lattice.
+    # Contrasts of their biases: at the end, and over training; and how well planted ones are found.
     registered = [Outcome(**one) for one in plan["outcomes"]]
     followed = [Outcome(name, *pair) for pair in pairs for name in settings["trajectory"]]
     contrasted = contrasts.contrast_table(last, plan, pairs)
-    lattice = contrasts.lattice_table(last, registered)
+    planted = settings["planted"]
 
-    # Places: where the 4-cycle component of each condition lies, and by how much it is turned.
-    shifts = contrasts.optimum_shifts(kept, pairs, baseline=settings["untrained"])
-    places = contrasts.places_of_optimum(kept)
+    # Whether networks of pictures turned by 22.5 deg lie where the others say.
+    turns = settings["turns"]
+    plane = planes.plane_table(kept, turns, [one.measure for one in registered])
 
     # After adaptation to lines.
-    adapted = adaptation.adaptation_table(predictions, colours, settings)
+    biases = adaptation.line_biases(predictions)
+    adapted = adaptation.adaptation_table(biases, settings)
 
-    named = "rearing_contrast_" + contrasted["measure"]
-    named = named.replace("rearing_contrast_colour_contrast", "colour_rearing_contrast")
     findings = [
-        contrasts.findings(contrasted, named),
-        contrasts.findings(lattice, lattice["part"] + "_component_" + lattice["measure"]),
-        contrasts.findings(shifts, "optimum_shift_" + shifts["measure"]),
-        adaptation.kept_findings(adapted),
+        contrasts.findings(contrasted, "rearing_contrast_" + contrasted["measure"]),
+        contrasts.planted_findings(last, planted["contrasts"], planted["seed"]),
+        contrasts.accuracy_findings(components),
+        planes.findings(plane, turns["between"]),
+        adaptation.findings(adapted, biases),
     ]
     return {
         "curves": contrasts.curve_table(measured),
         "biases": contrasts.condition_table(rows),
         "contrasts": contrasted,
         "trajectory": contrasts.trajectory_table(rows, [*registered, *followed]),
-        "optima": join([shifts, places]),
-        "lattice": lattice,
+        "planes": plane,
         "adapted": adapted,
         "excluded": excluded,
         "findings": join(findings),
