@@ -137,6 +137,15 @@ def kept():
     return pd.DataFrame(rows, columns=names)
 
 
+def planes():
+    rows = [
+        (measure, part, c4, s4, 7, 7)
+        for measure in MEASURES[::2]
+        for part, c4, s4 in (("pictures", -4.0, 0.2), ("lattice", 1.0, 0.5), ("misfit", 0.3, -0.4))
+    ]
+    return pd.DataFrame(rows, columns=["measure", "part", "c4", "s4", "n", "seeds"])
+
+
 DRAW = {
     "statistics": lambda: rearing.image_statistics(edges(), hues()),
     "curves": lambda: rearing.bias_curves(curves()),
@@ -144,6 +153,7 @@ DRAW = {
     "forest_pairs": lambda: rearing.contrast_forest(
         contrasts((("upright", "turned"), ("turned_by_22", "upright")))
     ),
+    "planes": lambda: rearing.bias_planes(planes()),
     "trajectory": lambda: rearing.bias_trajectory(trajectory()),
     "kept": lambda: rearing.bias_after_tuning(kept()),
 }
@@ -230,3 +240,18 @@ def test_frozen_networks_stand_first_and_once(drawn):
         marks = next(line for line in axes.lines if line.get_label() == "upright minus turned")
         assert list(marks.get_xdata()) == [0, 1, 2, 3]
         assert list(marks.get_ydata()) == [-8, -6, -3.5, -1]
+
+
+def test_each_condition_stands_where_its_parts_add_up(drawn):
+    for axes in drawn["planes"].axes:
+        shown = {line.get_label(): line for line in axes.lines}
+        places = {
+            name: complex(line.get_xdata()[0], line.get_ydata()[0]) for name, line in shown.items()
+        }
+        assert places["upright"] == pytest.approx(-3 + 0.7j)
+        assert places["turned by 45 deg"] == pytest.approx(5 + 0.3j)
+        # i times (-4 + .2 i) is -.2 - 4 i; the misfit is added.
+        assert places["turned by 22.5 deg"] == pytest.approx(1.1 - 3.9j)
+        ring = shown["prediction"]
+        away = np.hypot(ring.get_xdata() - 0.8, ring.get_ydata() + 3.5)
+        assert away == pytest.approx(np.abs(-4 + 0.2j) / 2)

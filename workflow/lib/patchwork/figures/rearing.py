@@ -324,3 +324,51 @@ def bias_after_tuning(frame: pd.DataFrame, unit: str = "deg") -> Figure:
         f"over seeds. {panels.counts(named, 'point')}"
     )
     return grid.finish("What adaptation leaves of the bias", caption)
+
+
+@theme.styled
+def bias_planes(frame: pd.DataFrame) -> Figure:
+    """Where the biases of networks of turned pictures lie, and where they are predicted to lie.
+
+    Args:
+        frame: measure, part (`pictures`, `lattice`, `misfit`), c4, s4, n, seeds.
+
+    Returns:
+        One panel per measure: the plane of both components with the mean of every condition.
+
+    Raises:
+        ValueError: if a column is missing or frame is empty.
+    """
+    panels.require(frame, ["measure", "part", "c4", "s4", "n", "seeds"], "bias_planes")
+    kept = frame[frame["part"].isin(("pictures", "lattice", "misfit"))]
+    named = kept.assign(shown=kept["measure"].map(measure_name))
+    grid = panels.grid(named, Facets(rows=(), columns=("shown",), height_cm=5.0))
+    for axes, part in grid:
+        z = {row["part"]: complex(row["c4"], row["s4"]) for row in part.to_dict("records")}
+        lattice, pictures = z["lattice"], z["pictures"]
+        predicted = lattice + 1j * pictures
+        places = {
+            "upright": lattice + pictures,
+            "turned by 45 deg": lattice - pictures,
+            "turned by 22.5 deg": predicted + z["misfit"],
+        }
+        for place in (lattice + pictures, lattice - pictures, predicted):
+            ends = np.array([lattice, place])
+            axes.plot(ends.real, ends.imag, color=theme.PALE, lw=0.6)
+        circle = predicted + abs(pictures) / 2 * np.exp(2j * np.pi * np.linspace(0, 1, 90))
+        axes.plot(circle.real, circle.imag, color=theme.PALE, ls=(0, (2, 1)), label="prediction")
+        axes.plot(lattice.real, lattice.imag, "+", color=theme.INK, label="lattice alone")
+        for (name, place), colour, marker in zip(
+            places.items(), theme.PALETTE, theme.MARKERS, strict=False
+        ):
+            axes.plot(place.real, place.imag, marker, color=colour, ls="", ms=5, label=name)
+        axes.set_aspect("equal", adjustable="datalim")
+        unit = _unit(part["measure"].iloc[0])
+        axes.set_xlabel(f"cos 4\u03b8 ({unit})")
+        axes.set_ylabel(f"sin 4\u03b8 ({unit})")
+    grid.legend(least=1)
+    caption = (
+        "Factors of the 4-cycle component, means over seeds. Dashed: as far from the prediction as "
+        f"half of what turns with the pictures. {panels.counts(kept, 'point')}"
+    )
+    return grid.finish("Does the bias turn with the pictures?", caption)

@@ -114,6 +114,7 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
             localisation.presence_roc,
             rearing.bias_after_tuning,
             rearing.bias_curves,
+            rearing.bias_planes,
             rearing.bias_trajectory,
             rearing.contrast_forest,
             regions.attention_and_effect,
