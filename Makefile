@@ -26,6 +26,7 @@ COMMA := ,
 EMPTY :=
 ONLY = $(if $(strip $(STUDIES)),'run=[$(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(STUDIES)))]')
 CONFIG = $(if $(strip $(1)),--config $(1))
+PICTURES = $(if $(IMAGES),'studies={rearing: {pictures: {source: {path: "$(abspath $(IMAGES))"}}}}')
 TRIALS ?= 1000
 
 ## all: run the default workflow, then count verdicts, show what changed and where results lie
@@ -37,7 +38,7 @@ all: $(READY)
 ## report: write results/report.html when a result is newer than it
 report: $(READY)
 	@if [ ! -e $(RESULTS)/report.html ] || [ -n "$$(find $(RESULTS) -newer $(RESULTS)/report.html \( -name '*.svg' -o -name 'claims.*' \) -print -quit)" ]; then \
-		$(SNAKEMAKE) --cores 1 --quiet all $(SCALE) $(call CONFIG,$(ELSEWHERE) $(ONLY)) --report $(RESULTS)/report.html; \
+		$(SNAKEMAKE) --cores 1 --quiet all $(SCALE) $(call CONFIG,$(ELSEWHERE) $(ONLY) $(PICTURES)) --report $(RESULTS)/report.html; \
 	else echo "report: up to date"; fi
 
 ## test: lint, types, unit tests, dry runs, a tiny workflow from end to end, its report
@@ -82,11 +83,12 @@ gpu-check: $(TESTED)
 	$(BIN)/python benchmarks/gpu_check.py --out benchmarks/gpu/gpu_check.json
 
 ## evidence: the run that decides, or goes on where it was; STUDIES="stability lines" runs these alone
+# IMAGES=<folder with a folder per class>: rearing on these pictures instead of procedural ones.
 evidence: RESULTS = evidence
-evidence: SCALE = --configfile config/scales/evidence.yaml
+evidence: SCALE = --configfile config/scales/evidence.yaml $(if $(IMAGES),config/scales/natural.yaml)
 evidence: $(READY)
-	@nice $(RUN) --cores $(CORES) $(ARGS) $(SCALE) $(call CONFIG,$(ELSEWHERE) $(ONLY))
-	@$(MAKE) --no-print-directory report RESULTS="$(RESULTS)" SCALE="$(SCALE)" STUDIES="$(STUDIES)"
+	@nice $(RUN) --cores $(CORES) $(ARGS) $(SCALE) $(call CONFIG,$(ELSEWHERE) $(ONLY) $(PICTURES))
+	@$(MAKE) --no-print-directory report RESULTS="$(RESULTS)" SCALE="$(SCALE)" STUDIES="$(STUDIES)" IMAGES="$(IMAGES)"
 	@$(BIN)/python -m patchwork.show $(RESULTS) --summary
 	@echo "to document it: make docs DOCUMENT=$(RESULTS)"
 
@@ -99,7 +101,7 @@ paper: $(READY)
 rearing: $(READY)
 	@test -d "$(IMAGES)" || { echo "IMAGES is '$(IMAGES)'; allowed is a folder with one folder of images per class" >&2; exit 1; }
 	OMP_NUM_THREADS=1 $(RUN) $(ARGS) --cores $(CORES) --configfile config/scales/natural.yaml \
-		--config 'studies={rearing: {pictures: {source: {path: "$(abspath $(IMAGES))"}}}}'
+		$(call CONFIG,'run=[rearing]' $(PICTURES))
 
 ## benchmark-dataset: draw 100,000 labelled chirp figures of arXiv 2503.22713 and their data card
 benchmark-dataset: $(READY)

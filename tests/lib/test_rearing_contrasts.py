@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from patchwork import statistics
 from patchwork.analysis.rearing import adaptation, contrasts
 from patchwork.analysis.rearing.contrasts import Outcome, biases, final
@@ -211,12 +214,12 @@ def test_planted_contrasts_are_found_as_often_as_theory_says(seed):
     values = generator(seed).normal(3.0, 1.0, 8)
     values = (values - values.mean()) / values.std(ddof=1)
     for effect in (0.6, 1.2):
-        found = contrasts.planted(values, lambda _, effect=effect: effect, (0, None), seed)
+        found = contrasts.planted(values, effect, (0, None), seed)
         power = stats.nct.sf(stats.t.ppf(0.95, 7), 7, effect * np.sqrt(8))
         assert found.estimate == pytest.approx(power, abs=0.15)
         assert found.n == 100
-    assert contrasts.planted(values, lambda _: -1.0, (0, None), seed).estimate < 0.05
-    assert np.isnan(contrasts.planted(values[:1], lambda _: 1.0, (0, None), seed).estimate)
+    assert contrasts.planted(values, -1.0, (0, None), seed).estimate < 0.05
+    assert np.isnan(contrasts.planted(values[:1], 1.0, (0, None), seed).estimate)
 
 
 def adapted(shares, sd=0.2):
@@ -341,3 +344,20 @@ def test_impossible_tables_are_named():
         biases(pd.concat([frame, frame]))
     with pytest.raises(ValueError, match="no bias component"):
         biases(frame.assign(component="mean"))
+
+
+def test_planted_contrasts_have_the_regions_of_their_claims():
+    config = Path(__file__).resolve().parents[2] / "config"
+    study = yaml.safe_load((config / "studies/rearing.yaml").read_text(encoding="utf-8"))
+    claims = yaml.safe_load((config / "claims.yaml").read_text(encoding="utf-8"))["claims"]
+    decisions = {
+        (one["quantity"], one["backbone"]): one
+        for name in ("R1a", "R1b", "R1c", "R2")
+        for one in claims[name]["decisions"]
+    }
+    rows = study["studies"]["rearing"]["rearing_conditions"]["planted"]["contrasts"]
+    assert len(rows) == len(decisions)
+    for row in rows:
+        address = f"rearing_contrast_{row['measure']}", f"{row['condition']}_minus_{row['minus']}"
+        assert decisions[address]["claimed"] == row["claimed"]
+        assert decisions[address]["positive_control"]["quantity"] == f"share_found_{address[0]}"

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from patchwork.analysis import predictions
@@ -78,17 +77,13 @@ def adaptation_table(biases: pd.DataFrame, settings: Mapping[str, Any]) -> pd.Da
                 continue
             before, after = both["before"].to_numpy(), both["after"].to_numpy()
             kept = after - before / 2
-
-            def half(seeds: np.ndarray, before: np.ndarray = before) -> float:
-                return float(before[seeds].mean()) / 2
-
             # Half of a bias below zero is kept where the rest is no more than zero.
             claimed = (None, 0.0) if before.mean() < 0 else (0.0, None)
             for quantity, found in (
                 ("contrast_before", t_interval(before)),
                 ("contrast_after", t_interval(after)),
                 ("after_minus_half_before", t_interval(kept)),
-                ("share_found", planted(kept, half, claimed, settings["planted"]["seed"])),
+                ("share_found", planted(kept, before / 2, claimed, settings["planted"]["seed"])),
             ):
                 key = {**names, "condition": condition, "minus": minus, "quantity": quantity}
                 rows.append({**key, **found.row()})

@@ -7,7 +7,7 @@ Tables of measures have one row per network (condition and seed), epoch, measure
 plain numbers such as the accuracy have the component `value`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -309,7 +309,7 @@ def accuracy_findings(frame: pd.DataFrame) -> pd.DataFrame:
 
 def planted(
     values: np.ndarray,
-    effect: Callable[[np.ndarray], float],
+    effect: np.ndarray | float,
     claimed: Sequence[float | None],
     seed: int,
 ) -> Interval:
@@ -317,8 +317,7 @@ def planted(
 
     Args:
         values: shape (n,), of each seed; what they deviate from their mean is drawn anew.
-        effect: from the places of the seeds that were drawn, shape (n,), to the mean that is
-            planted.
+        effect: that is planted: the mean of this, shape (n,), over the seeds that are drawn.
         claimed: as for :func:`patchwork.statistics.share_found`.
         seed: of the samples.
 
@@ -330,10 +329,11 @@ def planted(
         return statistics.unknown(0, 0)
     # Deviations from a mean of n are too small by this factor.
     apart = (values - values.mean()) * np.sqrt(n / (n - 1))
+    effects = np.broadcast_to(np.asarray(effect, float), n)
 
     def draw(rng: np.random.Generator) -> Interval:
         chosen = rng.integers(0, n, n)
-        return t_interval(apart[chosen] + effect(chosen))
+        return t_interval(apart[chosen] + effects[chosen].mean())
 
     return statistics.share_found(draw, claimed, seed)
 
@@ -359,7 +359,7 @@ def planted_findings(
             last[last["measure"] == one["measure"]], one["condition"], one["minus"]
         )["difference"].to_numpy()
         if len(found) > 1:
-            share = planted(found, lambda _, one=one: one["effect"], one["claimed"], seed)
+            share = planted(found, one["effect"], one["claimed"], seed)
             rows.append({**names, **share.row()})
     table = pd.DataFrame(rows, columns=["measure", "condition", "minus", *_INTERVAL])
     return findings(table, "share_found_rearing_contrast_" + table["measure"])
