@@ -389,7 +389,7 @@ def main(results: str = "") -> None:
     for path in pages():
         path.write_text(filled(path.read_text()))
     stem = ROOT / "docs/figures/claims"
-    svg, _ = theme.save(drawings.verdict_grid(pd.read_csv(CLAIMS)), stem)
+    svg, _ = theme.save(drawings.claims_picture(pd.read_csv(CLAIMS)), stem)
     svg.unlink()
     if shutil.which("dot"):
         draw_rules()

@@ -406,6 +406,14 @@ CONFIG = Path(__file__).resolve().parents[2] / "config"
 STATED = yaml.safe_load((CONFIG / "claims.yaml").read_text())["claims"]
 
 
+def test_every_figure_that_a_claim_names_is_drawn():
+    for name, one in STATED.items():
+        study = yaml.safe_load((CONFIG / f"studies/{one['study']}.yaml").read_text())
+        block = study["studies"][one["study"]]
+        drawn = [*block.get("figures", {}), *block.get("networks", {}).get("figures", ())]
+        assert one.get("figure", drawn[0]) in [*drawn, "samples", "rearing_conditions"], name
+
+
 def test_every_identity_names_a_test_that_exists():
     named = [
         row["proved_by"].split("::")

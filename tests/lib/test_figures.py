@@ -56,11 +56,10 @@ DRAW = {
     "patch_tokens": lambda: head_effects.patch_effects(frames.patch_effects()),
     "patch_map": lambda: head_effects.patch_effects(frames.patch_effects(), (8, 8)),
     "similarity": lambda: head_effects.head_similarity(frames.similarities()),
-    "claims": lambda: claims.claims_table(frames.claims()),
-    "verdicts": lambda: claims.verdict_grid(frames.claims()),
+    "claims": lambda: claims.claims_picture(frames.claims()),
 }
 # Those of frames with n and seeds.
-COUNTED = set(DRAW) - {"samples", "verdicts", "patch_tokens", "patch_map"}
+COUNTED = set(DRAW) - {"samples", "patch_tokens", "patch_map"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_width_is_that_of_a_column_or_a_page(drawn, name):
     assert min(abs(width - w) for w in (8, 10, 11, 17)) < 1e-6
 
 
-@pytest.mark.parametrize("name", sorted(set(DRAW) - {"samples", "claims", "verdicts"}))
+@pytest.mark.parametrize("name", sorted(set(DRAW) - {"samples", "claims"}))
 def test_axes_carry_units_on_the_outer_panels(drawn, name):
     panes = [axes for axes in drawn[name].axes if axes.get_subplotspec() is not None]
     for axis in ("get_xlabel", "get_ylabel"):

@@ -57,9 +57,6 @@ def test_the_full_markdown_has_one_row_per_decision():
     said = "| **X1** Things are large. | p | 1.5 [1, 2] | 0.605 | a null: 0.5 |  | artefact |"
     assert text[2] == said
     assert text[3] == "|  | p |  |  |  |  | undetermined |"
-    # A run before there were positive controls.
-    old = show.markdown_full(table().drop(columns=["power", "detectable"]))
-    assert old[2].endswith("| p | 1.5 [1, 2] |  | a null: 0.5 |  | artefact |")
 
 
 def test_an_estimate_without_interval_says_so():

@@ -1,4 +1,4 @@
-# Every claim decided by its rule, as a table for machines, a page and figures for readers.
+# Every claim decided by its rule, as a table for machines, a page and a picture for readers.
 include: "claims_inputs.smk"
 
 
@@ -31,15 +31,11 @@ rule plot_claims:
     input:
         claims=rules.decide_claims.output.claims,
     output:
-        page=in_report("<results>/claims.html", "claims table", "claims", "claims"),
+        page=in_report("<results>/claims.html", "claims page", "claims", "claims"),
         svg=in_report(
-            "<results>/claims/claims_table.svg", "claims overview", "claims", "claims"
+            "<results>/claims/claims.svg", "claims picture", "claims", "claims"
         ),
-        png="<results>/claims/claims_table.png",
-        grid=in_report(
-            "<results>/claims/verdicts.svg", "verdicts at a glance", "claims", "claims"
-        ),
-        grid_png="<results>/claims/verdicts.png",
+        png="<results>/claims/claims.png",
     log:
         "<logs>/plot_claims.log",
     benchmark:

@@ -1,17 +1,16 @@
-"""Show the claims as a page, as a table and as a grid of verdicts."""
+"""Show the claims as a page and as a picture."""
 
 from pathlib import Path
 
 import pandas as pd
-from patchwork.figures import claims, theme
+from patchwork.figures import claims, claims_page, theme
 from patchwork.jobs.log import job_log
 
 
-def main(*, table: str, page: str, stem: str, grid: str) -> None:
+def main(*, table: str, page: str, stem: str) -> None:
     frame = pd.read_csv(table)
-    Path(page).write_text(claims.claims_html(frame), encoding="utf-8")
-    theme.save(claims.claims_table(frame), stem)
-    theme.save(claims.verdict_grid(frame), grid)
+    Path(page).write_text(claims_page.claims_html(frame), encoding="utf-8")
+    theme.save(claims.claims_picture(frame), stem)
 
 
 if __name__ == "__main__":
@@ -20,5 +19,4 @@ if __name__ == "__main__":
             table=snakemake.input.claims,
             page=snakemake.output.page,
             stem=snakemake.output.png.removesuffix(".png"),
-            grid=snakemake.output.grid_png.removesuffix(".png"),
         )

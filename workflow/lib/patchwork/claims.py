@@ -285,6 +285,11 @@ def _history(
     return f"{changed}; exploratory, for results of these seeds had been seen" if seen else changed
 
 
+def _ends(name: str, ends: Region | None) -> dict[str, float]:
+    low, high = ends or (math.nan, math.nan)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
 def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for i, decision in enumerate(claim["decisions"]):
         find = _finder(f"claims.{name}.decisions[{i}]", claim["study"], findings)
@@ -300,16 +305,23 @@ def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterat
             "protocol": decision["protocol"],
             "statement": claim["statement"],
             "published": claim["published"],
+            "unit": decision.get("unit", ""),
             "estimate": found.estimate if found else math.nan,
             **{key: getattr(found, key, math.nan) for key in ENDS},
             "n": found.n if found else None,
             "seeds": found.seeds if found else None,
+            **_ends("claimed", region_of(decision["claimed"]) if "claimed" in decision else None),
             "control": control["description"] if control else "",
             "control_estimate": against.estimate if against else math.nan,
+            **_ends("control", (against.ci90_low, against.ci90_high) if against else None),
+            **_ends("survives", region_of(decision["survives"]) if control else None),
             "power": planted.estimate if planted else math.nan,
             "detectable": found.detectable if found else math.nan,
             "verdict": outcome,
             "reason": reason,
+            "figure": f"{claim['study']}/figures/{claim['figure']}.png"
+            if "figure" in claim
+            else "",
         }
 
 

@@ -142,8 +142,7 @@ def markdown_full(claims: pd.DataFrame) -> list[str]:
             control = row["control"] if isinstance(row["control"], str) else ""
             if pd.notna(row["control_estimate"]):
                 control = f"{control}: {_number(row['control_estimate'])}"
-            # A run before there were positive controls has neither.
-            known = (row.get(key) for key in ("detectable", "power"))
+            known = (row[key] for key in ("detectable", "power"))
             detectable, power = ("" if pd.isna(one) else _number(one) for one in known)
             cells = (name, row["protocol"], _interval(row), detectable, control, power,
                      row["verdict"])  # fmt: skip

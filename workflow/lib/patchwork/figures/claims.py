@@ -1,7 +1,7 @@
-"""The claims: verdicts at a glance, a table as a figure, and a page."""
+"""All claims in one picture: estimates, regions and controls, each on an axis of its own."""
 
-import html
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,36 +10,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from patchwork.claims import multiplicity
 from patchwork.figures import panels, theme
 from patchwork.figures.panels import words
 
 NEEDED = [
-    "claim", "protocol", "statement", "published", "estimate", "ci_low", "ci_high", "control",
-    "control_estimate", "verdict",
+    "claim", "study", "protocol", "statement", "published", "unit", "estimate", "ci_low", "ci_high",
+    "ci90_low", "ci90_high", "claimed_low", "claimed_high", "control", "control_estimate",
+    "control_low", "control_high", "survives_low", "survives_high", "power", "detectable",
+    "verdict",
 ]  # fmt: skip
 NONE = "\u2013"  # en dash
 _MINUS = "\u2212"
+# Where the bounds of a region stand on an axis from 0 to 1.
+LOW, HIGH = 1 / 3, 2 / 3
 _PAD = 4.0  # points
 _LINE = theme.LINE_HEIGHT * theme.TEXT_PT
-
-
-@dataclass(frozen=True)
-class Column:
-    """Heading and width (points) of one column of the drawn table."""
-
-    name: str
-    width: float
-
-
-COLUMNS = (
-    Column("Claim", 28),
-    Column("Statement", 122),
-    Column("Protocol", 58),
-    Column("Published", 54),
-    Column("Estimate [95 % interval]", 84),
-    Column("Control", 72),
-    Column("Verdict", 58),
-)
 
 
 def number(value: Any) -> str:
@@ -57,53 +43,170 @@ def number(value: Any) -> str:
     return f"{amount:.3g}".replace("-", _MINUS)
 
 
-def estimate(row: Any) -> str:
-    """Estimate with its interval, or a dash."""
-    text = number(row["estimate"])
-    if text == NONE or number(row["ci_low"]) == NONE:
-        return text
-    return f"{text} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-
-
-def control(row: Any) -> str:
-    """The control's name and estimate, or a dash."""
-    name, text = number(row["control"]), number(row["control_estimate"])
-    return words(name) if text == NONE else f"{words(name)}: {text}"
-
-
-def _check(frame: pd.DataFrame, what: str) -> None:
+def check(frame: pd.DataFrame, what: str) -> None:
+    """Refuses a table of claims that lacks a column or has an unknown verdict."""
     panels.require(frame, NEEDED, what)
     odd = sorted(set(frame["verdict"].astype(str)) - set(theme.VERDICTS))
     if odd:
         raise ValueError(f"{what}: verdict is {odd[0]!r}; allowed is {sorted(theme.VERDICTS)}")
 
 
-def _cells(row: Any, first: bool) -> list[list[str]]:
+def axis(low: float, high: float, spread: float) -> Callable[[float], float]:
+    """Places on an axis from 0 to 1 that lines up the bounds of every region.
+
+    A lower bound stands at 1/3, an upper one at 2/3. Between two bounds the axis is linear; beyond
+    a bound it is compressed, so that every number has a place, and starts with the slope that it
+    has within.
+
+    Args:
+        low: lower bound; -inf for none.
+        high: upper bound; inf for none.
+        spread: half width of the interval, the unit of a region with one bound only; above 0.
+
+    Returns:
+        The place of a number; nan for nan.
+    """
+    unit = high - low if math.isfinite(high - low) and high > low else spread
+
+    def beyond(distance: float, room: float) -> float:
+        """0 at the bound, `room` at infinity, slope 1/3 of the axis a unit at the bound."""
+        scale = 3 * room * unit
+        return room * (1 - scale / (distance + scale))
+
+    def place(value: float) -> float:
+        if math.isnan(value) or math.isnan(low):
+            return math.nan
+        if value < low:
+            return LOW - beyond(low - value, LOW)
+        if value > high:
+            return HIGH + beyond(value - high, 1 - HIGH)
+        if math.isfinite(low):
+            within = value - low
+            return LOW + (within / unit / 3 if math.isfinite(high) else beyond(within, HIGH))
+        return HIGH - beyond(high - value, HIGH) if math.isfinite(high) else 0.5
+
+    return place
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One estimate beside the region in which it must lie.
+
+    Attributes:
+        region: its lower and upper end, 0 to 1; nan if there is none.
+        bounds: the finite bounds, by place.
+        wide: ends of the 95 % interval, 0 to 1, or nan.
+        deciding: ends of the 90 % interval.
+        dot: place of the estimate.
+        text: estimate and interval as words.
+        needs: the region as words.
+    """
+
+    region: tuple[float, float]
+    bounds: dict[float, str]
+    wide: tuple[float, float]
+    deciding: tuple[float, float]
+    dot: float
+    text: str
+    needs: str
+
+
+def strip(row: Mapping[Any, Any], control: bool = False) -> Strip:
+    """What is drawn of the estimate of a claim's row, or of its control."""
+    names = ("control_estimate", "control_low", "control_high", "survives_low", "survives_high")
+    if not control:
+        names = ("estimate", "ci90_low", "ci90_high", "claimed_low", "claimed_high")
+    value, low90, high90, low, high = (float(row[name]) for name in names)
+    wide = (math.nan, math.nan) if control else (float(row["ci_low"]), float(row["ci_high"]))
+    # Without an interval, the distance from the bound is the unit.
+    units = [(high90 - low90) / 2, (wide[1] - wide[0]) / 2, abs(value - low), abs(value - high)]
+    spread = next((one for one in units if math.isfinite(one) and one > 0), 1.0)
+    place = axis(low, high, spread)
+    unit = "" if control or not isinstance(row["unit"], str) or math.isnan(value) else row["unit"]
+    text = number(value)
+    # A run without deciding intervals still has those that are shown.
+    shown = (low90, high90) if low90 <= high90 else wide
+    if shown[0] <= shown[1]:
+        text += f" [{number(shown[0])}, {number(shown[1])}]"
+    ends = (low, high)
+    bounds = {place(one): number(one) for one in ends if math.isfinite(one)}
+    region = tuple(
+        side if math.isinf(one) else place(one) for one, side in zip(ends, (0.0, 1.0), strict=True)
+    )
+    needs = " to ".join(bounds.values())
+    if len(bounds) == 1:
+        needs = f"{'at least' if math.isfinite(low) else 'at most'} {needs}"
+    return Strip(
+        region=(region[0], region[1]), bounds=bounds, wide=(place(wide[0]), place(wide[1])),
+        deciding=(place(low90), place(high90)), dot=place(value), text=f"{text} {unit}".strip(),
+        needs=needs,
+    )  # fmt: skip
+
+
+def chances(row: Mapping[Any, Any]) -> list[str]:
+    """Power of the positive control and detectable distance, as far as they are known."""
+    said = []
+    if pd.notna(row["power"]):
+        said.append(f"power {100 * row['power']:.0f} %")
+    if pd.notna(row["detectable"]):
+        said.append(f"detects {number(row['detectable'])}")
+    return said
+
+
+def tally(frame: pd.DataFrame) -> str:
+    """How many verdicts of each kind, and how many may be wrong."""
+    found = ", ".join(f"{words(v)} {n}" for v, n in frame["verdict"].value_counts().items())
+    return (
+        f"{frame['claim'].nunique()} claims, {len(frame)} verdicts: {found}. {multiplicity(frame)}"
+    )
+
+
+# The drawn picture -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading and width (points) of one column of the picture."""
+
+    name: str
+    width: float
+
+
+COLUMNS = (
+    Column("Claim", 26),
+    Column("Statement", 112),
+    Column("Protocol", 56),
+    Column("Estimate, claimed region", 112),
+    Column("Control, its region", 66),
+    Column("Power", 50),
+    Column("Verdict", 58),
+)
+_RIGHT = sum(column.width for column in COLUMNS)
+
+
+def _cells(row: Mapping[Any, Any], first: bool) -> list[list[str]]:
     """Wrapped lines of each column; a claim's statement stands in its first row only."""
     texts = [
         str(row["claim"]) if first else "", str(row["statement"]) if first else "",
-        words(row["protocol"]), number(row["published"]) if first else "", estimate(row),
-        control(row), words(row["verdict"]),
+        words(row["protocol"]), "", "", "", words(row["verdict"]),
     ]  # fmt: skip
-    return [
+    cells = [
         theme.wrap(text, column.width - _PAD) if text else []
         for text, column in zip(texts, COLUMNS, strict=True)
     ]
-
-
-def _blocks(frame: pd.DataFrame) -> list[list[list[list[str]]]]:
-    """Claims, their rows, the cells of a row, the lines of a cell."""
-    return [
-        [_cells(row, first=i == 0) for i, row in enumerate(group.to_dict("records"))]
-        for _, group in frame.groupby("claim", sort=False)
-    ]
+    wide = COLUMNS[5].width - _PAD
+    cells[5] = [line for said in chances(row) for line in theme.wrap(said, wide)]
+    for i, control in ((3, False), (4, True)):
+        said = strip(row, control).text
+        # The first line is left to the axis.
+        cells[i] = ["", *theme.wrap(said, COLUMNS[i].width - _PAD)] if said != NONE else []
+    return cells
 
 
 def _heights(block: list[list[list[str]]]) -> list[float]:
     """Height of each row of a claim, points; the last grows if the statement needs it."""
-    # The claim, its statement and what was published run down beside the rows of protocols.
-    tall = [_PAD + _LINE * max(len(cells[c]) for c in (2, 4, 5, 6)) for cells in block]
-    beside = _PAD + _LINE * max(len(block[0][c]) for c in (0, 1, 3))
+    tall = [_PAD + _LINE * max(len(cells[c]) for c in range(2, 7)) for cells in block]
+    beside = _PAD + _LINE * max(len(block[0][c]) for c in (0, 1))
     tall[-1] += max(0.0, beside - sum(tall))
     return tall
 
@@ -114,175 +217,83 @@ def _write(axes: Axes, y: float, cells: Sequence[Sequence[str]], *, bold: bool =
         for i, line in enumerate(lines):
             # One text per line, on its baseline: else the glyphs' heights move the lines.
             base = y + _PAD / 2 + theme.TEXT_PT + i * _LINE
-            axes.text(x, base, line, va="baseline", weight="bold" if bold else "normal",
-                      parse_math=False)  # fmt: skip
+            if line:
+                axes.text(x, base, line, va="baseline", weight="bold" if bold else "normal",
+                          parse_math=False)  # fmt: skip
         x += column.width
 
 
-def _flag(axes: Axes, y: float, said: Sequence[str]) -> None:
-    (verdict,) = (name for name in theme.VERDICTS if words(name) == " ".join(said))
-    x = _PAD + sum(column.width for column in COLUMNS[:-1]) - 2
+def _flag(axes: Axes, y: float, verdict: str, lines: int) -> None:
     box = FancyBboxPatch(
-        (x, y + _PAD / 2 - 1), COLUMNS[-1].width - _PAD, _LINE * len(said) + 1,
-        boxstyle="round,pad=0,rounding_size=2", fc=theme.VERDICTS[verdict], alpha=0.55, lw=0,
+        (_PAD + _RIGHT - COLUMNS[-1].width - 2, y + _PAD / 2 - 1), COLUMNS[-1].width - _PAD,
+        _LINE * lines + 1, boxstyle="round,pad=0,rounding_size=2", fc=theme.VERDICTS[verdict],
+        alpha=0.55, lw=0,
     )  # fmt: skip
     axes.add_patch(box)
 
 
+def _draw(axes: Axes, y: float, column: int, drawn: Strip, colour: str) -> None:
+    """One axis: the region as a band, both intervals as lines, the estimate as a dot."""
+    left = _PAD + sum(one.width for one in COLUMNS[:column])
+    width, middle = COLUMNS[column].width - 2 * _PAD, y + _PAD / 2 + _LINE / 2
+    low, high = (left + width * end for end in drawn.region)
+    if math.isnan(low):
+        return
+    axes.add_patch(Rectangle((low, middle - 4), high - low, 8, fc=theme.PALETTE[2], alpha=0.22,
+                             lw=0, gid="region"))  # fmt: skip
+    axes.plot([left, left + width], [middle] * 2, color=theme.PALE, lw=0.4)
+    for ends, thick in ((drawn.wide, 0.9), (drawn.deciding, 2.4)):
+        axes.plot([left + width * end for end in ends], [middle] * 2, color=colour, lw=thick,
+                  solid_capstyle="butt")  # fmt: skip
+    axes.plot(left + width * drawn.dot, middle, "o" if column == 3 else "D", color=colour, ms=3)
+
+
 @theme.styled
-def claims_table(frame: pd.DataFrame) -> Figure:
-    """Every claim with its estimates, controls and verdicts.
+def claims_picture(frame: pd.DataFrame) -> Figure:
+    """Every claim with estimate, region, control, power and verdict, sorted by study.
 
     Args:
-        frame: claim, protocol, statement, published, estimate, ci_low, ci_high, control,
-            control_estimate, verdict; optionally n, seeds. One row per claim and protocol; text or
-            numbers in the statement's unit, missing ones are dashes.
+        frame: the table ``claims.csv``, one row per claim and protocol; missing numbers are nan.
 
     Returns:
-        A table of 17 cm width, as tall as its text.
+        A picture of 17 cm width, as tall as its rows.
 
     Raises:
         ValueError: if a column is missing, frame is empty, or a verdict is not in `theme.VERDICTS`.
     """
-    _check(frame, "claims_table")
-    blocks = _blocks(frame)
+    check(frame, "claims_picture")
+    blocks = [
+        rows.to_dict("records")
+        for _, part in frame.groupby("study", sort=False)
+        for _, rows in part.groupby("claim", sort=False)
+    ]
+    cells = [[_cells(row, first=i == 0) for i, row in enumerate(rows)] for rows in blocks]
     head = [theme.wrap(c.name, c.width - _PAD, weight="bold") for c in COLUMNS]
     y = _PAD + _LINE * max(len(lines) for lines in head)
-    total = y + sum(sum(_heights(block)) for block in blocks) + _PAD
+    titles = _LINE + 2 * _PAD
+    studies = frame["study"].nunique()
+    total = y + sum(sum(_heights(block)) for block in cells) + studies * titles + _PAD
     figure, axes = theme.blank(theme.DOUBLE_CM, total / 72 / theme.CM)
     _write(axes, 0, head, bold=True)
-    right = sum(column.width for column in COLUMNS)
-    for block in blocks:
-        axes.plot([_PAD, right], [y, y], color=theme.PALE, lw=0.5)
-        for cells, height in zip(block, _heights(block), strict=True):
-            _flag(axes, y, cells[-1])
-            _write(axes, y, cells)
+    study = None
+    for rows, block in zip(blocks, cells, strict=True):
+        if rows[0]["study"] != study:
+            study = rows[0]["study"]
+            axes.text(_PAD, y + titles - _PAD, words(study), va="baseline", weight="bold",
+                      size=theme.TITLE_PT)  # fmt: skip
+            y += titles
+        axes.plot([_PAD, _RIGHT], [y, y], color=theme.PALE, lw=0.5)
+        for row, lines, height in zip(rows, block, _heights(block), strict=True):
+            _flag(axes, y, row["verdict"], len(lines[-1]))
+            _write(axes, y, lines)
+            _draw(axes, y, 3, strip(row), theme.INK)
+            _draw(axes, y, 4, strip(row, control=True), theme.PALETTE[0])
             y += height
-    tally = ", ".join(f"{words(v)} {n}" for v, n in frame["verdict"].value_counts().items())
     caption = (
-        f"Claims: {len(blocks)}; rows by verdict: {tally}. {panels.counts(frame, 'row')} "
-        f"{NONE}: no number. Each verdict follows from the decision rule of its claim."
+        f"{tally(frame)} Dot: estimate; thick line and numbers: 90 % interval, which decides; thin "
+        "line: 95 %. Band: where it must lie. Each axis has the scale of its region: bounds at a "
+        "third and two thirds, compressed beyond. Power: share of planted effects that the "
+        "analysis finds; detects: distance from a bound that is decided in 80 % of repetitions. "
+        f"{panels.counts(frame, 'row')}"
     )
     return theme.finish(figure, "Published claims and what became of them", caption.strip())
-
-
-# A mark beside each colour, for readers who do not see it.
-MARKS = {
-    "replicates": "\u2713", "artefact": "!", "fails": "\u2717", "undetermined": "?",
-    "not_applicable": "\u2013", "identity": "\u2261",
-}  # fmt: skip
-_CELL = 17.0  # points
-
-
-def _mark(axes: Axes, x: float, y: float, verdicts: Sequence[str], width: float) -> None:
-    """Marks of one claim under one protocol, side by side in one cell."""
-    part = (width - 1.5) / len(verdicts)
-    for i, verdict in enumerate(verdicts):
-        left = x + i * part
-        axes.add_patch(Rectangle((left, y), part - 0.5, _CELL - 1.5, lw=0, alpha=0.55,
-                                 fc=theme.VERDICTS[verdict]))  # fmt: skip
-        axes.text(left + part / 2, y + _CELL / 2 - 1, MARKS[verdict], ha="center", va="center")
-
-
-@theme.styled
-def verdict_grid(frame: pd.DataFrame) -> Figure:
-    """Every verdict as one mark: claims from left to right, protocols below each other.
-
-    Args:
-        frame: as for `claims_table`, with study.
-
-    Returns:
-        A grid of 17 cm width, a row of cells per protocol.
-
-    Raises:
-        ValueError: if a column is missing, frame is empty, or a verdict is not in `theme.VERDICTS`.
-    """
-    panels.require(frame, ["study"], "verdict_grid")
-    _check(frame, "verdict_grid")
-    protocols = list(dict.fromkeys(frame["protocol"]))
-    names = list(dict.fromkeys(frame["claim"]))
-    left = 2 * _PAD + max(theme.text_width(words(p)) for p in protocols)
-    width = (72 * theme.DOUBLE_CM * theme.CM - left - _PAD) / len(names)
-    top = 2 * _LINE + _PAD
-    height = top + _CELL * len(protocols)
-    figure, axes = theme.blank(theme.DOUBLE_CM, height / 72 / theme.CM)
-    for study, rows in frame.groupby("study", sort=False):
-        first, last = (names.index(rows["claim"].iloc[i]) for i in (0, -1))
-        x = left + first * width
-        axes.text(x, theme.TEXT_PT, words(study), va="baseline", weight="bold")
-        axes.plot([x, left + (last + 1) * width - 2], [_LINE] * 2, color=theme.PALE, lw=0.8)
-    for i, name in enumerate(names):
-        axes.text(left + (i + 0.5) * width - 1, _LINE + theme.TEXT_PT + 1, str(name), ha="center",
-                  va="baseline")  # fmt: skip
-    for (name, protocol), rows in frame.groupby(["claim", "protocol"], sort=False):
-        y = top + protocols.index(protocol) * _CELL
-        _mark(axes, left + names.index(name) * width, y, list(rows["verdict"]), width)
-    for i, protocol in enumerate(protocols):
-        axes.text(_PAD, top + (i + 0.5) * _CELL - 1, words(protocol), va="center")
-    found = frame["verdict"].value_counts()
-    tally = ", ".join(f"{MARKS[str(v)]} {words(v)} ({n})" for v, n in found.items())
-    return theme.finish(figure, f"Verdicts on {len(names)} claims under each protocol", tally)
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Claims and verdicts</title>
-<style>
-body{{font:14px/1.4 system-ui,sans-serif;color:{ink};background:#fff;margin:1rem}}
-table{{border-collapse:collapse;width:100%}}
-caption{{text-align:left;padding:.3rem 0 .7rem}}
-th,td{{text-align:left;vertical-align:top;padding:.35rem .5rem;border-bottom:1px solid #ddd}}
-thead th{{border-bottom:2px solid {ink};white-space:nowrap}}
-td.verdict span{{padding:.1rem .45rem;border-radius:3px;white-space:nowrap}}
-{verdicts}
-</style></head><body>
-<table><caption>{caption}</caption>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{body}
-</tbody></table></body></html>
-"""
-
-
-def _html_row(row: Any, named: dict[str, str]) -> str:
-    cells = []
-    for key in named:
-        text = {"estimate": estimate, "control": control}.get(key, lambda r, k=key: number(r[k]))
-        content = html.escape(words(row[key]) if key == "protocol" else text(row))
-        if key == "verdict":
-            content = f'<span class="{content}">{words(content)}</span>'
-        tag = "th scope='row'" if key == "claim" else f'td class="{key}"'
-        cells.append(f"<{tag}>{content}</{tag[:2]}>")
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def claims_html(frame: pd.DataFrame) -> str:
-    """The table of claims as one self-contained page: no scripts, nothing fetched, all escaped.
-
-    Args:
-        frame: as for `claims_table`; study, paper, n, seeds, reason and rule are shown where given.
-
-    Returns:
-        HTML text, UTF-8.
-
-    Raises:
-        ValueError: if a column is missing, frame is empty, or a verdict is not in `theme.VERDICTS`.
-    """
-    _check(frame, "claims_html")
-    every = {
-        "claim": "Claim", "study": "Study", "paper": "Paper", "statement": "Statement",
-        "protocol": "Protocol", "published": "Published", "estimate": "Estimate [95 % interval]",
-        "n": "n", "seeds": "Seeds", "control": "Control", "verdict": "Verdict", "reason": "Reason",
-        "rule": "Rule",
-    }  # fmt: skip
-    named = {key: title for key, title in every.items() if key in frame.columns}
-    tally = ", ".join(f"{words(v)} {n}" for v, n in frame["verdict"].value_counts().items())
-    return _PAGE.format(
-        ink=theme.INK,
-        verdicts="\n".join(f".{name}{{background:{c}8c}}" for name, c in theme.VERDICTS.items()),
-        caption=html.escape(
-            f"Claims: {frame['claim'].nunique()}; rows by verdict: {tally}. Each verdict follows "
-            "from the decision rule of its claim."
-        ),
-        head="".join(f'<th scope="col">{html.escape(title)}</th>' for title in named.values()),
-        body="\n".join(_html_row(row, named) for row in frame.to_dict("records")),
-    )
