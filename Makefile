@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test coverage-study lint docs bench gpu-check evidence paper rearing benchmark-dataset clean help test-slow
+.PHONY: all report test coverage-study lint docs bench gpu-check stability-of-verdicts evidence paper rearing benchmark-dataset clean help test-slow
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -81,6 +81,16 @@ bench: $(READY) .venv-bench/.ready
 ## gpu-check: what a GPU gives, within 8 minutes: tests marked gpu, rates, shares of its peak
 gpu-check: $(TESTED)
 	$(BIN)/python benchmarks/gpu_check.py --out benchmarks/gpu/gpu_check.json
+
+## stability-of-verdicts: which verdicts change with other seeds and another number of threads
+# Of one study, unless STUDIES names others; a rule's threads are those of its products.
+stability-of-verdicts: STUDIES = stability
+stability-of-verdicts: $(READY)
+	@$(RUN) --cores $(CORES) --config 'pathvars={results: "verdicts/default"}' $(ONLY)
+	@$(RUN) --cores $(CORES) --configfile config/scales/other_seeds.yaml --config 'pathvars={results: "verdicts/other_seeds"}' $(ONLY)
+	@$(RUN) --cores $(CORES) --set-threads prepare_backbone=2 fine_tune=2 evaluate=2 train_graph_attention=1 time_inference=1024 \
+		--config 'pathvars={results: "verdicts/other_threads"}' $(ONLY)
+	@$(BIN)/python -m patchwork.show verdicts/default --against verdicts/other_seeds verdicts/other_threads
 
 ## evidence: the run that decides, or goes on where it was; STUDIES="stability lines" runs these alone
 # IMAGES=<folder with a folder per class>: rearing on these pictures instead of procedural ones.

@@ -88,6 +88,20 @@ def test_changes_name_verdicts_that_differ_are_new_or_are_gone():
     assert show.changes(previous.assign(estimate=7.0), previous) == []
 
 
+def test_differences_show_rows_whose_verdict_depends_on_the_run(tmp_path, capsys):
+    runs = {"one": table(), "two": table().assign(verdict=["fails", "fails"], estimate=[1.7, None])}
+    # The second row was computed by no run.
+    assert show.differences(runs) == [
+        "X1 p:", "  one: artefact, 1.5 [1, 2]", "  two: fails, 1.7 [1, 2]",
+        "0 of 1 verdicts are the same in one, two",
+    ]  # fmt: skip
+    for name, run in (("a", table()), ("b", table().assign(estimate=[9.0, None]))):
+        (tmp_path / name).mkdir()
+        run.to_csv(tmp_path / name / "claims.csv", index=False)
+    show.main(tmp_path / "a", "--against", str(tmp_path / "b"))
+    assert capsys.readouterr().out == "1 of 1 verdicts are the same in a, b\n"
+
+
 def test_a_summary_compares_with_the_last_summary(tmp_path, capsys):
     def shown(claimed: pd.DataFrame) -> str:
         claimed.to_csv(tmp_path / "claims.csv", index=False)

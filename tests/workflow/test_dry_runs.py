@@ -17,6 +17,7 @@ PLANS = {
     "gpu": (["--workflow-profile", "profiles/gpu"], 1),
     "slurm": (["--workflow-profile", "profiles/slurm"], 1),
     "tiny": (TINY, 0),
+    "other_seeds": (["--configfile", "config/scales/other_seeds.yaml"], 0),
     "evidence": (["--configfile", "config/scales/evidence.yaml"], 0),
     "paper": (["--configfile", "config/scales/paper.yaml"], 0),
 }

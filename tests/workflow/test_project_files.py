@@ -172,6 +172,16 @@ def test_make_evidence_goes_on_with_the_studies_asked_for(folder, given, studies
     assert called[2] == f"python -m patchwork.show {results} --summary"
 
 
+def test_make_compares_verdicts_of_seeds_and_threads(folder):
+    called = made(folder, "stability-of-verdicts", "STUDIES=lines", "CORES=3").splitlines()
+    assert len(called) == 4
+    assert all("run=[lines]" in line for line in called[:3])
+    assert "--configfile config/scales/other_seeds.yaml" in called[1]
+    assert "--set-threads" in called[2]
+    folders = [re.search('results: "(.*?)"', line)[1] for line in called[:3]]
+    assert called[3] == f"python -m patchwork.show {folders[0]} --against {' '.join(folders[1:])}"
+
+
 def test_results_go_where_make_is_told(folder):
     called = made(folder, "all", "RESULTS=other", "CORES=3").splitlines()
     own = '--config pathvars={results: "other"}'

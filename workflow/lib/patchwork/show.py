@@ -2,12 +2,14 @@
 
 Without a style every claim with its reasons; ``--markdown``: the verdicts alone;
 ``--markdown-full``: with intervals and controls; ``--summary``: how many verdicts of each kind,
-what changed since the last summary, where results lie.
+what changed since the last summary, where results lie; ``--against OTHER ...``: which verdicts
+differ between these folders of results.
 """
 
 import shutil
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -54,7 +56,9 @@ def changes(claims: pd.DataFrame, previous: pd.DataFrame) -> list[str]:
             are told apart by their order.
         previous: the same of an earlier run.
     """
-    now, before = _verdicts(claims), _verdicts(previous)
+    now, before = (
+        {key: row["verdict"] for key, row in _keyed(one).items()} for one in (claims, previous)
+    )
     text = []
     for row in dict.fromkeys([*now, *before]):
         name = f"{row[0]} {row[1]}"
@@ -67,12 +71,34 @@ def changes(claims: pd.DataFrame, previous: pd.DataFrame) -> list[str]:
     return text
 
 
-def _verdicts(claims: pd.DataFrame) -> dict[tuple[str, str, int], str]:
+def differences(runs: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Rows whose verdict is not the same in every run, with their estimates, and how many agree.
+
+    Args:
+        runs: name of a run to its table ``claims.csv``; rows without an estimate in any of them,
+            which no run has computed, are left out.
+    """
+    tables = {name: _keyed(claims) for name, claims in runs.items()}
+    known = dict.fromkeys(
+        key for rows in tables.values() for key, row in rows.items() if pd.notna(row["estimate"])
+    )
+    text = []
+    for key in known:
+        found = {name: rows[key] for name, rows in tables.items() if key in rows}
+        if len({row["verdict"] for row in found.values()}) == 1 and len(found) == len(tables):
+            continue
+        text.append(f"{key[0]} {key[1]}:")
+        text += [f"  {name}: {row['verdict']}, {_interval(row)}" for name, row in found.items()]
+    same = len(known) - sum(not line.startswith(" ") for line in text)
+    return [*text, f"{same} of {len(known)} verdicts are the same in {', '.join(runs)}"]
+
+
+def _keyed(claims: pd.DataFrame) -> dict[tuple[str, str, int], dict]:
+    """Rows by claim, protocol and their order among those of the same claim and protocol."""
     rows = claims.astype({"claim": str, "protocol": str})
     place = rows.groupby(["claim", "protocol"]).cumcount()
-    return dict(
-        zip(zip(rows["claim"], rows["protocol"], place, strict=True), rows["verdict"], strict=True)
-    )
+    names = zip(rows["claim"], rows["protocol"], place, strict=True)
+    return dict(zip(names, rows.to_dict("records"), strict=True))
 
 
 def summary(results: Path, claims: pd.DataFrame) -> list[str]:
@@ -150,8 +176,13 @@ def markdown_full(claims: pd.DataFrame) -> list[str]:
     return text
 
 
-def main(results: Path, style: str = "") -> None:
+def main(results: Path, style: str = "", *others: str) -> None:
     """Print the claims of a results folder and where report and figures lie."""
+    if style == "--against":
+        folders = [results, *map(Path, others)]
+        runs = {one.name: pd.read_csv(one / "claims.csv") for one in folders}
+        print("\n".join(differences(runs)))
+        return
     table = results / "claims.csv"
     if not table.is_file():
         raise SystemExit(f"{table}: not there; run make or snakemake first")
@@ -169,4 +200,4 @@ def main(results: Path, style: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:3])
+    main(Path(sys.argv[1]), *sys.argv[2:])
