@@ -17,44 +17,64 @@ def _nodes(n_networks):
     return nodes.assign(planted=np.exp(nodes["abscissa_change"]), noise=rng.random(len(nodes)))
 
 
-def test_rank_correlation_is_spearmans():
-    x, y = np.random.default_rng(0).integers(0, 5, (2, 12)).astype(float)
-    assert association.rank_correlation(x, y) == pytest.approx(stats.spearmanr(x, y)[0])
-    assert np.isnan(association.rank_correlation(x, np.ones(12)))
+def test_rank_correlations_are_spearmans():
+    x, y = np.random.default_rng(0).integers(0, 5, (2, 3, 12)).astype(float)
+    expected = [stats.spearmanr(a, b)[0] for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(association.rank_correlations(x, y), expected)
+    assert np.isnan(association.rank_correlations(x, np.ones((3, 12)))).all()
 
 
-def test_partial_correlation_is_that_of_residual_ranks():
+def test_partial_correlations_are_those_of_residual_ranks():
     rng = np.random.default_rng(1)
-    given = rng.normal(size=40)
-    x, y = given + rng.normal(size=40), given + rng.normal(size=40)
-    ranks = [stats.rankdata(v) for v in (x, y, given)]
-    residual = [r - np.polyval(np.polyfit(ranks[2], r, 1), ranks[2]) for r in ranks[:2]]
-    expected = np.corrcoef(*residual)[0, 1]
-    assert association.partial_rank_correlation(x, y, given) == pytest.approx(expected)
-    assert np.isnan(association.partial_rank_correlation(x, y, x))
-    plain = association.rank_correlation(x, y)
-    assert association.partial_rank_correlation(x, y, np.ones(40)) == plain
+    given = rng.normal(size=(4, 40, 2))
+    x, y = given.sum(2) + rng.normal(size=(2, 4, 40))
+    found = association.rank_correlations(x, y, given)
+    for k in range(4):
+        ranks = [stats.rankdata(v) for v in (x[k], y[k], *given[k].T)]
+        design = np.column_stack([np.ones(40), *ranks[2:]])
+        rest = [r - design @ np.linalg.lstsq(design, r)[0] for r in ranks[:2]]
+        assert found[k] == pytest.approx(np.corrcoef(*rest)[0, 1])
+    # a covariate that is constant, or another's copy, changes nothing
+    plain = association.rank_correlations(x, y)
+    np.testing.assert_allclose(association.rank_correlations(x, y, np.ones((4, 40, 1))), plain)
+    once, twice = given[..., :1], given[..., [0, 0]]
+    np.testing.assert_allclose(
+        association.rank_correlations(x, y, once), association.rank_correlations(x, y, twice)
+    )
+    assert np.isnan(association.rank_correlations(x, y, x[..., None])).all()
+
+
+def test_a_shift_of_the_correlation_is_what_was_asked_for():
+    rng = np.random.default_rng(2)
+    given = rng.normal(size=(400, 12, 2))
+    x, y = given.sum(2) + rng.normal(size=(2, 400, 12))
+    shifted = association.with_shifted_correlation(x, y, given, 0.2, rng)
+    change = association.rank_correlations(x, shifted, given).mean()
+    change -= association.rank_correlations(x, y, given).mean()
+    assert change == pytest.approx(0.2, abs=0.03)
 
 
 def test_a_planted_score_is_found_and_noise_is_not():
-    table = association.associations(_nodes(25), ["planted", "noise", "degree"])
-    summary = association.over_networks(table, n_resamples=500, seed=0).set_index(
-        ["score", "outcome", "kind"]
-    )
+    table = association.associations(_nodes(25), ["planted", "noise", "out_degree"])
+    summary = association.over_networks(table).set_index(["score", "outcome", "kind"])
     found = summary.loc["planted", "abscissa_change", "rank"]
     assert found["estimate"] == pytest.approx(1)
     assert found["n"] == 25
     null = summary.loc["noise", "abscissa_change", "rank"]
     assert null["ci_low"] < 0 < null["ci_high"]
-    assert ("degree", "abscissa_change", "partial") not in summary.index
+    assert ("out_degree", "abscissa_change", "partial") not in summary.index
+
+
+def test_networks_of_unequal_size_are_refused():
+    nodes = _nodes(2).iloc[:-1]
+    with pytest.raises(ValueError, match="one size"):
+        association.associations(nodes, ["noise"])
 
 
 def test_interval_over_nodes_covers_the_null():
     rng = np.random.default_rng(3)
-    rows = [
-        (0, "s", "o", "rank", association.rank_correlation(*rng.normal(size=(2, 8))), 8)
-        for _ in range(500)
-    ]
+    rho = association.rank_correlations(*rng.normal(size=(2, 500, 8)))
+    rows = [(0, "s", "o", "rank", value, 8) for value in rho]
     names = ["network", "score", "outcome", "kind", "correlation", "nodes"]
     result = association.within_network(pd.DataFrame(rows, columns=names))
     covered = ((result["ci_low"] <= 0) & (result["ci_high"] >= 0)).sum()
@@ -62,18 +82,15 @@ def test_interval_over_nodes_covers_the_null():
 
 
 def test_profile_of_a_planted_score_is_the_diagonal():
-    nodes = _nodes(12)
-    profile = association.rank_profiles(
-        nodes, ["planted", "noise"], ["abscissa_change"], n_resamples=200, seed=0
-    ).set_index(["score", "rank"])
+    profile = association.rank_profiles(_nodes(12), ["planted", "noise"], ["abscissa_change"])
+    profile = profile.set_index(["score", "rank"])
     np.testing.assert_allclose(profile.loc["planted", "estimate"], range(1, 9))
     assert profile.loc["noise", "estimate"].between(2.5, 6.5).all()
 
 
 def test_random_baseline_is_centred_and_covers_chance():
-    nodes = _nodes(1)
-    null = association.random_baseline(nodes, n_draws=300, seed=0).set_index(["outcome", "kind"])
-    row = null.loc["abscissa_change", "rank"]
+    null = association.random_baseline(_nodes(1), n_draws=300, seed=0)
+    row = null.set_index(["outcome", "kind"]).loc["abscissa_change", "rank"]
     # for eight nodes rho has standard deviation 1 / sqrt(7)
     assert abs(row["estimate"]) < 4 / (7 * 300) ** 0.5
     assert row["ci_low"] == pytest.approx(-0.71, abs=0.12)
@@ -82,9 +99,9 @@ def test_random_baseline_is_centred_and_covers_chance():
 
 def test_polarity_contrast_separates_negative_from_positive_loops():
     nodes = _nodes(15)
-    nodes = nodes.assign(negative=nodes["negative_loop_gain"], both=nodes["degree"])
-    table = association.polarity_contrasts(association.associations(nodes, ["negative", "both"]))
-    summary = association.over_networks(table, n_resamples=200, seed=0)
-    rank = summary[summary["kind"] == "rank"].set_index("score")
+    nodes = nodes.assign(negative=nodes["negative_loop_gain"], both=nodes["out_degree"])
+    summary = association.over_networks(association.associations(nodes, ["negative", "both"]))
+    rank = summary[(summary["kind"] == "rank") & (summary["outcome"] == "polarity_contrast")]
+    rank = rank.set_index("score")
     assert rank.loc["negative", "ci_low"] > 0
     assert rank.loc["both", "ci_low"] < 0 < rank.loc["both", "ci_high"]

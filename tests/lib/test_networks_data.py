@@ -93,3 +93,18 @@ def test_polarity_and_density_of_random_networks():
 def test_too_sparse_is_refused():
     with pytest.raises(ValueError, match="mean_degree"):
         data.random_network(data.RandomNetworks(n_nodes=40, mean_degree=0.2), 0, 0)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_rewiring_keeps_degrees_strengths_and_self_loops(index):
+    network = data.random_network(data.RandomNetworks(), 0, index)
+    other = data.rewired(network, index).weights
+    weights = network.weights
+    np.testing.assert_array_equal((other != 0).sum(0), (weights != 0).sum(0))
+    np.testing.assert_array_equal((other != 0).sum(1), (weights != 0).sum(1))
+    # every node keeps its outgoing weights, whatever they act on
+    np.testing.assert_allclose(np.sort(other, axis=0), np.sort(weights, axis=0))
+    np.testing.assert_array_equal(np.diag(other), np.diag(weights))
+    moved = ((other != 0) & (weights == 0)).sum()
+    assert moved > 0.2 * (weights != 0).sum() - 8
+    np.testing.assert_array_equal(other, data.rewired(network, index).weights)

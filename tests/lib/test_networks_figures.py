@@ -47,6 +47,16 @@ def _tables():
         "score_spread": spread,
         "associations": summary,
         "rank_profiles": profiles,
+        "walks": tables.per_network(one, lambda w: tables.two_step(w, 0.8, 0.1)),
+        "sign_effects": pd.DataFrame(
+            [
+                (n, law, outcome, -0.1 * n)
+                for n in range(3)
+                for law in ("own", "lognormal_1")
+                for outcome in ("abscissa", "nonnormality")
+            ],
+            columns=["network", "law", "outcome", "correlation"],
+        ),
     }
     return {name: table.assign(dataset="actuator") for name, table in made.items()}
 
@@ -93,7 +103,7 @@ def test_bars_are_the_costs():
 def test_negative_edges_are_dashed():
     edges = tables.edges(ACTUATOR)
     nodes = pd.DataFrame({"score": "s", "node": range(8), "value": np.arange(8.0)})
-    figure = graphs.plot_network(edges, nodes, caption="c.")
+    figure = graphs.plot_network(edges, nodes, title="t", caption="c.")
     arrows = [p for p in figure.axes[0].patches if hasattr(p, "get_arrowstyle")]
     off = ACTUATOR - np.diag(np.diag(ACTUATOR))
     assert len(arrows) == np.count_nonzero(off)

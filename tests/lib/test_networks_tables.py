@@ -1,11 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from patchwork.networks import association, data, spectral, tables
+from patchwork.networks import association, data, findings, spectral, tables
 from patchwork.networks.graph_attention import AttentionTraining
 from patchwork.tables import ENDS
 
 QUICK = AttentionTraining(n_steps=20, n_conditions=(6, 2, 2), n_times=5, hidden=4)
+POWER = {"least": 0.1, "n_draws": 3, "seed": 0}
 NETWORKS = data.load("random", n_networks=3, seed=0)
 
 
@@ -68,35 +69,38 @@ def test_trained_attention_keeps_networks_of_different_sizes_apart():
 
 
 def test_scores_meet_their_nodes_and_findings_have_the_columns_of_claims():
-
     settings = {"strengthening": 0.1, "margin": 0.01, "p": 0.8, "q": 0.1}
     nodes = tables.per_network(NETWORKS, lambda w: association.node_properties(w, **settings))
     released = pd.concat(
         tables.released_scores(
-            n.weights, data.node_features("random", n, k), None, n_seeds=2, graph_free_epochs=1
+            n.weights,
+            data.rewired(n, k).weights,
+            data.node_features("random", n, k),
+            None,
+            n_seeds=2,
+            graph_free_epochs=1,
         ).assign(network=k, factor=1)
         for k, n in enumerate(NETWORKS)
     )
     attention = tables.trained_attention(NETWORKS, QUICK, 2)
     scored, seeds = tables.scored_nodes(nodes, released, attention, 0)
-    assert seeds == {"random_label": 2, "trained": 2}
+    assert seeds == {"random_label": 2, "random_label_rewired": 2} | dict.fromkeys(
+        tables.TRAINED, 2
+    )
     one = attention[(attention["network"] == 1) & (attention["node"] == 4)]["attention"].mean()
     row = scored[(scored["network"] == 1) & (scored["node"] == 4)].iloc[0]
     assert row["trained"] == pytest.approx(one)
     spread = tables.score_spread(released, attention)
     assert (spread["low"] <= spread["estimate"]).all()
-    resampling = {"n_resamples": 50, "seed": 0}
-    summary = tables.summarise(scored, [*seeds, "degree", "random"], **resampling)
-    structure = tables.per_network(
-        NETWORKS, lambda w: tables.structure(w, margin=0.01, n_redraws=5, seed=0)
-    )
-    found = tables.findings(summary, structure, seeds, resampling).set_index("quantity")
+    table = association.associations(scored, [*seeds, "out_strength", "random"])
+    summary = tables.summarise(scored, table, 0)
+    found = findings.of_networks(scored, table, summary, seeds, **POWER).set_index("quantity")
     expected = {"protocol", "backbone", "estimate", *ENDS, "n", "seeds"}
     assert expected == set(found.columns)
     assert found.loc["random_label_abscissa_change_rank_correlation", "protocol"] == "released"
-    assert found.loc["polarity_share", "n"] == 3
     assert "trained_polarity_contrast_partial_correlation" in found.index
     assert found.index.is_unique
+    assert expected == set(findings.of_competence(attention).columns) - {"quantity"}
 
 
 def test_a_users_network_with_sinks_and_no_cycles_gets_every_table():
@@ -108,17 +112,21 @@ def test_a_users_network_with_sinks_and_no_cycles_gets_every_table():
     np.testing.assert_allclose(nodes["abscissa_change"], 0, atol=1e-12)
     assert not nodes["negative_loop_gain"].any()
     assert tables.two_step(weights, 0.8, 0.1).groupby("score").size().tolist() == [5, 5]
-    row = tables.structure(weights, margin=0.01, n_redraws=3, seed=0).iloc[0]
-    assert row["frustration_index"] > 0
-    assert np.isnan(row["polarity_share"])
+    assert tables.structure(weights, margin=0.01).iloc[0]["frustration_index"] > 0
     network = data.Network(tuple("abcde"), weights)
     features = data.node_features("file", network, 0)
-    released = tables.released_scores(weights, features, None, n_seeds=2, graph_free_epochs=1)
+    other = data.rewired(network, 0).weights
+    released = tables.released_scores(
+        weights, other, features, None, n_seeds=2, graph_free_epochs=1
+    )
     scored, seeds = tables.scored_nodes(
         nodes.assign(network=0),
         released.assign(network=0, factor=1),
         tables.trained_attention([network], QUICK, 2),
         0,
     )
-    summary = tables.summarise(scored, [*seeds, "degree", "random"], n_resamples=10, seed=0)
-    assert summary["estimate"].abs().max() <= 1
+    table = association.associations(scored, [*seeds, "out_strength", "random"])
+    summary = tables.summarise(scored, table, 0)
+    assert summary["estimate"].abs().max() <= 2
+    found = findings.of_networks(scored, table, summary, seeds, **POWER)
+    assert not found["quantity"].str.startswith("planted").any()

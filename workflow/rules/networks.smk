@@ -7,6 +7,7 @@ rule describe_networks:
         edges="<results>/{study}/{dataset}/edges.csv",
         nodes="<results>/{study}/{dataset}/nodes.csv",
         structure="<results>/{study}/{dataset}/structure.csv",
+        signings="<results>/{study}/{dataset}/signings.parquet",
         spectra="<results>/{study}/{dataset}/spectra.csv",
         motifs="<results>/{study}/{dataset}/motifs.csv",
         walks="<results>/{study}/{dataset}/walks.csv",
@@ -75,7 +76,7 @@ rule train_graph_attention:
 rule associate_attention:
     input:
         nodes=rules.describe_networks.output.nodes,
-        structure=rules.describe_networks.output.structure,
+        signings=rules.describe_networks.output.signings,
         released=rules.score_released_attention.output.scores,
         attention=rules.train_graph_attention.output.attention,
     output:
@@ -83,6 +84,7 @@ rule associate_attention:
         score_spread="<results>/{study}/{dataset}/score_spread.csv",
         summary="<results>/{study}/{dataset}/associations.csv",
         profiles="<results>/{study}/{dataset}/rank_profiles.csv",
+        sign_effects="<results>/{study}/{dataset}/sign_effects.csv",
         findings="<results>/{study}/{dataset}/findings.csv",
     log:
         "<logs>/{study}/{dataset}/associate_attention.log",

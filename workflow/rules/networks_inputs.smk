@@ -2,8 +2,8 @@
 
 # Each is made for every data set.
 NETWORK_TABLES = (
-    "edges spectra motifs pseudospectrum edge_sweeps scored_nodes score_spread associations"
-    " rank_profiles"
+    "edges spectra motifs walks pseudospectrum edge_sweeps scored_nodes score_spread associations"
+    " rank_profiles sign_effects"
 ).split()
 
 

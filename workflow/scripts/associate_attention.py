@@ -2,29 +2,35 @@
 
 import pandas as pd
 from patchwork.jobs.log import job_log
-from patchwork.networks import association, tables
+from patchwork.networks import association, findings, tables
 from patchwork.tables import write
 
 
 def main(*, inputs: dict[str, str], outputs: dict[str, str], dataset: str, analysis: dict) -> None:
+    signings = pd.read_parquet(inputs.pop("signings"))
     read = {name: pd.read_csv(path) for name, path in inputs.items()}
-    resampling = {"n_resamples": analysis["n_resamples"], "seed": analysis["seed"]}
     nodes, seeds = tables.scored_nodes(
         read["nodes"], read["released"], read["attention"], analysis["seed"]
     )
-    scores = [*seeds, "degree", "random"]
-    summary = tables.summarise(nodes, scores, **resampling).assign(dataset=dataset)
-    profiles = association.rank_profiles(
-        nodes, scores, ["abscissa_change", "transient_growth_change"], **resampling
-    )
-    findings = tables.findings(summary, read["structure"], seeds, resampling)
-    spread = tables.score_spread(read["released"], read["attention"])
+    scores = [*seeds, "out_strength", "random"]
+    table = association.associations(nodes, scores)
+    summary = tables.summarise(nodes, table, analysis["seed"])
+    power = {**analysis["power"], "seed": analysis["seed"]}
+    of_signs, effects = findings.of_signings(signings, **power)
+    rows = [
+        findings.of_networks(nodes, table, summary, seeds, **power),
+        findings.of_competence(read["attention"]),
+        of_signs,
+    ]
     made = {
         "scored": nodes,
-        "score_spread": spread,
-        "summary": summary,
-        "profiles": profiles,
-        "findings": findings.assign(dataset=dataset),
+        "score_spread": tables.score_spread(read["released"], read["attention"]),
+        "summary": summary.assign(dataset=dataset),
+        "profiles": association.rank_profiles(
+            nodes, scores, ["abscissa_change", "transient_growth_change"]
+        ),
+        "sign_effects": effects,
+        "findings": pd.concat(rows, ignore_index=True).assign(dataset=dataset),
     }
     for name, table in made.items():
         write(table, outputs[name])

@@ -12,13 +12,13 @@ def main(*, dataset: dict, analysis: dict, outputs: dict[str, str]) -> None:
     walk = {"p": analysis["walk_return"], "q": analysis["walk_in_out"]}
     margin = analysis["kreiss_margin"]
     lengths = tuple(analysis["cycle_lengths"])
-    redraws = {"margin": margin, "n_redraws": analysis["n_redraws"], "seed": analysis["seed"]}
     properties = {"strengthening": analysis["strengthening"], "margin": margin, **walk}
     first = drawn[:1]  # drawn in figures; an ensemble's other members are summarised
     made = {
         "edges": tables.per_network(drawn, tables.edges),
         "nodes": tables.per_network(drawn, partial(association.node_properties, **properties)),
-        "structure": tables.per_network(drawn, partial(tables.structure, **redraws)),
+        "structure": tables.per_network(drawn, partial(tables.structure, margin=margin)),
+        "signings": tables.signings(drawn, **analysis["signings"], seed=analysis["seed"]),
         "spectra": tables.per_network(drawn, spectral.spectra),
         "motifs": tables.per_network(drawn, partial(cycles.motif_costs, lengths=lengths)),
         "walks": tables.per_network(drawn, partial(tables.two_step, **walk)),

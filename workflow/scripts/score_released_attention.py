@@ -15,6 +15,7 @@ def main(*, dataset: dict, graph_free_epochs: int, scores: str) -> None:
     for (index, network), factor in itertools.product(drawn, dataset["perturbation_factors"]):
         table = tables.released_scores(
             network.weights,
+            data.rewired(network, index).weights,
             data.node_features(kind, network, index, factor),
             data.node_targets(kind),
             n_seeds=dataset["n_released_seeds"],

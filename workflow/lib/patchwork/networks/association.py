@@ -1,24 +1,29 @@
 """Attention and instability: rank correlations within networks, intervals over networks."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from patchwork.networks import cycles, perturbation, walks
-from patchwork.statistics import DECIDING, LEVEL, percentile_interval, rank_correlation_ends
+from patchwork.statistics import DECIDING, LEVEL, Interval, rank_correlation_ends, t_interval
 from patchwork.tables import ENDS
 
 _KEYS = ["score", "outcome", "kind"]
+COVARIATES = ("out_degree", "out_strength")
 OUTCOMES = (
     "abscissa_change",
-    "abscissa_shift",
-    "sensitivity",
+    "weakening_change",
+    "removal_change",
+    "flip_change",
     "initial_growth_change",
     "transient_growth_change",
     "negative_loop_gain",
     "positive_loop_gain",
     "frustration",
 )
+CONTRAST = "polarity_contrast"
 
 
 def node_properties(
@@ -36,10 +41,8 @@ def node_properties(
     Returns:
         The table ``nodes.csv`` without network.
     """
-    table = perturbation.node_instability(weights, strengthening, margin)
     gains = cycles.loop_gain(weights)
-    return table.assign(
-        abscissa_shift=table["abscissa_change"].abs(),
+    return perturbation.node_instability(weights, strengthening, margin).assign(
         negative_loop_gain=gains[:, 0],
         positive_loop_gain=gains[:, 1],
         frustration=cycles.node_frustration(weights),
@@ -47,93 +50,117 @@ def node_properties(
     )
 
 
-def rank_correlation(score: np.ndarray, outcome: np.ndarray) -> float:
-    """Spearman's rho; nan where either side is constant.
+def residual_ranks(values: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+    """Ranks within each network that ranks of other variables do not explain.
 
     Args:
-        score: shape (n,).
-        outcome: shape (n,).
+        values: shape (m, n), a row per network.
+        given: shape (m, n, k), variables held fixed; None: none.
 
     Returns:
-        In [-1, 1] or nan.
+        shape (m, n), each row with mean zero; zero where nothing is left.
     """
-    if np.ptp(score) == 0 or np.ptp(outcome) == 0:
-        return float("nan")
-    return float(np.corrcoef(stats.rankdata(score), stats.rankdata(outcome))[0, 1])
+    ranks = stats.rankdata(values, axis=1)
+    return _residuals(ranks - ranks.mean(1, keepdims=True), given)
 
 
-def partial_rank_correlation(score: np.ndarray, outcome: np.ndarray, given: np.ndarray) -> float:
-    """Spearman's rho of score and outcome with the ranks of a third variable held fixed.
+def rank_correlations(
+    score: np.ndarray, outcome: np.ndarray, given: np.ndarray | None = None
+) -> np.ndarray:
+    """Spearman's correlation of score and outcome within each network, plain or partial.
 
     Args:
-        score: shape (n,).
-        outcome: shape (n,).
-        given: shape (n,); a constant one changes nothing.
+        score: shape (m, n), a row per network.
+        outcome: shape (m, n).
+        given: shape (m, n, k), variables whose ranks are held fixed; None: none.
 
     Returns:
-        In [-1, 1]; nan where either side is constant or fully given by the third.
+        shape (m,), in [-1, 1]; nan where either side is constant or fully given by `given`.
 
     Source: Kendall 1942, Biometrika 32, 277-283, applied to ranks.
     """
-    plain = rank_correlation(score, outcome)
-    if np.ptp(given) == 0:
-        return plain
-    by_score, by_outcome = rank_correlation(score, given), rank_correlation(outcome, given)
-    rest = (1 - by_score**2) * (1 - by_outcome**2)
-    if not rest > 1e-12:
-        return float("nan")
-    return float((plain - by_score * by_outcome) / np.sqrt(rest))
+    x, y = _unit(residual_ranks(score, given)), _unit(residual_ranks(outcome, given))
+    return np.clip((x * y).sum(1), -1, 1)
 
 
-def associations(nodes: pd.DataFrame, scores: list[str]) -> pd.DataFrame:
-    """Rank correlation of every score with every outcome in every network, plain and given degree.
+def with_shifted_correlation(
+    score: np.ndarray,
+    outcome: np.ndarray,
+    given: np.ndarray | None,
+    shift: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """An outcome whose (partial) rank correlation with a score is higher by a known amount.
 
     Args:
-        nodes: columns network, degree, the scores and `OUTCOMES`; one row per network and node.
+        score: shape (m, n), a row per network.
+        outcome: shape (m, n).
+        given: as for `rank_correlations`.
+        shift: added to the mean correlation, in [-1, 1]; that of a network ends at 1 and -1.
+        rng: of distances between ranks.
+
+    Returns:
+        shape (m, n), unitless.
+    """
+    # Ranks are evenly spaced, so a small shift would reorder none: they get random distances.
+    order = np.argsort(np.argsort(outcome, axis=1, kind="stable"), axis=1)
+    values = np.take_along_axis(np.sort(rng.random(outcome.shape), axis=1), order, axis=1)
+    values -= values.mean(1, keepdims=True)
+    rest = _residuals(values, given)
+    x, y = _unit(residual_ranks(score, given)), _unit(rest)
+    now = (x * y).sum(1, keepdims=True)
+    other = _unit(y - now * x)
+    wanted = np.clip(now + shift, -0.999, 0.999)
+    size = np.linalg.norm(rest, axis=1, keepdims=True)
+    shifted = values - rest + size * (wanted * x + np.sqrt(1 - wanted**2) * other)
+    return np.where(np.isfinite(shifted), shifted, values)
+
+
+def associations(nodes: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """Rank correlation of every score with every outcome in every network.
+
+    Args:
+        nodes: columns network, `COVARIATES`, the scores and `OUTCOMES`; one row per network and
+            node, networks of equal size.
         scores: score columns.
 
     Returns:
-        Columns network, score, outcome, kind (rank, partial), correlation, nodes. The partial
-        correlation of degree itself is left out.
+        Columns network, score, outcome, kind (rank; partial: with `COVARIATES` held fixed),
+        correlation, nodes. The partial correlations of a covariate are left out. Outcome
+        `CONTRAST`: correlation with negative minus that with positive loop gain, in [-2, 2].
     """
-    rows = []
-    for network, part in nodes.groupby("network", sort=False):
-        for score in scores:
-            for outcome in OUTCOMES:
-                x, y, degree = (part[c].to_numpy(float) for c in (score, outcome, "degree"))
-                rows.append((network, score, outcome, "rank", rank_correlation(x, y), len(x)))
-                if score != "degree":
-                    value = partial_rank_correlation(x, y, degree)
-                    rows.append((network, score, outcome, "partial", value, len(x)))
-    return pd.DataFrame(
-        rows, columns=["network", "score", "outcome", "kind", "correlation", "nodes"]
-    )
+    given = matrices(nodes, COVARIATES)
+    of = {name: matrices(nodes, [name])[..., 0] for name in (*scores, *OUTCOMES)}
+    frames = []
+    for score in scores:
+        for kind, fixed in (("rank", None), ("partial", given)):
+            if fixed is not None and score in COVARIATES:
+                continue
+            found = {name: rank_correlations(of[score], of[name], fixed) for name in OUTCOMES}
+            found[CONTRAST] = found["negative_loop_gain"] - found["positive_loop_gain"]
+            wide = pd.DataFrame(found).assign(network=nodes["network"].unique())
+            long = wide.melt("network", var_name="outcome", value_name="correlation")
+            frames.append(long.assign(score=score, kind=kind, nodes=given.shape[1]))
+    return pd.concat(frames, ignore_index=True)
 
 
-def polarity_contrasts(table: pd.DataFrame) -> pd.DataFrame:
-    """What a score follows in negative cycles beyond what it follows in positive ones.
+def matrices(nodes: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Columns of nodes by network, shape (networks, nodes, columns).
 
-    Args:
-        table: of `associations`.
-
-    Returns:
-        The columns of `associations`; outcome is polarity_contrast and correlation the difference
-        of the correlations with negative_loop_gain and positive_loop_gain, in [-2, 2].
+    Raises:
+        ValueError: if networks differ in size.
     """
-    keys = ["network", "score", "kind", "nodes"]
-    sides = [
-        table[table["outcome"] == f"{sign}_loop_gain"].set_index(keys)["correlation"]
-        for sign in cycles.SIGNS
-    ]
-    contrast = (sides[0] - sides[1]).reset_index().assign(outcome="polarity_contrast")
-    return contrast[table.columns]
+    sizes = nodes.groupby("network", sort=False).size().unique()
+    if len(sizes) > 1:
+        raise ValueError(f"nodes has networks of {sizes.tolist()} nodes; allowed is one size")
+    return nodes[list(names)].to_numpy(float).reshape(-1, sizes[0], len(names))
 
 
 def random_baseline(nodes: pd.DataFrame, *, n_draws: int, seed: int) -> pd.DataFrame:
     """Correlations of random scores in one network: the null distribution.
 
     Args:
-        nodes: columns network (one value), degree and `OUTCOMES`.
+        nodes: columns network (one value), `COVARIATES` and `OUTCOMES`.
         n_draws: random scores.
         seed: of the draws.
 
@@ -142,38 +169,38 @@ def random_baseline(nodes: pd.DataFrame, *, n_draws: int, seed: int) -> pd.DataF
         the intervals hold 95 % and 90 % of them.
     """
     rng = np.random.Generator(np.random.Philox(seed))
-    draws = [
-        associations(nodes.assign(random=rng.random(len(nodes))), ["random"])
-        for _ in range(n_draws)
-    ]
-    groups = pd.concat(draws).groupby(_KEYS, sort=False)["correlation"]
+    many = pd.concat([nodes.assign(network=k) for k in range(n_draws)], ignore_index=True)
+    table = associations(many.assign(random=rng.random(len(many))), ["random"])
+    groups = table[table["outcome"] != CONTRAST].groupby(_KEYS, sort=False)["correlation"]
     tails = dict(zip(ENDS, (0.025, 0.975, 0.05, 0.95), strict=True))
     ends = {name: groups.quantile(tail) for name, tail in tails.items()}
     return groups.agg(estimate="mean").assign(**ends, n=len(nodes)).reset_index()
 
 
-def over_networks(table: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
-    """Mean correlation over networks with a bootstrap interval over networks.
+def over_networks(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean correlation over networks with Student's interval over networks.
 
     Args:
         table: of `associations`, with two networks or more.
-        n_resamples: bootstrap resamples.
-        seed: of the resampling.
 
     Returns:
         The table ``associations.csv`` without dataset; n counts the networks in which the
         correlation exists.
     """
-    rows = []
-    for keys, part in table.groupby(_KEYS, sort=False):
-        values = part["correlation"].dropna().to_numpy()
-        found = percentile_interval(values, n_resamples=n_resamples, seed=seed)
-        rows.append({**dict(zip(_KEYS, keys, strict=True)), **found.row()})
+    rows = [
+        {**dict(zip(_KEYS, keys, strict=True)), **mean_interval(part.to_numpy()).row()}
+        for keys, part in table.groupby(_KEYS, sort=False)["correlation"]
+    ]
     return pd.DataFrame(rows).drop(columns="seeds")
 
 
+def mean_interval(values: np.ndarray) -> Interval:
+    """Mean over the networks in which a correlation exists, with Student's interval."""
+    return t_interval(values[~np.isnan(values)])
+
+
 def rank_profiles(
-    nodes: pd.DataFrame, scores: list[str], outcomes: list[str], *, n_resamples: int, seed: int
+    nodes: pd.DataFrame, scores: Sequence[str], outcomes: Sequence[str]
 ) -> pd.DataFrame:
     """Mean rank of each score among the nodes of its network, by the rank of an outcome.
 
@@ -181,19 +208,17 @@ def rank_profiles(
         nodes: columns network, the scores and the outcomes; networks of equal size.
         scores: score columns.
         outcomes: outcome columns.
-        n_resamples: bootstrap resamples over networks.
-        seed: of the resampling.
 
     Returns:
         The table ``rank_profiles.csv``; ties share ranks by order.
     """
     ranks = nodes.groupby("network")[[*scores, *outcomes]].rank()
-    places = nodes.groupby("network")[outcomes].rank(method="first").astype(int)
+    places = nodes.groupby("network")[list(outcomes)].rank(method="first").astype(int)
     rows = []
     for outcome in outcomes:
         for score in scores:
             for rank, values in ranks[score].groupby(places[outcome]):
-                found = percentile_interval(values.to_numpy(), n_resamples=n_resamples, seed=seed)
+                found = t_interval(values.to_numpy())
                 rows.append({"outcome": outcome, "score": score, "rank": rank, **found.row()})
     return pd.DataFrame(rows).drop(columns="seeds")
 
@@ -205,11 +230,33 @@ def within_network(table: pd.DataFrame) -> pd.DataFrame:
         table: of `associations`, with one network.
 
     Returns:
-        The table ``associations.csv`` without dataset; n counts nodes.
+        The table ``associations.csv`` without dataset; n counts nodes. The contrast has no
+        interval, for its two correlations share the nodes.
     """
-    # The partial correlation holds the degree fixed.
-    given = (table["kind"] == "partial").to_numpy()
+    given = (table["kind"] == "partial").to_numpy() * len(COVARIATES)
     rho, n = table["correlation"].to_numpy(), table["nodes"].to_numpy()
+    contrast = (table["outcome"] == CONTRAST).to_numpy()
     shown, deciding = (rank_correlation_ends(rho, n, given, level) for level in (LEVEL, DECIDING))
-    ends = dict(zip(ENDS, (*shown, *deciding), strict=True))
+    ends = {
+        name: np.where(contrast, np.nan, end)
+        for name, end in zip(ENDS, (*shown, *deciding), strict=True)
+    }
     return table[_KEYS].assign(estimate=table["correlation"], **ends, n=table["nodes"])
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Rows of length one; nan where a row is zero."""
+    with np.errstate(invalid="ignore"):
+        return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def _residuals(centred: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+    """What ranks of other variables do not explain of rows with mean zero."""
+    if given is None:
+        return centred
+    fixed = stats.rankdata(given, axis=1)
+    fixed -= fixed.mean(1, keepdims=True)
+    # The pseudoinverse allows covariates that are constant or each other's copies.
+    rest = centred - (fixed @ (np.linalg.pinv(fixed, rcond=1e-9) @ centred[..., None]))[..., 0]
+    explained = (rest**2).sum(1) <= 1e-9 * (centred**2).sum(1)
+    return np.where(explained[:, None], 0.0, rest)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import networkx as nx
@@ -99,32 +100,32 @@ def loop_gain(weights: np.ndarray, lengths: tuple[int, int] = (3, 6)) -> np.ndar
     return gains
 
 
-def frustration_index(weights: np.ndarray) -> int:
-    """Fewest edges whose removal (or change of sign) makes the signed graph balanced.
+def frustration_index(weights: np.ndarray) -> np.ndarray:
+    """Fewest edges whose removal (or change of sign) makes each signed graph balanced.
 
     Exact up to 16 nodes, by all two-colourings; above, the best of spectral and greedy colourings,
     an upper bound. Antiparallel edges count each; self-loops do not count.
 
     Args:
-        weights: shape (n, n).
+        weights: shape (..., n, n).
 
     Returns:
-        Edges, >= 0; zero if and only if the graph is balanced (exact range).
+        Edges, shape (...), integers >= 0; zero if and only if the graph is balanced (exact range).
 
     Source: Harary 1959, Behavioral Science 4, 316-323; Aref & Wilson 2019, J. Complex Networks 7.
     """
-    signs = np.sign(weights - np.diag(np.diag(weights)))
-    n = len(signs)
-    if n < 2:
-        return 0
+    n = weights.shape[-1]
+    signs = (np.sign(weights) * ~np.eye(n, dtype=bool)).astype(np.float32)
     if n <= _EXACT_NODES:
-        codes = np.arange(2 ** (n - 1))
-        colours = np.ones((len(codes), n))
-        colours[:, 1:] -= 2 * ((codes[:, None] >> np.arange(n - 1)) & 1)
+        colours = _all_colourings(n)
+        # the sum of c_i c_j S_ij over i and j is a product of two flat arrays
+        agreement = signs.reshape(*signs.shape[:-2], -1) @ colours
     else:
-        colours = _colourings(signs)
-    agreement = np.einsum("ci,ij,cj->c", colours, signs, colours, optimize=True)
-    return round((np.abs(signs).sum() - agreement.max()) / 2)
+        flat = signs.reshape(-1, n, n)
+        best = [np.einsum("ci,ij,cj->c", c := _colourings(s), s, c, optimize=True) for s in flat]
+        agreement = np.stack(best).reshape(*signs.shape[:-2], -1)
+    frustrated = (np.abs(signs).sum((-2, -1)) - agreement.max(-1)) / 2
+    return np.rint(frustrated).astype(int)
 
 
 def node_frustration(weights: np.ndarray) -> np.ndarray:
@@ -136,9 +137,18 @@ def node_frustration(weights: np.ndarray) -> np.ndarray:
     Returns:
         shape (n,), edges, >= 0 in the exact range.
     """
-    whole = frustration_index(weights)
     keep = ~np.eye(len(weights), dtype=bool)
-    return np.array([whole - frustration_index(weights[np.ix_(k, k)]) for k in keep])
+    without = np.stack([weights[np.ix_(k, k)] for k in keep])
+    return frustration_index(weights) - frustration_index(without)
+
+
+@lru_cache(maxsize=4)
+def _all_colourings(n: int) -> np.ndarray:
+    """Products of the colours of nodes i and j, shape (n * n, two-colourings)."""
+    codes = np.arange(2 ** (n - 1))
+    colours = np.ones((len(codes), n), np.float32)
+    colours[:, 1:] -= 2 * ((codes[:, None] >> np.arange(n - 1)) & 1)
+    return (colours[:, :, None] * colours[:, None]).reshape(len(codes), -1).T
 
 
 def _colourings(signs: np.ndarray) -> np.ndarray:

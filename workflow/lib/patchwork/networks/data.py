@@ -24,7 +24,8 @@ _FEATURES = (
 )
 _TARGETS = (0.01, 0.2, 0.2, 0.01, 0.01, 0.2, 0.2, 0.01)
 _MAX_DRAWS = 1000
-_FEATURE_KEY = 212641  # apart from the seeds of networks
+_FEATURE_KEY, _REWIRING_KEY = 212641, 212642  # apart from the seeds of networks
+_SWAPS_PER_EDGE = 10
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,35 @@ def random_network(settings: RandomNetworks, seed: int, index: int) -> Network:
         f"mean_degree: {settings.mean_degree}; too sparse for a strongly connected network "
         f"of {n} nodes in {_MAX_DRAWS} draws"
     )
+
+
+def rewired(network: Network, index: int) -> Network:
+    """A random network in which every node keeps its in-degree, out-degree and out-strength.
+
+    Pairs of edges swap the nodes that they act on, each weight staying with the node that acts
+    (column of the state matrix); self-loops stay.
+
+    Args:
+        network: two nodes or more.
+        index: of the network in its data set, >= 0; decides the draw.
+
+    Returns:
+        The network; with the same edges where no swap is possible.
+
+    Source: Maslov & Sneppen 2002, Science 296, 910-913 (switching of edges).
+    """
+    rng = np.random.Generator(np.random.Philox(key=[_REWIRING_KEY, index]))
+    weights = network.weights.copy()
+    rows, columns = np.nonzero(weights * ~np.eye(len(weights), dtype=bool))
+    for _ in range(_SWAPS_PER_EDGE * len(rows)):
+        a, b = rng.integers(0, len(rows), 2)
+        (i, k), (j, m) = (rows[a], rows[b]), (columns[a], columns[b])
+        # Edges that share an end, or would meet another edge or make a self-loop, stay.
+        if i != k and j != m and i != m and k != j and not weights[k, j] and not weights[i, m]:
+            weights[k, j], weights[i, m] = weights[i, j], weights[k, m]
+            weights[i, j] = weights[k, m] = 0.0
+            rows[a], rows[b] = k, i
+    return Network(network.names, weights)
 
 
 def load(kind: str, **settings: Any) -> list[Network]:

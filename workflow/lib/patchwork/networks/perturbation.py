@@ -1,5 +1,7 @@
 """What happens to stability when a node's edges, or one edge's sign or weight, are changed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -7,34 +9,41 @@ from patchwork.networks import cycles, spectral
 
 
 def node_instability(weights: np.ndarray, strengthening: float, margin: float) -> pd.DataFrame:
-    """The instability that each node causes: change of growth when its edges are strengthened.
+    """The instability that each node causes: change of growth when its edges are changed.
 
-    All edges into and out of a node (its self-loop is its own damping and stays) are multiplied by
-    1 + strengthening.
+    A node's edges are all that enter or leave it (its self-loop is its own damping and stays). They
+    are strengthened, weakened (both by the same part) or removed, or the signs of those that enter
+    it are turned, which turns every cycle through it; turning all of them would change no cycle.
 
     Args:
         weights: shape (n, n), 1 / time unit.
-        strengthening: relative change of the weights, not 0.
+        strengthening: relative change of the weights, above 0.
         margin: of the Kreiss constant, see `spectral.kreiss_lower_bound`.
 
     Returns:
-        One row per node: node to degree of the table ``nodes.csv``. The sensitivity is found from
-        left and right eigenvectors.
+        One row per node: node to out_strength of the table ``nodes.csv``. Changes by weakening and
+        removal are what goes with the edges, so in all columns more means more instability caused.
     """
     n = len(weights)
     touched = touched_edges(n)
-    changed = np.concatenate([weights[None], weights * (1 + strengthening * touched)])
+    entering = touched & np.eye(n, dtype=bool)[:, :, None]
+    stronger, weaker = (1 + s * strengthening * touched for s in (1, -1))
+    factors = np.stack([stronger, weaker, 1.0 - touched, 1 - 2.0 * entering])
+    change = spectral.spectral_abscissa(weights * factors) - spectral.spectral_abscissa(weights)
+    changed = np.concatenate([weights[None], weights * stronger])
     kreiss = np.log(spectral.kreiss_lower_bound(changed, margin))
-    slope = spectral.abscissa_gradient(weights) * weights
-    edges = cycles.total_degree(weights - np.diag(np.diag(weights)))
+    own = np.abs(weights) * ~np.eye(n, dtype=bool)
     return pd.DataFrame(
         {
             "node": range(n),
-            "abscissa_change": _change(spectral.spectral_abscissa(changed)),
+            "abscissa_change": change[0],
+            "weakening_change": -change[1],
+            "removal_change": -change[2],
+            "flip_change": change[3],
             "initial_growth_change": _change(spectral.numerical_abscissa(changed)),
             "transient_growth_change": _change(kreiss),
-            "sensitivity": (touched * slope).sum(axis=(1, 2)),
-            "degree": edges,
+            "out_degree": (own > 0).sum(0),
+            "out_strength": own.sum(0),
         }
     )
 
@@ -86,50 +95,52 @@ def sweep_edge(weights: np.ndarray, edge: tuple[int, int], factors: np.ndarray) 
     return pd.concat(frames, ignore_index=True)[["factor", "quantity", "index", "value"]]
 
 
-def polarity_shares(weights: np.ndarray, n_redraws: int, seed: int) -> dict[str, float]:
-    """How much of the abscissa's variance comes from signs rather than from weights.
+def redraw_signs(
+    weights: np.ndarray, log_sds: Sequence[float], n_signings: int, key: tuple[int, int]
+) -> pd.DataFrame:
+    """Stability of one graph under many signings of the same magnitudes.
 
-    Signs are permuted over the edges with magnitudes in place, and magnitudes with signs in place
-    (self-loops stay). The control turns all edges between a random half of the nodes and the rest:
-    as many signs move, but every cycle keeps its sign, so the spectrum cannot move.
+    Each signing makes every edge negative with one chance, itself uniform between 0 and 1/2, so
+    that balanced and frustrated signings both occur. Self-loops stay. Magnitudes are the network's
+    own, then log-normal ones drawn once per law.
 
     Args:
-        weights: shape (n, n).
-        n_redraws: permutations of each kind, >= 2.
-        seed: of the permutations.
+        weights: shape (n, n), 1 / time unit.
+        log_sds: standard deviations of the logarithms of magnitudes, one law each.
+        n_signings: signings per law, >= 1.
+        key: seed and number of the network, each >= 0.
 
     Returns:
-        polarity_share = V_signs / (V_signs + V_magnitudes) and balanced_share, the same with the
-        balance-preserving changes of sign; both in [0, 1], nan if nothing moves the abscissa.
+        The table ``signings.parquet`` without network. At fixed magnitudes no signing has a larger
+        abscissa or initial growth than the all-positive one (Perron and Frobenius).
+
+    Source: nonnormality: Henrici 1962, Numerische Mathematik 4, 24-40.
     """
-    rng = np.random.Generator(np.random.Philox(seed))
+    rng = np.random.Generator(np.random.Philox(key=list(key)))
     n = len(weights)
     edges = (weights != 0) & ~np.eye(n, dtype=bool)
-    own = np.where(edges, weights, 0.0)
-    base = weights - own
-    signs, magnitudes = [], []
-    for _ in range(n_redraws):
-        signs.append(_permuted(np.sign(own), edges, rng) * np.abs(own) + base)
-        magnitudes.append(_permuted(np.abs(own), edges, rng) * np.sign(own) + base)
-    sides = rng.choice([-1.0, 1.0], (n_redraws, n))
-    turned = sides[:, :, None] * weights * sides[:, None, :]
-    spread = [float(spectral.spectral_abscissa(np.stack(m)).var()) for m in (signs, magnitudes)]
-    balanced = float(spectral.spectral_abscissa(turned).var())
-    return {
-        "polarity_share": _share(spread[0], spread[1]),
-        "balanced_share": _share(balanced, spread[1]),
-    }
+    laws = {"own": np.abs(weights)}
+    for sd in log_sds:
+        laws[f"lognormal_{sd:g}"] = np.exp(sd * rng.normal(size=(n, n)))
+    frames = []
+    for law, magnitudes in laws.items():
+        chance = rng.uniform(0, 0.5, (n_signings, 1, 1))
+        negative = (rng.random((n_signings, n, n)) < chance) & edges
+        signed = edges * magnitudes * np.where(negative, -1.0, 1.0) + weights * np.eye(n)
+        values = np.linalg.eigvals(signed)
+        total = (signed**2).sum((1, 2))
+        columns = {
+            "law": law,
+            "signing": range(n_signings),
+            "frustration": cycles.frustration_index(signed),
+            "negative_edges": negative.sum((1, 2)),
+            "abscissa": values.real.max(1),
+            "initial_growth": spectral.numerical_abscissa(signed),
+            "nonnormality": np.sqrt(np.maximum(0, 1 - (np.abs(values) ** 2).sum(1) / total)),
+        }
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _change(values: np.ndarray) -> np.ndarray:
     return values[1:] - values[0]
-
-
-def _permuted(values: np.ndarray, edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    permuted = np.zeros_like(values)
-    permuted[edges] = rng.permutation(values[edges])
-    return permuted
-
-
-def _share(part: float, rest: float) -> float:
-    return part / (part + rest) if part + rest > 0 else float("nan")

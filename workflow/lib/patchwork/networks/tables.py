@@ -8,6 +8,7 @@ import pandas as pd
 from patchwork.networks import (
     association,
     cycles,
+    data,
     perturbation,
     released_attention,
     spectral,
@@ -15,8 +16,8 @@ from patchwork.networks import (
 )
 from patchwork.networks.data import Network
 from patchwork.networks.graph_attention import AttentionTraining, train_attention
-from patchwork.statistics import percentile_interval
 
+TRAINED = ("trained", "rewired", "untrained")
 _NULL_DRAWS = 400
 _MODELS_AT_ONCE = 100  # bounds the memory; a model does not depend on the others of its batch
 
@@ -44,14 +45,12 @@ def edges(weights: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"source": source, "target": target, "weight": weights[source, target]})
 
 
-def structure(weights: np.ndarray, *, margin: float, n_redraws: int, seed: int) -> pd.DataFrame:
+def structure(weights: np.ndarray, *, margin: float) -> pd.DataFrame:
     """One row of whole-network numbers.
 
     Args:
         weights: shape (n, n).
         margin: of the Kreiss constant, see `spectral.kreiss_lower_bound`.
-        n_redraws: of `perturbation.polarity_shares`.
-        seed: of the redraws.
 
     Returns:
         The table ``structure.csv`` without network.
@@ -64,10 +63,20 @@ def structure(weights: np.ndarray, *, margin: float, n_redraws: int, seed: int) 
         "spectral_abscissa": float(spectral.spectral_abscissa(weights)),
         "numerical_abscissa": float(spectral.numerical_abscissa(weights)),
         "kreiss_lower_bound": float(spectral.kreiss_lower_bound(weights, margin)),
-        "frustration_index": cycles.frustration_index(weights),
-        **perturbation.polarity_shares(weights, n_redraws, seed),
+        "frustration_index": int(cycles.frustration_index(weights)),
     }
     return pd.DataFrame([row])
+
+
+def signings(
+    networks: Sequence[Network], *, log_sds: Sequence[float], n_signings: int, seed: int
+) -> pd.DataFrame:
+    """Every network under many signings: ``signings.parquet``; as `perturbation.redraw_signs`."""
+    frames = [
+        perturbation.redraw_signs(n.weights, log_sds, n_signings, (seed, k)).assign(network=k)
+        for k, n in enumerate(networks)
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def two_step(weights: np.ndarray, p: float, q: float) -> pd.DataFrame:
@@ -130,6 +139,7 @@ def edge_sweeps(weights: np.ndarray, factors: Sequence[float], n_edges: int) -> 
 
 def released_scores(
     weights: np.ndarray,
+    rewired: np.ndarray,
     features: np.ndarray,
     targets: np.ndarray | None,
     *,
@@ -140,6 +150,7 @@ def released_scores(
 
     Args:
         weights: shape (n, n).
+        rewired: shape (n, n), of `data.rewired`: the control.
         features: shape (n, f).
         targets: shape (n,); None leaves the graph-free script out.
         n_seeds: models per script, seeds 0, 1, ...
@@ -149,7 +160,11 @@ def released_scores(
         The table ``released_scores.csv`` without network and factor.
     """
     seeds = np.arange(n_seeds)
-    runs = {"random_label": released_attention.random_label_scores(weights, features, seeds)}
+    random_label = released_attention.random_label_scores
+    runs = {
+        "random_label": random_label(weights, features, seeds),
+        "random_label_rewired": random_label(rewired, features, seeds),
+    }
     if targets is not None:
         runs["graph_free"] = released_attention.graph_free_scores(
             weights, features, targets, seeds, graph_free_epochs
@@ -175,36 +190,32 @@ def score_spread(released: pd.DataFrame, attention: pd.DataFrame) -> pd.DataFram
 
     Args:
         released: columns network, factor, score, seed, node, value.
-        attention: columns network, seed, node, attention.
+        attention: of `trained_attention`.
 
     Returns:
         The table ``score_spread.csv``.
     """
-    trained = attention.rename(columns={"attention": "value"}).assign(score="trained", factor=1.0)
+    named = attention.rename(columns={"attention": "trained"}).assign(factor=1.0)
+    trained = named.melt(["network", "factor", "node"], list(TRAINED), "score", "value")
     keys = ["network", "factor", "score", "node"]
     groups = pd.concat([released, trained]).groupby(keys, sort=False)["value"]
     ends = {"low": groups.quantile(0.025), "high": groups.quantile(0.975)}
     return groups.agg(estimate="mean", seeds="count").assign(**ends).reset_index()
 
 
-def summarise(
-    nodes: pd.DataFrame, scores: list[str], *, n_resamples: int, seed: int
-) -> pd.DataFrame:
+def summarise(nodes: pd.DataFrame, table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Associations with intervals over networks, or over nodes where there is one network.
 
     Args:
         nodes: as for `association.associations`.
-        scores: score columns.
-        n_resamples: bootstrap resamples over networks.
-        seed: of the resampling.
+        table: of `association.associations`.
+        seed: of the random scores that are the baseline of a single network.
 
     Returns:
         The table ``associations.csv`` without dataset.
     """
-    table = association.associations(nodes, scores)
     if nodes["network"].nunique() > 1:
-        table = pd.concat([table, association.polarity_contrasts(table)], ignore_index=True)
-        return association.over_networks(table, n_resamples=n_resamples, seed=seed)
+        return association.over_networks(table)
     known = association.within_network(table[table["score"] != "random"])
     # one random score of a few nodes can correlate with anything; its distribution is the baseline
     null = association.random_baseline(nodes, n_draws=_NULL_DRAWS, seed=seed)
@@ -214,7 +225,9 @@ def summarise(
 def trained_attention(
     networks: Sequence[Network], training: AttentionTraining, n_seeds: int
 ) -> pd.DataFrame:
-    """Attention of trained models per network, seed and node.
+    """Attention of trained models per network, seed and node, and that of two controls.
+
+    The controls are the same models untrained, and models of the rewired networks.
 
     Args:
         networks: one or more; those of one size are trained together, by the hundred.
@@ -225,22 +238,30 @@ def trained_attention(
         The table ``trained_attention.csv``.
     """
     frames = []
+    rewired = [data.rewired(network, k) for k, network in enumerate(networks)]
     for size in sorted({len(n.weights) for n in networks}):
         index = [k for k, n in enumerate(networks) if len(n.weights) == size]
         models = np.repeat(index, n_seeds)
         seeds = np.tile(np.arange(n_seeds), len(index))
         for first in range(0, len(models), _MODELS_AT_ONCE):
             chunk = slice(first, first + _MODELS_AT_ONCE)
-            weights = np.stack([networks[k].weights for k in models[chunk]])
             # a network's first model must not start from the same draws as its neighbour's
             draws = models[chunk] * n_seeds + seeds[chunk]
-            result = train_attention(weights, draws, training)
+            own, other = (
+                train_attention(
+                    np.stack([several[k].weights for k in models[chunk]]), draws, training
+                )
+                for several in (networks, rewired)
+            )
             columns = {
                 "network": np.repeat(models[chunk], size),
                 "seed": np.repeat(seeds[chunk], size),
-                "node": np.tile(np.arange(size), len(weights)),
-                "attention": result.received.ravel(),
-                "test_r2": np.repeat(result.test_r2, size),
+                "node": np.tile(np.arange(size), len(draws)),
+                "attention": own.received.ravel(),
+                "untrained": own.untrained.ravel(),
+                "rewired": other.received.ravel(),
+                "test_r2": np.repeat(own.test_r2, size),
+                "rewired_test_r2": np.repeat(other.test_r2, size),
             }
             frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
@@ -254,7 +275,7 @@ def scored_nodes(
     Args:
         nodes: columns network, node and the properties.
         released: columns network, factor, score, seed, node, value; factor 1 is used.
-        attention: columns network, seed, node, attention.
+        attention: of `trained_attention`.
         seed: of the random score.
 
     Returns:
@@ -263,48 +284,13 @@ def scored_nodes(
     keys = ["network", "node"]
     plain = released[released["factor"] == 1]
     wide = plain.groupby([*keys, "score"], sort=False)["value"].mean().unstack()
-    trained = attention.groupby(keys)["attention"].mean().rename("trained")
+    named = attention.rename(columns={"attention": "trained"})
+    trained = named.groupby(keys)[list(TRAINED)].mean()
     merged = nodes.merge(wide.reset_index(), on=keys).merge(trained.reset_index(), on=keys)
     seeds = {name: plain["seed"].nunique() for name in wide.columns}
-    seeds["trained"] = attention["seed"].nunique()
+    seeds |= dict.fromkeys(TRAINED, attention["seed"].nunique())
     rng = np.random.Generator(np.random.Philox(seed))
     return merged.assign(random=rng.random(len(merged))), seeds
-
-
-def findings(
-    summary: pd.DataFrame, structure: pd.DataFrame, seeds: dict[str, int], resampling: dict
-) -> pd.DataFrame:
-    """Rows from which claims are decided.
-
-    Args:
-        summary: of `summarise`.
-        structure: columns polarity_share, balanced_share, one row per network.
-        seeds: seeds behind each attention score.
-        resampling: n_resamples and seed of the intervals over networks.
-
-    Returns:
-        Findings `<score>_<outcome>_<kind>_correlation`, `polarity_share` and `balanced_share`;
-        protocol is released for the released scores, else corrected.
-    """
-    parts = summary[["score", "outcome", "kind"]].agg("_".join, axis=1)
-    released = summary["score"].isin(("random_label", "graph_free"))
-    correlations = summary.assign(
-        quantity=parts + "_correlation",
-        protocol=np.where(released, "released", "corrected"),
-        seeds=summary["score"].map(seeds).fillna(1).astype(int),
-    )
-    shares = pd.DataFrame(
-        {
-            "quantity": share,
-            "protocol": "corrected",
-            **percentile_interval(structure[share].dropna().to_numpy(), **resampling).row(),
-            "seeds": 1,
-        }
-        for share in ("polarity_share", "balanced_share")
-    )
-    return pd.concat([correlations[shares.columns], shares], ignore_index=True).assign(
-        backbone="none"
-    )
 
 
 def _by_node(scores: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -20,12 +20,13 @@ _NODE_RADIUS = 0.16
 
 
 @theme.styled
-def plot_network(edges: pd.DataFrame, nodes: pd.DataFrame, *, caption: str) -> Figure:
+def plot_network(edges: pd.DataFrame, nodes: pd.DataFrame, *, title: str, caption: str) -> Figure:
     """The signed network on a circle, once per score, nodes coloured by it.
 
     Args:
         edges: columns source, target (node numbers), weight; self-loops are not drawn.
         nodes: columns score (panel), node (number), value; one row per panel and node.
+        title: what is shown.
         caption: what the scores are and how many seeds they come from.
 
     Returns:
@@ -45,7 +46,7 @@ def plot_network(edges: pd.DataFrame, nodes: pd.DataFrame, *, caption: str) -> F
         Line2D([], [], color=NEGATIVE, ls=(0, (4, 1.5)), label="negative edge"),
     ]
     grid.figure.legend(handles=handles, loc="outside upper left", ncols=2)
-    return _finish(grid.figure, "Edges by sign, nodes by score", caption)
+    return _finish(grid.figure, title, caption)
 
 
 @theme.styled
@@ -179,7 +180,7 @@ def plot_rank_profiles(profiles: pd.DataFrame, *, caption: str) -> Figure:
 
 @theme.styled
 def plot_associations(summary: pd.DataFrame, *, caption: str) -> Figure:
-    """Rank correlation of each score with each outcome, plain and with degree held fixed.
+    """Rank correlation of each score with each outcome, plain and given the strength of edges.
 
     Args:
         summary: columns dataset, kind (rank, partial), score, outcome, estimate, ci_low, ci_high.
@@ -196,7 +197,7 @@ def plot_associations(summary: pd.DataFrame, *, caption: str) -> Figure:
     colours = theme.colours(summary["score"])
     marks = dict(zip(colours, itertools.cycle(theme.MARKERS), strict=False))
     outcomes = list(dict.fromkeys(summary["outcome"]))
-    names = {"rank": "rank correlation", "partial": "given degree"}
+    names = {"rank": "rank correlation", "partial": "given out-degree and out-strength"}
     table = summary.assign(kind=summary["kind"].replace(names))
     facets = Facets(rows=("dataset",), columns=("kind",), height_cm=1.6 + 0.75 * len(outcomes))
     grid = panels.grid(table, facets)
@@ -217,6 +218,47 @@ def plot_associations(summary: pd.DataFrame, *, caption: str) -> Figure:
     grid.label("Spearman correlation with the score", "")
     grid.legend()
     return _finish(grid.figure, "What attention follows", caption)
+
+
+@theme.styled
+def plot_sign_effects(effects: pd.DataFrame, *, caption: str) -> Figure:
+    """What frustration does at fixed magnitudes: correlations of networks, a panel per outcome.
+
+    Args:
+        effects: columns dataset, law, outcome (panel), correlation; one row per network.
+        caption: how many networks and signings, and what boxes are.
+
+    Returns:
+        The figure: a box per data set and law, or a mark where there is one network.
+
+    Raises:
+        ValueError: if the frame lacks a column or has no rows.
+    """
+    panels.require(effects, ["dataset", "law", "outcome", "correlation"], "plot_sign_effects")
+    names = effects["dataset"].map(words) + ", " + effects["law"].map(words)
+    table = effects.assign(group=names)
+    groups = list(dict.fromkeys(table["group"]))
+    facets = Facets(
+        rows=(), columns=("outcome",), height_cm=1.8 + 0.6 * len(groups), most_columns=3
+    )
+    grid = panels.grid(table, facets)
+    for axes, part in grid:
+        for place, group in enumerate(groups):
+            values = part.loc[part["group"] == group, "correlation"].dropna().to_numpy()
+            if len(values) > 1:
+                axes.boxplot(values, positions=[place], widths=0.55, whis=(5, 95),
+                             orientation="horizontal", showfliers=False,
+                             medianprops={"color": NEGATIVE})  # fmt: skip
+            else:
+                axes.plot(values, [place] * len(values), "o", color=NEGATIVE)
+        axes.axvline(0, color=theme.PALE, lw=0.6)
+        axes.set_yticks(range(len(groups)), groups)
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.set_xlim(-1.02, 1.02)
+        if not axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            axes.tick_params(labelleft=False)
+    grid.label("rank correlation", "")
+    return _finish(grid.figure, "Frustration against growth at fixed magnitudes", caption)
 
 
 @theme.styled

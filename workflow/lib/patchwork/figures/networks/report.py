@@ -11,6 +11,7 @@ from patchwork.figures.panels import span, words
 Tables = dict[str, pd.DataFrame]
 Drawing = tuple[Figure, pd.DataFrame]
 
+_HIDDEN = ["random_label_rewired", "out_strength"]  # rows of the table alone
 _SWEPT = ["real", "negative_loop_gain", "sensitivity"]
 _COST = (
     "Cost: summed weight products of the simple cycles through a node, over its squared degree; "
@@ -59,7 +60,23 @@ def _network(tables: Tables, drawn: str) -> Drawing:
         "edges are strengthened."
     )
     edges = _one(tables["edges"], drawn)
-    return graphs.plot_network(edges, values, caption=caption), values
+    title = "Edges by sign, nodes by score"
+    return graphs.plot_network(edges, values, title=title, caption=caption), values
+
+
+def _walks(tables: Tables, drawn: str) -> Drawing:
+    values = _one(tables["walks"], drawn).dropna(subset=["value"])
+    caption = (
+        f"{_title(drawn)}, n = {values['node'].nunique()} nodes, numbers: score. Two step walk: "
+        "the released score, weights along all paths of two steps from the node over its squared "
+        "degree, unitless; the return parameter cannot act, as the three nodes differ. Stationary "
+        "visits: share of time that an endless biased walk spends at the node."
+    )
+    edges = _one(tables["edges"], drawn)
+    figure = graphs.plot_network(
+        edges, values, title="Biased walks on the signed network", caption=caption
+    )
+    return figure, values
 
 
 def _spectrum(tables: Tables, drawn: str) -> Drawing:
@@ -88,7 +105,7 @@ def _scores(tables: Tables, drawn: str) -> Drawing:
         f"{_title(drawn)}, n = {scores['node'].nunique()} nodes: mean and range of 95 % of "
         f"the seeds ({_seeds(tables, drawn)}). Random label: labels drawn anew each epoch; "
         "graph free: the forward pass never sees the graph; trained: attention that "
-        "predicts simulated trajectories."
+        "predicts simulated trajectories; rewired: the same on a rewired network."
     )
     return graphs.plot_scores(scores, caption=caption), scores
 
@@ -96,25 +113,41 @@ def _scores(tables: Tables, drawn: str) -> Drawing:
 def _profiles(tables: Tables, drawn: str) -> Drawing:
     every = tables["rank_profiles"]
     profiles = every[every.groupby("dataset")["n"].transform("max") > 1]
+    profiles = profiles[~profiles["score"].isin(_HIDDEN)]
     caption = (
         f"Networks: {span(profiles['n'])}. Nodes of each network are ranked by the change of "
         "growth that strengthening their edges causes; points are mean ranks, bars 95 % "
-        "bootstrap intervals over networks; the grey line is chance."
+        "intervals over networks; the grey line is chance."
     )
     return graphs.plot_rank_profiles(profiles, caption=caption), profiles
 
 
 def _associations(tables: Tables, drawn: str) -> Drawing:
     summary = tables["associations"].dropna(subset=["estimate"])
+    summary = summary[~summary["score"].isin(_HIDDEN)]
     counts = summary.groupby("dataset", sort=False)["n"].max()
     sizes = ", ".join(f"{words(name)} {count}" for name, count in counts.items())
     caption = (
         f"n = {sizes} (networks of an ensemble, nodes of a single network). Bars: 95 % "
-        "intervals, by bootstrap over networks or by Fisher's z over nodes; the bar of the "
-        "random score in a single network holds 95 % of random scores. Polarity contrast: "
-        "correlation with negative minus with positive loop gain."
+        "intervals, over networks or by Fisher's z over nodes; the bar of the random score in a "
+        "single network holds 95 % of random scores. Polarity contrast: correlation with negative "
+        "minus with positive loop gain."
     )
     return graphs.plot_associations(summary, caption=caption), summary
+
+
+def _sign_effects(tables: Tables, drawn: str) -> Drawing:
+    effects = tables["sign_effects"].dropna(subset=["correlation"])
+    counts = effects.groupby("dataset", sort=False)["network"].nunique()
+    sizes = ", ".join(f"{words(name)} {count}" for name, count in counts.items())
+    caption = (
+        f"n = {sizes} networks; signs are redrawn at fixed magnitudes: a network's own, or "
+        "log-normal (number: standard deviation of the logarithm). Frustration: fewest edges whose "
+        "change of sign leaves every cycle positive; correlations are over signings. Boxes: "
+        "quartiles and median over networks, whiskers 5 and 95 %; circles: the single network. "
+        "Abscissa, initial growth: largest eigenvalue of the matrix and of its symmetric part."
+    )
+    return graphs.plot_sign_effects(effects, caption=caption), effects
 
 
 def _edge_sweep(tables: Tables, drawn: str) -> Drawing:
@@ -166,9 +199,11 @@ FIGURES: dict[str, Callable[[Tables, str], Drawing]] = {
     "network": _network,
     "spectrum": _spectrum,
     "motif_costs": _motifs,
+    "walks": _walks,
     "attention_scores": _scores,
     "attention_instability": _profiles,
     "associations": _associations,
+    "sign_effects": _sign_effects,
     "edge_sweep": _edge_sweep,
     "factor_sweep": _factor_sweep,
 }
