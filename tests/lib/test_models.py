@@ -178,6 +178,13 @@ def test_pixels_are_normalised_with_the_backbones_statistics():
     white = torch.full((1, 16, 16, 3), 255, dtype=torch.uint8)
     expected = (1 - one.mean) / one.std
     assert torch.allclose(one.pixels(white)[0], expected.expand(3, 16, 16))
+    images = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
+    plain = (images.permute(0, 3, 1, 2).float() / 255 - one.mean) / one.std
+    assert torch.equal(one.pixels(images), plain)
+    assert one.pixels(images).stride() == plain.stride()
+    whole = images.float()
+    assert torch.equal(one.pixels(whole), plain)
+    assert torch.equal(whole, images.float())
 
 
 def test_initial_values_follow_the_seed_and_leave_the_global_state_alone():
