@@ -20,11 +20,6 @@ RGB = {
     "pink": (255, 192, 203),
     "teal": (0, 128, 128),
 }
-CATEGORIES = {name: name for name in RGB} | {
-    "magenta": "pink",
-    "cyan": "blue",
-    "teal": "green",
-}
 
 
 def generator(seed=7):
@@ -94,15 +89,34 @@ def colour_points(protocols=("described", "corrected"), datasets=("color",)):
     return pd.DataFrame(rows)
 
 
-def linkages(protocols=("described", "corrected")):
-    from scipy.cluster.hierarchy import linkage
+def hue_points(protocols=("described", "corrected")):
+    hue, rng = np.arange(0, 360, 10.0), generator()
+    rows = []
+    for protocol in protocols:
+        error = 8 + np.cos(np.deg2rad(hue - 240)) + 0.3 * rng.standard_normal(len(hue))
+        channels = np.clip(np.abs((hue[:, None] / 60 + [0, 4, 2]) % 6 - 3) - 1, 0, 1)
+        rgb = np.rint(255 * channels / np.linalg.norm(channels, axis=1, keepdims=True)).astype(int)
+        table = pd.DataFrame(rgb, columns=["red", "green", "blue"])
+        rows.append(table.assign(
+            protocol=protocol, dataset="hue", hue_deg=hue, error_deg=error, ci_low=error - 0.7,
+            ci_high=error + 0.8, ideal_error_deg=3 + 0.3 * channels.min(1), n=300, seeds=3,
+        ))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
 
-    frames = []
-    for i, protocol in enumerate(protocols):
-        rows = linkage(generator(i).gamma(2, 3, (len(RGB), 1)), "average")
-        frame = pd.DataFrame(rows, columns=["left", "right", "distance", "size"])
-        frames.append(frame.assign(protocol=protocol, merge=range(len(rows)), n=4730, seeds=3))
-    return pd.concat(frames, ignore_index=True)
+
+def colour_predictions(protocols=("described", "corrected")):
+    rng, rows = generator(), []
+    for protocol in protocols:
+        period = 180 if protocol == "corrected" else 360
+        angle = rng.uniform(0, period, 40)
+        for red, green, blue in RGB.values():
+            found = (angle + 12 * rng.standard_normal(40)) % period
+            rows.append(pd.DataFrame({
+                "protocol": protocol, "dataset": "color", "seed": 0, "example": np.arange(40),
+                "red": red, "green": green, "blue": blue, "angle_deg": angle,
+                "predicted_deg": found,
+            }))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
 
 
 def losses(protocols=("described", "corrected"), datasets=DATASETS, targets=4, seeds=3, steps=200):
@@ -191,6 +205,23 @@ def head_effects(protocols=("described", "corrected"), baselines=("zero", "mean"
             }
         )
     return pd.DataFrame(rows)
+
+
+def picture(**names):
+    """A bright bar on black, 64 px."""
+    row, column = np.indices((64, 64)).reshape(2, -1)
+    level = 200.0 * (abs(row - column) < 3)
+    return pd.DataFrame({"row": row, "column": column, "level": level}).assign(**names)
+
+
+def attention_maps(tasks=("angle", "color", "untouched"), layers=4):
+    rng, rows = generator(), []
+    for task, layer in itertools.product(tasks, range(layers)):
+        row, column = np.indices((8, 8)).reshape(2, -1)
+        weight = rng.dirichlet(np.ones(64))
+        part = pd.DataFrame({"row": row, "column": column, "weight": weight})
+        rows.append(part.assign(task=task, layer=layer, protocol="corrected", seed=0))
+    return pd.concat(rows, ignore_index=True)
 
 
 def patch_effects(layers=6, positions=64, components=("resid_pre", "attn_out")):

@@ -188,18 +188,16 @@ def test_no_title_of_a_configured_dataset_tells_whether_there_is_a_chirp(scale):
     assert len(studies) == 2
     for study in studies:
         for dataset in study["stimuli"]["datasets"]:
-            for split in ("train", "validation", "test"):
-                given = settings.stimulus(study, dataset, split)
-                chirps.parse_settings(given)
+            chirps.parse_settings(settings.stimulus(study, dataset))
 
 
 def test_at_paper_scale_ink_where_a_title_would_be_is_at_chance():
     study = next(s for s in _configured("paper") if "waveform" in s["stimuli"]["datasets"])
-    given = settings.stimulus(study, "waveform", "test")
+    given = settings.stimulus(study, "waveform")
     assert given["rendering"] == "decorated"
     batch = _draw(given, n=60)
     assert not (batch.extras["regions"] == chirps.REGIONS.index("title")).any()
-    ridge = settings.stimulus(study, "ridge", "test")
+    ridge = settings.stimulus(study, "ridge")
     title = _draw(ridge, n=2).extras["regions"][..., 0] == chirps.REGIONS.index("title")
     strip = batch.images[:, title.any(axis=0)].astype(float)
     assert strip.shape[1] > 200

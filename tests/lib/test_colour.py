@@ -3,225 +3,164 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
-from patchwork import claims
-from patchwork.analysis.biases import colour
+from patchwork.analysis.biases import colour, paired
 from patchwork.analysis.biases.observer import LineGeometry
-from patchwork.analysis.predictions import Angle
-from patchwork.stimuli.common.palettes import BASIC11, palette, signal_energy
-from scipy.stats import spearmanr
-from sklearn.metrics import adjusted_rand_score
+from patchwork.models.tasks import DoubleAngle, Target
+from patchwork.statistics.planted import crossed_found
+from patchwork.stimuli.common import palettes
 
 ROOT = Path(__file__).parents[2]
-NAMES = list(BASIC11)
-GROUPS = (["blue", "purple"], ["yellow", "orange"])
-CATEGORIES = {
-    "red": "red", "green": "green", "blue": "blue", "yellow": "yellow", "magenta": "pink",
-    "cyan": "blue", "white": "white", "orange": "orange", "purple": "purple", "pink": "pink",
-    "teal": "green",
-}  # fmt: skip
-# What visibility alone would give: an error that falls with the signal.
-BY_ENERGY = {name: 12 / np.sqrt(signal_energy(np.array(rgb))) for name, rgb in BASIC11.items()}
+BLOCK = yaml.safe_load((ROOT / "config/studies/lines.yaml").read_text())["studies"]["lines"][
+    "analyses"
+]["colour"]
+GEOMETRY = {name: (LineGeometry(64, (14, 14)), (0.0, 0.2)) for name in ("color", "hue")}
+NAMED, HUES = (paired.colours_of(name, 36) for name in ("basic11", "hue_circle"))
+LINES = 60
 
 
-def frame(mean: dict[str, float], seeds: int = 4, n: int = 40, rng_seed: int = 0) -> pd.DataFrame:
-    """Exponential errors with planted means; all seeds see the same images."""
-    rng = np.random.Generator(np.random.Philox(rng_seed))
-    names = np.repeat(list(mean), n)
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "seed": seed,
-                "example": np.arange(len(names)),
-                "colour": names,
-                "error_deg": rng.exponential([mean[name] for name in names]),
-            }
+def frame(dataset, colours, mean, seeds=3, n=LINES, noise=3.0, draw=0):
+    """Errors on lines that are hard in every colour alike, with planted means by colour."""
+    rng = np.random.Generator(np.random.Philox(draw))
+    hard = rng.exponential(20, n)
+    parts = []
+    for seed in range(seeds):
+        scatter = noise * rng.standard_normal((len(colours), n))
+        error = hard + np.asarray(mean)[:, None] + scatter + rng.standard_normal()
+        rows = colours.loc[np.repeat(colours.index, n)].reset_index(drop=True)
+        parts.append(
+            rows.assign(
+                seed=seed, example=np.tile(np.arange(n), len(colours)), angle_deg=0.0,
+                predicted_deg=0.0, error_deg=error.reshape(-1), dataset=dataset,
+                backbone="pretrained", protocol="corrected",
+            )
+        )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def named(**mean):
+    return [mean.get(name, 0.0) for name in NAMED["colour"]]
+
+
+def contrast(mean, name="blue_minus_yellow"):
+    values = colour.contrasts(*colour.paired(frame("color", NAMED, mean)), BLOCK)
+    return colour.contrast_interval(values[name])
+
+
+def test_lines_that_differ_in_colour_alone_tell_small_differences():
+    found = contrast(named(blue=2.0, purple=9.0))
+    assert found.estimate == pytest.approx(2, abs=0.8)
+    assert 0 < found.low < 2 < found.high  # errors of single lines spread by 20 deg
+    assert (found.clusters, found.n) == (3, 3 * LINES)
+
+
+def test_what_the_number_of_channels_does_is_no_hue():
+    energy = palettes.signal_energy(NAMED[colour.CHANNELS].to_numpy())
+    assert contrast(6 / energy).low > 0.5
+    beyond = contrast(6 / energy, "blue_minus_yellow_beyond_channels")
+    assert beyond.low < 0 < beyond.high
+    hue = contrast(6 / energy + named(blue=3.0), "blue_minus_yellow_beyond_channels")
+    assert hue.low > 0.5
+
+
+@pytest.mark.parametrize(("noise", "least", "most"), [(0.5, 0.9, 1.0), (25.0, 0.0, 0.4)])
+def test_the_power_says_whether_a_planted_difference_would_be_found(noise, least, most):
+    data = frame("color", NAMED, named(), noise=noise, seeds=5, n=20)
+    values = colour.contrasts(*colour.paired(data), BLOCK)["blue_minus_yellow"]
+    found = crossed_found(values, 1.0, (0.5, None), seed=0)
+    assert least <= found.estimate <= most
+
+
+def test_the_axis_is_the_wave_from_blue_to_yellow():
+    turn = np.deg2rad(HUES["hue_deg"].to_numpy())
+    mean = 10 + 2 * np.cos(turn - np.deg2rad(240)) + 5 * np.sin(turn - np.deg2rad(240))
+    mean += 3 * np.cos(6 * turn)
+    errors, names = colour.paired(frame("hue", HUES, mean))
+    found = colour.axis_interval(errors, HUES.set_index("colour").loc[names, "hue_deg"], 240)
+    assert found.estimate == pytest.approx(4, abs=0.5)
+    assert found.low < 4 < found.high
+
+
+def by_category(shift=0.0, size=3.0):
+    hue = HUES["hue_deg"].to_numpy() - shift
+    member = [palettes.in_arc(hue, arc) for arc in BLOCK["categories"].values()]
+    assert (np.sum(member, 0) == 1).all()
+    level = np.random.default_rng(1).permutation(len(member)) * size
+    return level[np.argmax(member, 0)]
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high"),
+    [
+        (by_category(), 0.1, 1),  # as people group hues
+        (by_category(shift=60), -1, 0.05),  # as large groups with other borders
+        (15 * np.cos(np.deg2rad(HUES["hue_deg"].to_numpy())), -1, 0.05),  # neighbours are alike
+        (np.zeros(36), -0.05, 0.05),
+    ],
+    ids=["categories", "turned", "smooth", "nothing"],
+)
+def test_categories_are_more_than_neighbours(mean, low, high):
+    errors, names = colour.paired(frame("hue", HUES, mean))
+    colours = HUES.set_index("colour").loc[names]
+    excess = [
+        colour.category_excess(
+            colour.paired_distance(one), colours, dict.fromkeys(names, 3.0), BLOCK["categories"]
         )
-        for seed in range(seeds)
-    )
-
-
-def quantities(table: pd.DataFrame) -> pd.DataFrame:
-    return table.set_index("quantity")
-
-
-def test_planted_means_lie_in_their_intervals():
-    mean = {name: 5.0 + i for i, name in enumerate(NAMES)}
-    table = colour.error_per_colour(frame(mean), BASIC11, BY_ENERGY)
-    inside = (table["ci_low"] <= list(mean.values())) & (list(mean.values()) <= table["ci_high"])
-    assert inside.sum() >= 9
-    assert (table["n"] == 160).all()
-    data = frame(mean)
-    assert np.allclose(
-        table.set_index("colour")["error_deg"], data.groupby("colour")["error_deg"].mean()[NAMES]
-    )
-
-
-def test_errors_of_visibility_alone_leave_no_contrast_of_hue():
-    data = frame(BY_ENERGY, seeds=6, n=150)
-    table = quantities(colour.associations(data, BASIC11, BY_ENERGY, GROUPS))
-    raw = table.loc["bluish_minus_yellowish"]
-    left = table.loc["bluish_minus_yellowish_adjusted"]
-    assert raw["ci_low"] > 0
-    assert left["ci_low"] < 0 < left["ci_high"]
-    assert table.loc["energy_rank_correlation", "estimate"] < -0.9
-    assert table.loc["ideal_rank_correlation", "estimate"] > 0.9
-
-
-def test_a_planted_mechanism_of_hue_survives_the_adjustment():
-    mean = {name: e + (8 if name in GROUPS[0] else 0) for name, e in BY_ENERGY.items()}
-    data = frame(mean, seeds=6, n=150)
-    table = quantities(colour.associations(data, BASIC11, BY_ENERGY, GROUPS))
-    assert table.loc["bluish_minus_yellowish_adjusted", "ci_low"] > 0
-
-
-def test_the_adjustment_takes_nothing_from_an_effect_of_hue():
-    shift = {name: 5 * ((name in GROUPS[0]) - (name in GROUPS[1])) for name in NAMES}
-    data = pd.DataFrame([(0, i, n, 20.0 + shift[n]) for i, n in enumerate(NAMES)],
-                        columns=["seed", "example", "colour", "error_deg"])  # fmt: skip
-    table = quantities(colour.associations(data, BASIC11, BY_ENERGY, GROUPS))
-    assert table.loc["bluish_minus_yellowish_adjusted", "estimate"] == pytest.approx(10)
-
-
-def test_the_rank_correlation_is_that_of_scipy():
-    errors = np.random.default_rng(0).exponential(size=(5, 11))
-    energy = signal_energy(np.array(list(BASIC11.values())))
-    ours = colour._spearman(energy)(errors)
-    assert np.allclose(ours, [spearmanr(energy, row)[0] for row in errors])
-
-
-def test_pairs_that_differ_are_found_and_equal_colours_are_a_null():
-    rgb = {"a": (100, 0, 0), "b": (0, 100, 0), "c": (100, 0, 0)}
-    table = colour.pair_contrasts(frame({"a": 4.0, "b": 12.0, "c": 4.0}, n=80), rgb)
-    row = table.set_index(["more", "less"])
-    assert row.loc[("a", "b"), "ci_high"] < 0
-    assert row.loc[("a", "b"), "q"] < 0.05
-    assert bool(row.loc[("a", "c"), "same"])
-    assert np.isnan(row.loc[("a", "c"), "q"])
-    assert row.loc[("a", "c"), "ci_low"] < 0 < row.loc[("a", "c"), "ci_high"]
-
-
-def test_errors_that_follow_the_categories_cluster_as_they_do():
-    level = {name: 1.0 + 6 * i for i, name in enumerate(sorted(set(CATEGORIES.values())))}
-    data = frame({name: level[CATEGORIES[name]] for name in NAMES}, n=150)
-    table = colour.clusterings(data, BASIC11, CATEGORIES, n_permutations=300)
-    row = table.set_index("source")
-    assert row.loc["error", "ari"] > 0.5
-    assert row.loc["error", "p"] < 0.01
-    assert row.loc["error", "ci_low"] <= row.loc["error", "ari"] <= row.loc["error", "ci_high"]
-    assert row.loc["energy", "ari"] < 0.5
-    assert row.loc["error_above_chance", "ci_low"] > 0
-
-
-def test_agreement_within_the_null_is_not_above_chance():
-    # An arbitrary order of the colours that agrees with the categories as 15 % of all orders do.
-    rng = np.random.default_rng(8)
-    level = dict(zip(NAMES, rng.permutation(np.linspace(5, 45, 11) + rng.normal(0, 1, 11)),
-                     strict=True))  # fmt: skip
-    data = pd.concat(
-        frame(level, seeds=1, n=100).assign(
-            seed=seed,
-            error_deg=lambda d: np.abs(d["colour"].map(level) + rng.normal(0, 3, len(d))),
-        )
-        for seed in range(5)
-    )
-    table = colour.clusterings(data, BASIC11, CATEGORIES, n_permutations=500)
-    plain, above = table.set_index("source").loc[["error", "error_above_chance"]].iloc
-    for column in ("ari", "ci_low", "ci_high", "null_low", "null_high"):
-        assert above[column] == pytest.approx(plain[column] - plain["null_high"])
-    assert plain["p"] > 0.1
-    claim = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]["A3"]
-    found = table.assign(
-        study="lines", quantity="ari_" + table["source"], dataset="color", backbone="pretrained",
-        protocol="described", estimate=table["ari"],
-    )  # fmt: skip
-    outcome = claims.decide({"A3": claim}, found).iloc[0]
-    assert plain["ci_low"] > 0.2  # more than a bound on the index alone would ask
-    assert outcome["verdict"] != "replicates"
-
-
-def test_errors_without_structure_agree_with_the_categories_at_chance():
-    found = [
-        colour.clusterings(
-            frame(dict.fromkeys(NAMES, 5.0), rng_seed=i),
-            BASIC11,
-            CATEGORIES,
-            n_permutations=99,
-        )
-        for i in range(8)
+        for one in errors
     ]
-    p = [table.set_index("source").loc["error", "p"] for table in found]
-    assert np.mean(np.array(p) < 0.05) <= 0.25
+    assert low < np.mean(excess) < high
 
 
-def test_the_agreement_is_that_of_the_cut_tree():
-    data = frame(BY_ENERGY)
-    distance = colour.error_distances(data, NAMES)
-    labels = colour._labels(distance, len(set(CATEGORIES.values())))
-    truth = [CATEGORIES[name] for name in NAMES]
-    table = colour.clusterings(data, BASIC11, CATEGORIES, n_permutations=99)
-    assert table["ari"][0] == adjusted_rand_score(truth, labels)
-    assert np.allclose(distance, distance.T)
-    merges = colour.merges_of(distance)
-    assert list(merges.columns) == list(colour.MERGES)
-    assert merges["size"].iloc[-1] == len(NAMES)
+def test_tables_hold_every_colour_and_the_ideal_observer():
+    data = pd.concat([
+        frame("color", NAMED, named(blue=2.0), n=16), frame("hue", HUES, np.zeros(36), n=16)
+    ])  # fmt: skip
+    found = colour.colour_tables(data, GEOMETRY, BLOCK, seed=0)
+    table = found["errors"].set_index(["dataset", "colour"])
+    means = data.groupby(["dataset", "colour"])["error_deg"].mean()
+    assert np.allclose(table["error_deg"], means[table.index])
+    assert table.loc[("color", "white"), "energy"] == 3
+    ideal = table.loc["color", "ideal_error_deg"]
+    assert ideal["blue"] > ideal["yellow"]
+    rows = found["findings"].set_index(["backbone", "quantity"])
+    observer = rows.loc[("ideal_observer", colour.CATEGORY)]
+    assert abs(observer["estimate"]) < 0.05
+    assert observer["seeds"] == 0
+    for name in ("blue_minus_yellow", "blue_minus_yellow_beyond_channels", colour.CATEGORY):
+        assert 0 <= rows.loc[("pretrained", f"{name}_power"), "estimate"] <= 1
+    assert set(found["predictions"]["seed"]) == {0}
 
 
-def test_hues_kept_from_training_are_set_against_the_others():
-    rng = np.random.default_rng(0)
-    hue = rng.uniform(0, 360, 800)
-    data = pd.DataFrame(
-        {
-            "seed": np.repeat([0, 1], 400),
-            "example": np.tile(np.arange(400), 2),
-            "hue_deg": hue,
-            "error_deg": rng.exponential(np.where((hue >= 60) & (hue < 120), 9.0, 4.0)),
-        }
-    )
-    found = colour.hue_generalisation(data, [(60, 120)])
-    assert found.estimate == pytest.approx(5, abs=1.5)
+class Seer(torch.nn.Module):
+    """Reads the orientation of the brightest pixels' spread, whatever the colour."""
+
+    def __init__(self):
+        super().__init__()
+        encoding = DoubleAngle(180)
+        self.targets = {"orientation": Target(("orientation_deg",), encoding)}
+        self.mean = torch.zeros(3)
+
+    def forward(self, images):
+        weight = images.float().amax(-1)
+        weight = weight / weight.sum((1, 2), keepdim=True)
+        place = torch.arange(images.shape[1]).float()
+        x, y = (weight.sum(axis) @ place for axis in (1, 2))
+        x, y = place - x[:, None], place - y[:, None]
+        xx, yy = (weight.sum(1) * x**2).sum(1), (weight.sum(2) * y**2).sum(1)
+        xy = (weight * x[:, None, :] * y[:, :, None]).sum((1, 2))
+        return {"orientation": torch.stack([xx - yy, 2 * xy], 1)}
 
 
-def test_arcs_of_hue_are_those_of_the_palette():
-    data = pd.DataFrame({"seed": 0, "example": np.arange(360), "hue_deg": np.arange(360.0)})
-    for arc in ((330, 30), (60, 120)):
-        seen = palette("hue_circle", (arc,)).hue_deg
-        data["error_deg"] = np.where(np.isin(data["hue_deg"], seen), 4.0, 9.0)
-        assert colour.hue_generalisation(data, [arc]).estimate == pytest.approx(5)
-
-
-def test_tables_name_their_condition_and_use_the_datas_own_channels():
-    rng = np.random.default_rng(1)
-    n, equal = 440, palette("equal_energy")
-    index = np.tile(np.arange(11), n // 11)
-    angle = rng.uniform(0, 180, n)
-    plain = pd.DataFrame(
-        {
-            "index": np.arange(n),
-            "angle_deg": angle,
-            "orientation_deg": angle,
-            "colour": index,
-            **{c: equal.rgb[index, i] for i, c in enumerate(("red", "green", "blue"))},
-            "dataset": "color_equal",
-            "backbone": "pretrained",
-            "protocol": "corrected",
-        }
-    )
-    data = pd.concat(
-        plain.assign(seed=s, predicted_orientation_deg=(angle + rng.normal(0, 5, n)) % 180)
-        for s in range(3)
-    )
-    sets = {"color_equal": colour.ColourSet(equal.names, LineGeometry(64, (14, 14)), (0.0, 0.1))}
-    block = {"bluish": ["blue"], "yellowish": ["yellow"], "categories": CATEGORIES,
-             "n_permutations": 99}  # fmt: skip
-    found = colour.colour_tables(data, sets, [Angle("orientation_deg", 180)], block, seed=0)
-    assert set(found["errors"]["dataset"]) == {"color_equal"}
-    assert found["errors"]["energy"].std() < 0.02
-    # Where all colours are equally visible there is nothing to adjust for.
-    assert "bluish_minus_yellowish_adjusted" not in set(found["findings"]["quantity"])
-    contrast = quantities(found["findings"]).loc["bluish_minus_yellowish"]
-    assert contrast["ci_low"] < 0 < contrast["ci_high"]
-    same = found["contrasts"][found["contrasts"]["same"]]
-    assert {frozenset(p) for p in same[["more", "less"]].to_numpy()} == {
-        frozenset({"magenta", "purple"}), frozenset({"cyan", "teal"})
+def test_a_network_sees_the_same_line_in_every_colour():
+    settings = {
+        "image_px": 64, "length_px": {"min": 20, "max": 20}, "width_px": {"min": 2, "max": 2},
+        "palette": "basic11", "margin": "length", "noise_levels": [0.0], "rasteriser": "pil",
     }  # fmt: skip
+    images = {"settings": settings, "seed": 3, "first_index": 5}
+    periods = {"angle_deg": 360.0, "orientation_deg": 180.0}
+    table = paired.paired_errors(Seer(), images, NAMED, periods, n_lines=30)
+    assert len(table) == 11 * 30
+    assert table["error_deg"].max() < 6  # steps of the drawn edge
+    wide = table.pivot_table(index="example", columns="colour", values="predicted_deg")
+    assert np.ptp(wide[["red", "blue", "white"]].to_numpy(), axis=1).max() < 1e-3

@@ -17,7 +17,7 @@ from pages import check_text, laid_out
 from patchwork import figures
 from patchwork.figures import claims, panels, registry, theme
 from patchwork.figures.biases import colour, orientation, stimuli, training
-from patchwork.figures.heads import head_effects
+from patchwork.figures.heads import head_effects, pictures
 
 HERE = Path(figures.__file__).parent
 SOURCES = sorted(HERE.glob("*.py"))
@@ -46,20 +46,22 @@ DRAW = {
     "error_grid": lambda: orientation.error_vs_angle(frames.angle_curves(datasets=frames.DATASETS)),
     "bias": lambda: orientation.bias_curve(frames.bias_curves()),
     "energy": lambda: colour.colour_error_vs_energy(frames.colour_points()),
-    "dendrogram": lambda: colour.colour_dendrogram(
-        frames.linkages(), frames.RGB, frames.CATEGORIES
-    ),
+    "hues": lambda: colour.hue_errors(frames.hue_points()),
+    "scatter": lambda: colour.colour_scatter(frames.colour_predictions()),
     "heads": lambda: head_effects.head_effects(frames.head_effects(), unit="deg"),
     "heads_many": lambda: head_effects.head_effects(
         frames.head_effects(frames.PROTOCOLS[:3], ("mean",), (12, 12)), unit="deg"
     ),
     "patch_tokens": lambda: head_effects.patch_effects(frames.patch_effects()),
-    "patch_map": lambda: head_effects.patch_effects(frames.patch_effects(), (8, 8)),
+    "patch_pictures": lambda: pictures.patch_pictures(
+        frames.patch_effects(positions=65).assign(dataset="angle"), frames.picture(dataset="angle")
+    ),
+    "attention": lambda: pictures.attention_across_tasks(frames.attention_maps(), frames.picture()),
     "similarity": lambda: head_effects.head_similarity(frames.similarities()),
     "claims": lambda: claims.claims_picture(frames.claims()),
 }
 # Those of frames with n and seeds.
-COUNTED = set(DRAW) - {"samples", "patch_tokens", "patch_map"}
+COUNTED = set(DRAW) - {"samples", "patch_tokens", "patch_pictures", "attention"}
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +80,11 @@ def test_width_is_that_of_a_column_or_a_page(drawn, name):
     assert min(abs(width - w) for w in (8, 10, 11, 17)) < 1e-6
 
 
-@pytest.mark.parametrize("name", sorted(set(DRAW) - {"samples", "claims"}))
+@pytest.mark.parametrize("name", sorted(set(DRAW) - {"samples", "claims", "attention"}))
 def test_axes_carry_units_on_the_outer_panels(drawn, name):
     panes = [axes for axes in drawn[name].axes if axes.get_subplotspec() is not None]
     for axis in ("get_xlabel", "get_ylabel"):
         labels = {getattr(axes, axis)().splitlines()[-1] for axes in panes if getattr(axes, axis)()}
-        if name == "dendrogram" and axis == "get_ylabel":
-            continue  # names of colours
         assert labels, axis
         assert all("(" in label and label.endswith(")") for label in labels), labels
 
@@ -253,7 +253,7 @@ def test_samples_refuse_what_is_no_image(given):
 
 
 # Those that take rows together before they draw.
-PREPARED = {"error_vs_angle", "bias_curve", "correlation_over_epochs", "colour_dendrogram"}
+PREPARED = {"error_vs_angle", "bias_curve", "correlation_over_epochs"}
 
 
 @pytest.mark.parametrize("name", sorted(registry.DRAWINGS.keys() - PREPARED))

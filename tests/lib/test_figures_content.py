@@ -7,12 +7,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from patchwork.figures import theme
 from patchwork.figures.biases import colour, training
-from patchwork.figures.heads import head_effects
+from patchwork.figures.heads import head_effects, pictures
 
 
 def test_losses_are_drawn_raw_and_smoothed_and_transitions_lie_on_the_curve():
@@ -98,32 +97,21 @@ def test_labels_of_crowded_colours_keep_clear_of_each_other_and_of_the_points():
     assert not any(box.contains(*point) for box in boxes for point in points)
 
 
-def test_dendrogram_joins_leaves_at_the_given_distances_and_marks_one_category():
-    rgb = {"red": (255, 0, 0), "blue": (0, 0, 255), "cyan": (0, 255, 255)}
-    category = {"red": "red", "blue": "blue", "cyan": "blue"}
-    frame = pd.DataFrame(
-        {"protocol": "described", "merge": [1, 0], "left": [0, 1], "right": [3, 2],
-         "distance": [4.0, 1.5], "size": [3, 2]}
-    )  # fmt: skip
-    (axes,) = colour.colour_dendrogram(frame, rgb, category).axes
-    branches = [line for line in axes.lines if len(line.get_xdata()) == 4]
-    assert sorted(max(line.get_xdata()) for line in branches) == [1.5, 4.0]
-    inner, outer = sorted(branches, key=lambda line: max(line.get_xdata()))
-    assert inner.get_linewidth() > outer.get_linewidth()
-    assert to_rgb(inner.get_color()) != to_rgb(outer.get_color())
-    leaves = [text.get_text() for text in axes.get_yticklabels()]
-    assert leaves == ["red (red)", "blue (blue)", "cyan (blue)"]
-    swatches = [line.get_color() for line in axes.lines if line.get_marker() == "s"]
-    assert swatches == [tuple(c / 255 for c in rgb[leaf.split()[0]]) for leaf in leaves]
+def test_hues_stand_at_their_errors_and_the_ideal_below():
+    frame = frames.hue_points(protocols=("corrected",))
+    (axes,) = colour.hue_errors(frame).axes
+    points = axes.collections[1]
+    assert np.array_equal(points.get_offsets(), frame[["hue_deg", "error_deg"]])
+    ideal = axes.lines[-1]
+    assert np.array_equal(ideal.get_ydata(), frame["ideal_error_deg"])
 
 
-def test_dendrogram_refuses_merges_that_do_not_fit_and_names_without_category():
-    with pytest.raises(ValueError, match=r"^colour_dendrogram: 9 merges for 11 names"):
-        colour.colour_dendrogram(
-            frames.linkages().query("merge < 9"), frames.RGB, frames.CATEGORIES
-        )
-    with pytest.raises(ValueError, match=r"^colour_dendrogram: categories lacks \['red'\]"):
-        colour.colour_dendrogram(frames.linkages(), {"red": (255, 0, 0)}, {})
+def test_a_line_stands_once_in_every_colour_of_the_scatter():
+    frame = frames.colour_predictions(protocols=("described",))
+    (axes,) = colour.colour_scatter(frame).axes
+    points = axes.collections[0]
+    assert np.array_equal(points.get_offsets(), frame[["angle_deg", "predicted_deg"]])
+    assert np.allclose(points.get_facecolors()[:, :3], frame[["red", "green", "blue"]] / 255)
 
 
 def test_head_map_holds_every_effect_centred_at_zero_with_layers_from_one():
@@ -156,18 +144,31 @@ def test_head_map_leaves_unmeasured_heads_empty_and_refuses_doubles_and_mixed_me
         head_effects.head_effects(mixed, unit="deg")
 
 
-def test_patch_map_puts_position_zero_at_the_top_left():
-    frame = frames.patch_effects(layers=2, positions=6, components=("resid_pre",))
-    figure = head_effects.patch_effects(frame, (2, 3))
-    first, second = figure.axes[:2]
-    assert first.get_title(loc="left") == "layer 1"
-    top_first = first.images[0].get_array()[::-1]
-    values = frame["recovery"].to_numpy().reshape(2, 2, 3)
-    assert np.array_equal(top_first, values[0])
-    assert np.array_equal(second.images[0].get_array()[::-1], values[1])
-    assert [t.get_text() for t in first.get_yticklabels()] == ["2", "1"]
-    with pytest.raises(ValueError, match=r"position 4; allowed is 0 to 3"):
-        head_effects.patch_effects(frame, (2, 2))
+def test_patches_lie_over_the_picture_and_the_class_token_stands_apart():
+    frame = frames.patch_effects(layers=2, positions=5, components=("resid_pre",))
+    frame = frame.assign(dataset="angle", recovery=[0.7, 0, 0, 0, 0, 0.9, 0, -1, 0, 0])
+    dark = frames.picture(dataset="angle").assign(level=0.0)
+    figure = pictures.patch_pictures(frame, dark)
+    first, second, token = figure.axes[:3]
+    assert np.array_equal(token.lines[-1].get_ydata(), [0.7, 0.9])
+    assert not first.images[0].get_array().any()
+    seen = second.images[0].get_array()
+    assert seen[:32, 32:].any(axis=-1).all()  # the second patch is at the top right
+    assert not seen[32:].any()
+    assert not seen[:, :32].any()
+    with pytest.raises(ValueError, match=r"6 tokens; allowed is a class token and a square"):
+        pictures.patch_pictures(frame.assign(position=frame["position"] + 1), dark)
+
+
+def test_attention_is_drawn_where_a_patch_has_more_than_its_share():
+    maps = frames.attention_maps(tasks=("angle",), layers=1).assign(weight=0.01)
+    maps.loc[(maps["row"] == 2) & (maps["column"] == 5), "weight"] = 0.4
+    dark = frames.picture().assign(level=0.0)
+    seen = pictures.attention_across_tasks(maps, dark).axes[0].images[0].get_array()
+    assert seen[16:24, 40:48].any(axis=-1).all()
+    assert np.count_nonzero(seen.any(axis=-1)) == 64
+    with pytest.raises(ValueError, match="maps of several networks"):
+        pictures.attention_across_tasks(pd.concat([maps, maps]), dark)
 
 
 def test_patch_tokens_make_layers_by_positions_and_heads_their_own_panels():

@@ -194,12 +194,19 @@ def test_rotation_turns_picture_and_labels_together(rotation):
         assert abs(error) < 2
 
 
-def test_held_out_hues_are_never_seen_and_all_draws_them():
-    hues = {"palette": "hue_circle", "held_out_hues_deg": [[30, 90]]}
-    seen = _draw({**CLEAN, **hues, "hues": "seen"}, 600).labels["hue_deg"]
-    everything = _draw({**CLEAN, **hues, "hues": "all"}, 600).labels["hue_deg"]
-    assert not ((seen >= 30) & (seen <= 90)).any()
-    assert ((everything >= 30) & (everything <= 90)).mean() == pytest.approx(1 / 6, abs=0.06)
+def test_the_same_lines_and_noise_in_every_colour():
+    rgb = palettes.BASIC11["red"], palettes.BASIC11["green"], palettes.BASIC11["white"]
+    images, labels = lines.in_colours(SETTINGS, np.array(rgb), seed=4, indices=range(6))
+    plain = _draw(SETTINGS, 6, seed=4)
+    for name in ("angle_deg", "noise_sd", "width_px", "start_x_px"):
+        assert np.array_equal(labels[name], plain.labels[name])
+    red, green, white = images
+    # A channel that a colour has or lacks is the same in all colours that have or lack it.
+    assert np.array_equal(red[..., 0], white[..., 0])
+    assert np.array_equal(green[..., 1], white[..., 1])
+    assert np.array_equal(red[..., 2], green[..., 2])
+    same = (plain.images == white).all(-1).mean((1, 2))
+    assert same.min() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -234,8 +241,6 @@ def test_labels_stay_in_their_announced_ranges(extra):
         ),
         ({"length_px": {"min": 9, "max": 8}}, r"length_px.min is 9; allowed is at most 8"),
         ({"lenght_px": {}}, r"unknown key lenght_px; allowed are .*length_px"),
-        ({"hues": "seen"}, r"hues is given with palette 'basic11'"),
-        ({"palette": "hue_circle", "hues": "seen"}, r"hues is 'seen' without held_out_hues_deg"),
     ],
 )
 def test_impossible_settings_give_one_line(change, message):

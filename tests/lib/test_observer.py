@@ -203,7 +203,7 @@ def test_colour_observer_orders_colours_by_energy():
     assert found["blue"] / found["yellow"] == pytest.approx(np.sqrt(2), rel=1e-3)
     assert found["blue"] == pytest.approx(found["red"])
     equal = observer.colour_observer(
-        palettes.equal_energy(palettes.BASIC11), PAPER, noise_levels=(0.2,), clipped=False
+        dict(enumerate(palettes.hue_circle(12))), PAPER, noise_levels=(0.2,), clipped=False
     )
     values = np.array(list(equal.values()))
     assert np.allclose(values, values.mean(), rtol=0.02)

@@ -6,8 +6,6 @@ import pytest
 from patchwork.analysis.biases import orientation
 from patchwork.tables import ENDS
 
-EVERY = {"orders": orientation.ORDERS[360.0]}
-
 
 def generator(seed):
     return np.random.Generator(np.random.Philox(seed))
@@ -59,11 +57,6 @@ def test_fine_bins_show_a_lattice_that_coarse_bins_hide():
         return np.where(np.abs((angle + 22.5) % 45 - 22.5) < 5.6, 13.0, 28.0)
 
     frame = planted(lattice)
-    found = orientation.angle_contrasts(frame)
-    found = found.set_index("quantity")
-    # Windows reach 7.5 deg, the lattice 5.6.
-    assert found.loc["lattice_index", "estimate"] == pytest.approx(15 * 5.6 / 7.5, abs=0.5)
-    assert abs(found.loc["oblique_index", "estimate"]) < 0.5
     curve = orientation.angle_curve(frame, n_bins=72).set_index("bin_deg")
     assert curve["error_deg"].nsmallest(8).index.sort_values().tolist() == list(range(0, 360, 45))
 
@@ -113,14 +106,14 @@ def test_place_of_minimum_follows_a_v(origin):
     def vee(angle):
         return 20 + 0.3 * np.abs((angle - truth + 180) % 360 - 180)
 
-    found = orientation.place_of_minimum(planted(vee, noise=8), **EVERY)
+    found = orientation.place_of_minimum(planted(vee, noise=8))
     assert found.estimate == pytest.approx(truth, abs=4)
     assert found.low <= truth <= found.high
     assert found.high - found.low < 30
 
 
 def test_place_of_minimum_is_nowhere_on_a_flat_curve():
-    found = orientation.place_of_minimum(planted(lambda a: 20 + 0 * a), **EVERY)
+    found = orientation.place_of_minimum(planted(lambda a: 20 + 0 * a))
     assert found.high - found.low > 180
 
 
@@ -132,28 +125,36 @@ def test_place_of_minimum_covers_over_draws_of_seeds():
             place = 180 + 10 * rng.standard_normal()
             part = planted(wave(1, place + 180, size=8), seeds=1, n=200, draw=draw * 10 + seed)
             parts.append(part.assign(seed=seed))
-        found = orientation.place_of_minimum(pd.concat(parts), orders=(1,))
+        found = orientation.place_of_minimum(pd.concat(parts))
         hits += found.low <= 180 <= found.high
     assert hits >= 53
 
 
-def test_contrasts_have_the_sign_of_an_oblique_effect():
-    frame = planted(wave(4, 45))  # worst at 45, 135, ...: the oblique effect
-    found = orientation.angle_contrasts(frame).set_index("quantity")
-    assert found.loc["oblique_index", "ci_low"] > 0
-    assert found.loc["horizontal_advantage", "ci_low"] > 0
-    flat = orientation.angle_contrasts(planted(lambda a: 20 + 0 * a))
-    assert ((flat["ci_low"] <= 0) & (flat["ci_high"] >= 0)).all()
-    half = orientation.angle_contrasts(planted(wave(2, 90), period=180), period=180.0)
-    half = half.set_index("quantity")
-    assert half.loc["horizontal_advantage", "estimate"] == pytest.approx(3.2, abs=0.4)
-    assert half.loc["vertical_advantage", "ci_high"] < 0
-    assert "origin_180_advantage" not in half.index
+def even(vertical=0.0, oblique=0.0):
+    """An error with the given contrasts, and a wave of one cycle that must not count."""
+    return lambda a: (
+        20
+        - vertical / 2 * np.cos(2 * np.deg2rad(a))
+        - oblique / 2 * np.cos(4 * np.deg2rad(a))
+        + 4 * np.cos(np.deg2rad(a - 20))
+        + np.sin(4 * np.deg2rad(a))
+    )
 
 
-def test_contrast_against_plain_means():
-    frame = planted(wave(2, 0), n=400)
-    found = orientation.angle_contrasts(frame).set_index("quantity")
-    near = np.abs((frame["angle_deg"] + 90) % 180 - 90) <= 7.5
-    plain = frame.loc[~near, "error_deg"].mean() - frame.loc[near, "error_deg"].mean()
-    assert found.loc["horizontal_advantage", "estimate"] == pytest.approx(plain)
+@pytest.mark.parametrize("truth", [(3.0, 0.0), (0.0, 3.0), (-2.0, 4.0)])
+def test_each_wave_is_found_and_none_is_in_the_other(truth):
+    found = orientation.wave_contrasts(planted(even(*truth), draw=2))
+    for one, value in zip(found.values(), truth, strict=True):
+        assert one.estimate == pytest.approx(value, abs=0.4)
+        assert one.low <= value <= one.high
+
+
+def test_turned_pictures_tell_the_networks_axes_from_the_lattice():
+    def seen(lattice):
+        frame = planted(even(oblique=3 + lattice), noise=1, period=180)
+        return frame.assign(example=frame.groupby("seed").cumcount())
+
+    # The lattice is turned with the picture: at the angle seen its mark has the other sign.
+    table = orientation.picture_and_lattice(seen(2.0), seen(-2.0)).set_index("quantity")
+    assert table.loc["oblique_minus_cardinal_picture", "estimate"] == pytest.approx(3, abs=0.3)
+    assert table.loc["oblique_minus_cardinal_lattice", "estimate"] == pytest.approx(2, abs=0.3)

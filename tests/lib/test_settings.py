@@ -259,11 +259,13 @@ def test_runs_are_crossed_once():
     assert runs[0] == {"dataset": "a", "backbone": "c", "protocol": "d", "seed": 0}
 
 
-def test_a_split_may_differ_from_its_dataset():
+def test_a_part_of_the_analyses_takes_the_conditions_that_it_lists():
     study = whole_configuration()["studies"]["lines"]
-    assert settings.stimulus(study, "hue", "train")["hues"] == "seen"
-    assert settings.stimulus(study, "hue", "test")["hues"] == "all"
-    assert settings.stimulus(study, "angle", "test")["image_px"] == 64
+    found = settings.conditions(study, "colour")
+    assert (
+        {row["dataset"] for row in found} == {"color", "hue"} == set(settings.drawn_colours(study))
+    )
+    assert {row["backbone"] for row in found} == {"pretrained"}
 
 
 def enum(*keys: str) -> set:
@@ -282,7 +284,6 @@ def test_enums_of_the_schema_are_the_registries_of_the_library():
         (STUDY["stimuli"]["properties"]["kind"], stimuli.GENERATORS),
         (generator["palette"], palettes.PALETTES),
         (generator["margin"], lines.MARGINS),
-        (generator["hues"], lines.HUES),
         (generator["rasteriser"], lines.RASTERISERS),
         (rearing["orientation_statistics"], objects.ORIENTATION_STATISTICS),
         (rearing["colour_statistics"], objects.COLOUR_STATISTICS),

@@ -10,7 +10,7 @@ from patchwork.analysis.biases import transitions
 from patchwork.analysis.biases.transitions import Search
 from scipy.stats import binom
 
-SEARCH = Search(n_surrogates=99)
+SEARCH = Search(n_surrogates=99, n_planted=1)
 DETECTORS = ("pelt", "hinge")
 
 
@@ -62,7 +62,6 @@ def test_two_planted_drops_are_counted_twice():
         log_of(step, loss=loss, error=other), ["loss", "absolute_error"], SEARCH
     )
     assert counts["n_transitions"].tolist() == [2]
-    assert counts["first_step"][0] == pytest.approx(170, abs=45)
 
 
 @pytest.mark.parametrize("width", [10, 20, 25, 30, 40, 50])
@@ -179,58 +178,119 @@ def test_what_one_metric_alone_shows_is_not_confirmed():
         log_of(step, loss=loss, error=smooth), ["loss", "absolute_error"], SEARCH
     )
     assert counts["n_transitions"].tolist() == [0]
-    assert np.isnan(counts["first_step"][0])
 
 
-def test_a_smooth_twin_has_no_transition():
+def test_a_smooth_twin_has_the_drops_that_are_planted():
     step, loss = curve(drops=[(300, 1.2)], noise=0.03)
-    twin = transitions.smooth_twin(transitions.binned(step, loss, np.ones(len(step)), SEARCH), 0)
-    assert len(twin.value) == transitions.N_BINS
+    found = transitions.binned(step, loss, np.ones(len(step)), SEARCH)
+    rng = np.random.default_rng(0)
+    places = transitions.planted_drops(len(found.value), rng)
+    low, high = transitions.searched(found)
+    assert low <= found.step[int(places[0])] < found.step[int(places[1])] <= high
+    twins = [transitions.smooth_twin(found, np.random.default_rng(0), d) for d in ((), places)]
+    fall = twins[0].value - twins[1].value
+    assert fall[0] == pytest.approx(0, abs=1e-6)
+    assert fall[-1] == pytest.approx(2 * 0.4, abs=1e-6)
 
 
-DELAYED = pd.DataFrame(
-    {
-        "dataset": ["a", "b"] * 3,
-        "backbone": "pretrained",
-        "protocol": "described",
-        "seed": [0, 0, 1, 1, 2, 2],
-        "n_transitions": 1,
-        "n_null": 0,
-        "first_step": [100.0, 150.0, 110.0, 158.0, 90.0, 142.0],
-        "searched_from": 60,
-        "searched_to": 450,
-        "last_step": 500,
-    }
-)
+@pytest.mark.parametrize(("noise", "least", "most"), [(0.02, 0.7, 1), (0.6, 0, 0.3)])
+def test_planted_transitions_are_found_where_noise_allows(noise, least, most):
+    step, loss = curve(n=1600, noise=noise)
+    log = log_of(step, loss=loss, target=transitions.TOTAL)
+    search = replace(SEARCH, n_planted=10)
+    counts = transitions.of_run(log, ["loss", "absolute_error"], search)[1]
+    assert least <= counts["planted_found"][0] <= most
 
 
-@pytest.mark.parametrize("longer", [1, 10, 1000])
-def test_a_delay_is_the_difference_within_seeds_in_percent_of_the_training(longer):
-    steps = ["first_step", "last_step"]
-    found = transitions.delay(DELAYED.assign(**DELAYED[steps] * longer), "a", "b")
-    assert found.estimate == pytest.approx(10)
-    assert found.low < 10 < found.high
+@pytest.mark.parametrize("place", [150, 300, 450])
+def test_half_of_the_drop_lies_behind_a_planted_drop(place):
+    step = np.arange(600)
+    loss = np.exp(-3 / (1 + np.exp(-(step - place) / 8)) + 0.1 * curve()[1])
+    found = transitions.half_drop(transitions.binned(step, loss, np.ones(600), SEARCH))
+    assert found == pytest.approx(place, abs=15)
 
 
-def test_no_delay_is_given_where_a_transition_is_missing():
-    for counts, later in ((DELAYED.assign(first_step=np.nan), "b"), (DELAYED, "c")):
-        assert np.isnan(transitions.delay(counts, "a", later).estimate)
+def test_half_of_an_exponential_decay_is_halfway_and_noise_moves_it_little():
+    rng = np.random.default_rng(0)
+    step = np.arange(600)
+    loss = np.exp(-step / 200 + 0.05 * rng.standard_normal(600))
+    found = transitions.half_drop(transitions.binned(step, loss, np.ones(600), SEARCH))
+    assert found == pytest.approx(300, abs=25)
 
 
-def test_training_that_stops_early_moves_no_transition():
-    stopped = DELAYED.assign(first_step=100.0)
-    stopped.loc[stopped["dataset"] == "b", "last_step"] = 250
-    found = transitions.delay(stopped, "a", "b")
-    assert (found.estimate, found.low, found.high) == (0, 0, 0)
+def counts_of(steps: dict, found=2, null=0, planted=1.0) -> pd.DataFrame:
+    """Trainings of 500 steps whose loss of two targets drops at given steps, seed by seed."""
+    return pd.DataFrame(
+        [
+            {
+                "dataset": dataset, "backbone": "b", "protocol": "p", "seed": seed,
+                "target": target, "n_transitions": found, "half_drop_step": place,
+                "n_null": null if target == transitions.TOTAL else np.nan,
+                "planted_found": planted if target == transitions.TOTAL else np.nan,
+                "searched_from": 60, "searched_to": 450, "last_step": 500,
+            }
+            for dataset, places in steps.items()
+            for seed, place in enumerate(places)
+            for target in ("angle", transitions.TOTAL)
+        ]
+    )  # fmt: skip
 
 
-def test_findings_give_the_delay_and_the_searched_part_in_percent():
-    table = transitions.findings(DELAYED, ["a", "b"], ("a", ["b"])).set_index("quantity")
-    delays = table.loc[["transition_delay_b_percent"]]
-    assert delays[["dataset", "estimate"]].to_numpy().tolist() == [["b", pytest.approx(10)]]
+STEPS = {"a": [100.0, 110.0, 90.0], "b": [150.0, 158.0, 142.0]}
+
+
+def found_in(counts, order=None, percent=10):
+    table = transitions.findings(
+        counts, ["a", "b"], order or {"b": "a"}, targets=["angle"], planted_percent=percent
+    )
+    return table.set_index(["dataset", "quantity"])
+
+
+def test_a_delay_is_the_difference_within_seeds_in_percent_of_the_training():
+    table = found_in(counts_of(STEPS))
+    row = table.loc[("b", "half_drop_delay_b_percent")]
+    assert row["estimate"] == pytest.approx(10)
+    assert row["ci_low"] < 10 < row["ci_high"]
+    assert row["seeds"] == 3
+    assert table.loc[("b", "half_drop_delay_b_percent_power"), "estimate"] > 0.9
+    longer = counts_of(STEPS).assign(last_step=5000)
+    longer["half_drop_step"] *= 10
+    assert found_in(longer).loc[("b", "half_drop_delay_b_percent"), "estimate"] == pytest.approx(10)
+
+
+def test_a_delay_that_seeds_scatter_over_would_not_be_found():
+    steps = {"a": [100.0, 300.0, 50.0], "b": [300.0, 100.0, 250.0]}
+    power = found_in(counts_of(steps)).loc[("b", "half_drop_delay_b_percent_power")]
+    assert power["estimate"] < 0.3
+
+
+def test_no_delay_is_given_where_a_dataset_is_missing():
+    assert "half_drop_delay_c_percent" not in found_in(counts_of(STEPS), {"c": "a"}).index
+
+
+@pytest.mark.parametrize(("found", "share"), [(2, 1), (1, 0), (3, 0)])
+def test_counts_that_are_all_the_same_have_an_interval(found, share):
+    table = found_in(counts_of(STEPS, found))
+    row = table.loc[("all", "share_with_two_transitions")]
+    assert row["estimate"] == share
+    # Clopper and Pearson of 6 trainings.
+    assert abs(row["ci_high"] - row["ci_low"]) == pytest.approx(0.4593, abs=1e-3)
+    assert table.loc[("all", "share_with_two_transitions_null"), "estimate"] == 0
+    assert table.loc[("a", "share_with_two_transitions_angle"), "estimate"] == share
+
+
+def test_transitions_that_cannot_be_found_have_no_power():
+    power = {x: found_in(counts_of(STEPS, planted=x)).loc[("all", "two_transitions_power")]
+             for x in (0.2, 1.0)}  # fmt: skip
+    assert power[0.2]["estimate"] < 0.1
+    assert power[1.0]["estimate"] == 1
+
+
+def test_findings_give_the_searched_part_in_percent():
+    table = found_in(counts_of(STEPS))
     for end, percent in (("from", 12), ("to", 90)):
-        part = table.loc[f"transitions_searched_{end}_percent"]
-        assert part["dataset"].tolist() == ["a", "b", "all"]
+        part = table.xs(f"transitions_searched_{end}_percent", level="quantity")
+        assert set(part.index) == {"a", "b", "all"}
         assert part["estimate"].tolist() == pytest.approx([percent] * 3)
 
 

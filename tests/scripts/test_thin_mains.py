@@ -133,11 +133,13 @@ def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_pat
 def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
     """What the scripts about heads write; one model stands for two tasks and two seeds."""
     folder = tmp_path_factory.mktemp("intervened")
+    patching, comparison = (outputs_of(name, folder) for name in ("patch_layers", "compare_heads"))
     files = {
         "ablated": outputs_of("ablate_heads", folder)["effects"],
-        "patched": outputs_of("patch_layers", folder)["effects"],
-        "compared": outputs_of("compare_heads", folder)["similarity"],
-    }
+        "patched": patching["effects"], "pictures": patching["picture"],
+        "compared": comparison["similarity"], "maps": comparison["maps"],
+        "picture": comparison["picture"],
+    }  # fmt: skip
     model = tuned["model"]
     ablate_heads.main(
         test=made["test"], files=[(model, made["backbone"])] * 2, seeds=[0, 1],
@@ -146,7 +148,7 @@ def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
         device="cpu",
     )  # fmt: skip
     patch_layers.main(
-        files=[(model, made["backbone"])] * 2, seeds=[0, 1], effects=files["patched"],
+        files=[(model, made["backbone"])] * 2, seeds=[0, 1], outputs=patching,
         images={"seed": 1, "settings": LINES, "first_index": 2000},
         settings={
             "n_pairs": 3, "components": ["resid_pre"],
@@ -156,7 +158,7 @@ def intervened(made, tuned, tmp_path_factory) -> dict[str, str]:
     )  # fmt: skip
     compare_heads.main(
         probe=made["test"], files=[(made["backbone"], [model, model])] * 2, seeds=[0, 1],
-        similarity=files["compared"], datasets=["angle", "other"], n_images=8, device="cpu",
+        outputs=comparison, datasets=["angle", "other"], n_images=8, device="cpu",
     )  # fmt: skip
     return files
 
@@ -177,16 +179,19 @@ def test_heads_are_summarised_over_seeds(intervened, tmp_path):
     outputs = outputs_of("summarise_heads", tmp_path)
     names = {"backbone": "pretrained", "protocol": "corrected"}
     conditions = [{"dataset": "angle", **names}]
-    compared = [names, {**names, "backbone": "random"}]
+    compared = [names, {"backbone": "random", "protocol": "full"}]
     summarise_heads.main(
         inputs={
             "ablated": [intervened["ablated"]],
             "patched": [intervened["patched"]],
+            "pictures": [intervened["pictures"]],
             "compared": 2 * [intervened["compared"]],
+            "maps": 2 * [intervened["maps"]],
+            "picture": 2 * [intervened["picture"]],
         },
         outputs=outputs,
         runs={"ablated": conditions, "patched": conditions, "compared": compared},
-        untrained=["random"],
+        similarity={"control": compared[1], "planted": 0.2},
         block={"seed": 0},
     )
     tables = {name: pd.read_csv(path) for name, path in outputs.items()}
@@ -199,9 +204,15 @@ def test_heads_are_summarised_over_seeds(intervened, tmp_path):
     assert found.to_numpy() == pytest.approx(means[found.index].to_numpy())
     assert {"position", "component", "direction", "recovery"} <= set(tables["patches"])
     assert len(tables["patches"]) == 2 * 2 * 17
+    # Weights of the patches leave out what the class token keeps for itself.
+    shares = tables["maps"].groupby(["backbone", "task", "layer"])["weight"].sum()
+    assert shares.between(0.5, 1).all()
+    assert set(tables["maps"]["task"]) == {"angle", "other", "untouched"}
+    assert set(tables["pictures"]["dataset"]) == {"angle"}
+    assert len(tables["picture"]) == tables["picture"]["row"].nunique() ** 2
     findings = tables["findings"].set_index(["quantity", "backbone"])["estimate"]
     assert findings["cross_task_head_similarity", "pretrained"] == pytest.approx(1)
-    assert findings["head_similarity_excess_over_random", "pretrained"] == pytest.approx(0)
+    assert findings["greatest_layer_similarity_excess", "pretrained"] == pytest.approx(0)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_comments_docstrings_and_modules_that_nothing_uses_rerun_nothing(tiny):
 
 
 def test_an_analysis_reruns_with_what_follows_from_it(tiny):
-    with edited(tiny, {ORIENTATION: ("_GRID_DEG = 0.25", "_GRID_DEG = 0.5")}):
+    with edited(tiny, {ORIENTATION: ("_BORDER_DEG = 22.5", "_BORDER_DEG = 22.0")}):
         rules = planned(tiny)
     assert {"analyse_orientation", "decide_claims"} <= rules
     assert not rules & {"fine_tune", "evaluate", "prepare_backbone", "synthesise_dataset",
@@ -85,7 +85,7 @@ def test_the_training_loop_reruns_trainings_and_no_images(tiny):
 def test_a_figure_and_a_claims_bound_rerun_no_analysis(tiny):
     edits = {
         f"{LIBRARY}/figures/biases/training.py": ("Loss (no unit)", "Loss (unitless)"),
-        "config/claims.yaml": ("claimed: [1.5, 2.5]", "claimed: [1.4, 2.5]"),
+        "config/claims.yaml": ("claimed: [0, 22.5]", "claimed: [0, 22.4]"),
     }
     with edited(tiny, edits):
         assert planned(tiny) - {"plot_figure"} == {"decide_claims", "plot_claims"}
@@ -95,7 +95,7 @@ def test_numbers_of_a_study_and_of_a_dataset_rerun_these_alone(tiny):
     edits = {
         "config/studies/stability.yaml": ("strengthening: 0.1", "strengthening: 0.2"),
         "config/studies/lines.yaml": (
-            "palette: equal_energy", "palette: equal_energy, rasteriser: antialiased"
+            "palette: hue_circle", "palette: hue_circle, rasteriser: antialiased"
         ),
     }  # fmt: skip
     with edited(tiny, edits):
@@ -103,4 +103,4 @@ def test_numbers_of_a_study_and_of_a_dataset_rerun_these_alone(tiny):
     assert re.search("^ *rule describe_networks:", said, re.MULTILINE)
     for rule in ("synthesise_shard", "fine_tune", "evaluate"):
         drawn = re.findall(rf"rule {rule}:.*?study=(\w+), dataset=(\w+)", said, re.DOTALL)
-        assert set(drawn) == {("lines", "color_equal")}, rule
+        assert set(drawn) == {("lines", "hue")}, rule

@@ -55,15 +55,40 @@ rule analyse_orientation:
         "../scripts/analyse_orientation.py"
 
 
+rule predict_colours:
+    input:
+        backbones=backbone_files,
+        tuned=collect("<results>/<condition>/seed{seed}/model.safetensors", seed=seeds),
+    output:
+        errors="<results>/<condition>/paired_colours.parquet",
+    log:
+        "<logs>/<condition>/predict_colours.log",
+    benchmark:
+        "<benchmarks>/<condition>/predict_colours.tsv"
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=120,
+    params:
+        seeds=seeds,
+        images=of_study(settings.images, "dataset"),
+        settings=from_config("studies/{study}/analyses"),
+        code=code_of("predict_colours.py"),
+    script:
+        "../scripts/predict_colours.py"
+
+
 rule analyse_colour:
     input:
-        predictions=for_each(conditions(), "<results>/<condition>/predictions.parquet"),
-        tests=test_files,
+        errors=for_each(
+            conditions("colour"), "<results>/<condition>/paired_colours.parquet"
+        ),
     output:
         errors="<results>/{study}/tables/colour_errors.csv",
-        merges="<results>/{study}/tables/colour_merges.csv",
-        clusterings="<results>/{study}/tables/colour_clusterings.csv",
-        contrasts="<results>/{study}/tables/colour_contrasts.csv",
+        predictions="<results>/{study}/tables/colour_predictions.csv",
         findings="<results>/{study}/findings/colour.csv",
     log:
         "<logs>/{study}/analyse_colour.log",
@@ -76,7 +101,8 @@ rule analyse_colour:
         mem_mb=4000,
         runtime=60,
     params:
-        conditions=conditions(),
+        conditions=conditions("colour"),
+        drawn=of_study(settings.drawn_colours),
         settings=from_config("studies/{study}/analyses"),
         code=code_of("analyse_colour.py"),
     script:

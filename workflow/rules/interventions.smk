@@ -35,6 +35,7 @@ rule patch_layers:
         tuned=collect("<results>/<condition>/seed{seed}/model.safetensors", seed=seeds),
     output:
         effects="<results>/<condition>/patch_effects.parquet",
+        picture="<results>/<condition>/patch_picture.csv",
     log:
         "<logs>/<condition>/patch_layers.log",
     benchmark:
@@ -62,6 +63,8 @@ rule compare_heads:
         tuned=models_of_tasks,
     output:
         similarity="<results>/{study}/heads/{backbone}/{protocol}.csv",
+        maps="<results>/{study}/attention/{backbone}/{protocol}.csv",
+        picture="<results>/{study}/pictures/{backbone}/{protocol}.csv",
     log:
         "<logs>/{study}/heads/{backbone}/{protocol}.log",
     benchmark:
@@ -90,6 +93,17 @@ rule summarise_heads:
         patched=for_each(
             conditions("patching"), "<results>/<condition>/patch_effects.parquet"
         ),
+        pictures=for_each(
+            conditions("patching"), "<results>/<condition>/patch_picture.csv"
+        ),
+        maps=for_each(
+            of_study(settings.compared),
+            "<results>/{study}/attention/{backbone}/{protocol}.csv",
+        ),
+        picture=for_each(
+            of_study(settings.compared),
+            "<results>/{study}/pictures/{backbone}/{protocol}.csv",
+        ),
         compared=for_each(
             of_study(settings.compared),
             "<results>/{study}/heads/{backbone}/{protocol}.csv",
@@ -97,7 +111,10 @@ rule summarise_heads:
     output:
         effects="<results>/{study}/tables/head_effects.csv",
         patches="<results>/{study}/tables/patch_effects.csv",
+        pictures="<results>/{study}/tables/patch_pictures.csv",
         similarity="<results>/{study}/tables/head_similarity.csv",
+        maps="<results>/{study}/tables/attention_maps.csv",
+        picture="<results>/{study}/tables/attention_picture.csv",
         findings="<results>/{study}/findings/heads.csv",
     log:
         "<logs>/{study}/summarise_heads.log",
@@ -113,7 +130,7 @@ rule summarise_heads:
         ablated=conditions("ablation"),
         patched=conditions("patching"),
         compared=of_study(settings.compared),
-        untrained=of_study(settings.untrained),
+        similarity=from_config("studies/{study}/interventions/similarity"),
         settings=from_config("studies/{study}/analyses"),
         code=code_of("summarise_heads.py"),
     script:

@@ -15,7 +15,9 @@ def main(
     attributes, geometries = described(inputs["tests"])
     angles = [Angle(name, attributes[name].maximum) for name in settings["angles"]]
     n_bins, pooled = settings["n_bins"], block["pooled"]
-    found = orientation.orientation_tables(frame, angles, n_bins, pooled)
+    found = orientation.orientation_tables(
+        frame, angles, n_bins, pooled, settings["turned"], seed=block["seed"]
+    )
     runs = set(zip(frame["dataset"], frame["protocol"], strict=True))
     curves, contrasts = observer.observer_tables(geometries, protocols, angles, n_bins, runs)
     curves = curves.assign(backbone="none", n=None, seeds=None)

@@ -15,7 +15,7 @@ def main(
     probe: str,
     files: list,
     seeds: list,
-    similarity: str,
+    outputs: dict,
     datasets: list,
     n_images: int,
     device: str,
@@ -30,7 +30,11 @@ def main(
         }
         untouched = backbones.load(backbone).encoder.to(place)
         parts.append(head_effects.similarities(networks, untouched, images).assign(seed=seed))
-    tables.write(pd.concat(parts, ignore_index=True), similarity)
+        if seed == seeds[0]:
+            maps = head_effects.attention_maps(networks, untouched, images[0]).assign(seed=seed)
+            tables.write(maps, outputs["maps"])
+    tables.write(pd.concat(parts, ignore_index=True), outputs["similarity"])
+    tables.write(head_effects.picture_table(images[:1]), outputs["picture"])
 
 
 if __name__ == "__main__":
@@ -42,7 +46,7 @@ if __name__ == "__main__":
             probe=snakemake.input.probe,
             files=list(zip(snakemake.input.backbones, by_seed, strict=True)),
             seeds=snakemake.params.seeds,
-            similarity=snakemake.output.similarity,
+            outputs=dict(snakemake.output.items()),
             datasets=snakemake.params.datasets,
             n_images=snakemake.params.settings["n_images"],
             device=device,

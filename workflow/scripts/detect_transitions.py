@@ -10,7 +10,7 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options:
     """`options`: warmup_steps of the schedule, and the weights of the targets by protocol."""
     chosen = block["transitions"]
     search = transitions.Search(
-        **{key: chosen[key] for key in ("alpha", "n_surrogates", "steps_min")},
+        **{key: chosen[key] for key in ("alpha", "n_surrogates", "n_planted", "steps_min")},
         seed=block["seed"],
         warmup_steps=options["warmup_steps"],
     )
@@ -28,11 +28,14 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options:
     tables.write(table, outputs["counts"])
     tables.write(tables.gather(inputs["epochs"], runs), outputs["epochs"])
     findings = transitions.findings(
-        table[table["target"] == transitions.TOTAL],
+        table,
         block["pooled"],
-        (chosen["first"], chosen["later"]),
+        chosen["later"],
+        targets=chosen["targets"],
+        planted_percent=chosen["planted_percent"],
+        seed=block["seed"],
     )
-    tables.write(findings[list(tables.FINDINGS)], outputs["findings"])
+    tables.write(findings, outputs["findings"])
 
 
 if __name__ == "__main__":

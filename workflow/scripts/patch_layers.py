@@ -13,7 +13,7 @@ def main(
     *,
     files: list,
     seeds: list,
-    effects: str,
+    outputs: dict,
     images: dict,
     settings: dict,
     dataset: str,
@@ -36,7 +36,8 @@ def main(
         seeds,
         device,
     )
-    tables.write(table, effects)
+    tables.write(table, outputs["effects"])
+    tables.write(head_effects.picture_table(clean.images), outputs["picture"])
 
 
 if __name__ == "__main__":
@@ -45,7 +46,7 @@ if __name__ == "__main__":
         main(
             files=list(zip(snakemake.input.tuned, snakemake.input.backbones, strict=True)),
             seeds=snakemake.params.seeds,
-            effects=snakemake.output.effects,
+            outputs=dict(snakemake.output.items()),
             images=snakemake.params.images,
             settings=snakemake.params.settings,
             dataset=snakemake.wildcards.dataset,

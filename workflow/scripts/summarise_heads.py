@@ -2,26 +2,31 @@
 
 import pandas as pd
 from patchwork import tables
-from patchwork.analysis.heads import effect_tables
+from patchwork.analysis.heads import effect_tables, task_tables
 from patchwork.jobs.log import job_log
 
 
-def main(*, inputs: dict, outputs: dict, runs: dict, untrained: list, block: dict) -> None:
+def main(*, inputs: dict, outputs: dict, runs: dict, similarity: dict, block: dict) -> None:
     """`runs`: the conditions of each input, in order; those of similarities have no dataset."""
     ablated = tables.gather(inputs["ablated"], runs["ablated"])
     effects = effect_tables.ablation_table(ablated, seed=block["seed"])
     tables.write(effects, outputs["effects"])
     patched = tables.gather(inputs["patched"], runs["patched"])
     tables.write(effect_tables.patching_table(patched), outputs["patches"])
-    compared = pd.concat(
-        [
-            pd.read_csv(path).assign(**run)
-            for path, run in zip(inputs["compared"], runs["compared"], strict=True)
-        ],
-        ignore_index=True,
+    tables.write(tables.gather(inputs["pictures"], runs["patched"]), outputs["pictures"])
+    compared = tables.gather(inputs["compared"], runs["compared"])
+    tables.write(tables.gather(inputs["maps"], runs["compared"]), outputs["maps"])
+    # All networks saw the same picture.
+    tables.write(pd.read_csv(inputs["picture"][0]), outputs["picture"])
+    tables.write(task_tables.similarity_table(compared), outputs["similarity"])
+    control = similarity["control"]
+    found = task_tables.similarity_findings(
+        compared,
+        (control["backbone"], control["protocol"]),
+        planted=similarity["planted"],
+        seed=block["seed"],
     )
-    tables.write(effect_tables.similarity_table(compared), outputs["similarity"])
-    findings = effect_tables.similarity_findings(compared, untrained)
+    findings = tables.join([found, task_tables.agreement_findings(ablated)])
     tables.write(findings[list(tables.FINDINGS)], outputs["findings"])
 
 
@@ -31,6 +36,6 @@ if __name__ == "__main__":
             inputs={name: list(paths) for name, paths in snakemake.input.items()},
             outputs=dict(snakemake.output.items()),
             runs={key: snakemake.params[key] for key in ("ablated", "patched", "compared")},
-            untrained=snakemake.params.untrained,
+            similarity=snakemake.params.similarity,
             block=snakemake.params.settings,
         )

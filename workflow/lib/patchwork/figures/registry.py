@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from patchwork.figures import rearing
 from patchwork.figures.biases import colour, orientation, training
 from patchwork.figures.chirps import localisation
-from patchwork.figures.heads import head_effects, regions
+from patchwork.figures.heads import head_effects, pictures, regions
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -50,12 +50,12 @@ def _colour_error_vs_energy(tables: Tables) -> tuple[Figure, pd.DataFrame]:
     return colour.colour_error_vs_energy(tables["errors"]), tables["errors"]
 
 
-def _colour_dendrogram(
-    tables: Tables, categories: Mapping[str, str]
-) -> tuple[Figure, pd.DataFrame]:
-    leaves = tables["errors"].drop_duplicates("colour").set_index("colour")
-    rgb: Any = {str(name): tuple(row) for name, row in leaves[["red", "green", "blue"]].iterrows()}
-    return colour.colour_dendrogram(tables["merges"], rgb, categories), tables["merges"]
+def _hue_errors(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return colour.hue_errors(tables["errors"]), tables["errors"]
+
+
+def _colour_scatter(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return colour.colour_scatter(tables["predictions"]), tables["predictions"]
 
 
 def _head_effects(tables: Tables, unit: str) -> tuple[Figure, pd.DataFrame]:
@@ -64,6 +64,14 @@ def _head_effects(tables: Tables, unit: str) -> tuple[Figure, pd.DataFrame]:
 
 def _patch_effects(tables: Tables) -> tuple[Figure, pd.DataFrame]:
     return head_effects.patch_effects(tables["effects"]), tables["effects"]
+
+
+def _patch_pictures(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return pictures.patch_pictures(tables["effects"], tables["pictures"]), tables["effects"]
+
+
+def _attention_across_tasks(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    return pictures.attention_across_tasks(tables["maps"], tables["picture"]), tables["maps"]
 
 
 def _head_similarity(tables: Tables) -> tuple[Figure, pd.DataFrame]:
@@ -95,9 +103,12 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     "correlation_over_epochs": _correlation_over_epochs,
     "error_histograms": _error_histograms,
     "colour_error_vs_energy": _colour_error_vs_energy,
-    "colour_dendrogram": _colour_dendrogram,
+    "hue_errors": _hue_errors,
+    "colour_scatter": _colour_scatter,
     "head_effects": _head_effects,
     "patch_effects": _patch_effects,
+    "patch_pictures": _patch_pictures,
+    "attention_across_tasks": _attention_across_tasks,
     "head_similarity": _head_similarity,
     "attention_overlay": _attention_overlay,
     "image_statistics": _image_statistics,

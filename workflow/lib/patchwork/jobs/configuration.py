@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -258,9 +257,9 @@ def check_stimuli(name: str, study: Mapping[str, Any]) -> None:
         ConfigurationError: one line with file, key, value and what is allowed.
     """
     place, block = ("studies", name, "stimuli"), study["stimuli"]
-    for dataset, split in product(block["datasets"], block["splits"]):
+    for dataset in block["datasets"]:
         try:
-            stimuli.LABELS[block["kind"]](settings.stimulus(study, dataset, split))
+            stimuli.LABELS[block["kind"]](settings.stimulus(study, dataset))
         except ValueError as error:
             raise ConfigurationError(
                 [*place, "datasets", dataset], f"cannot be drawn: {error}", place

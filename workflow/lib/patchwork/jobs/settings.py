@@ -25,11 +25,12 @@ def conditions(
 
     Args:
         study: with ``runs``.
-        part: a block of its interventions or semantics, which takes only the datasets, backbones
-            and protocols that it lists.
+        part: a block of its analyses, interventions or semantics, which takes only the datasets,
+            backbones and protocols that it lists.
         keys: those of `CONDITION` that count.
     """
-    blocks = {**study.get("interventions", {}), **study.get("semantics", {})}
+    parts = (study.get(key, {}) for key in ("analyses", "interventions", "semantics"))
+    blocks: dict[str, Any] = {name: block for one in parts for name, block in one.items()}
     chosen = {} if part is None else blocks[part]
     rows = [
         dict(zip(CONDITION, values, strict=True))
@@ -64,12 +65,6 @@ def tasks(study: Study, backbone: str, protocol: str) -> list[str]:
     ]
 
 
-def untrained(study: Study) -> list[str]:
-    """Backbones with initial weights, the null of the others."""
-    backbones = study["backbones"].items()
-    return [name for name, block in backbones if block.get("source") == "random"]
-
-
 def training(study: Study, dataset: str, protocol: str) -> dict[str, Any]:
     """How a run trains: the study's numbers, then the protocol's own, then the dataset's."""
     return {
@@ -100,16 +95,20 @@ def images(study: Study, dataset: str, split: str = "test") -> dict[str, Any]:
     return {
         "kind": stimuli["kind"],
         "seed": stimuli["seed"],
-        "settings": stimulus(study, dataset, split),
+        "settings": stimulus(study, dataset),
         **split_of(study, dataset, split),
     }
 
 
-def stimulus(study: Study, dataset: str, split: str) -> dict[str, Any]:
-    """The generator's settings of one split: common ones, the dataset's, the split's own."""
+def stimulus(study: Study, dataset: str) -> dict[str, Any]:
+    """The generator's settings of a dataset: common ones, then its own."""
     stimuli = study["stimuli"]
-    block = stimuli["datasets"][dataset]
-    return {**stimuli["common"], **block["settings"], **block.get("by_split", {}).get(split, {})}
+    return {**stimuli["common"], **stimuli["datasets"][dataset]["settings"]}
+
+
+def drawn_colours(study: Study) -> dict[str, dict]:
+    """The generator's settings of the datasets whose lines are drawn in every colour."""
+    return {name: stimulus(study, name) for name in study["analyses"]["colour"]["datasets"]}
 
 
 def split_of(study: Study, dataset: str, split: str) -> dict[str, int]:

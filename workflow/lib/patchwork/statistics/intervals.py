@@ -4,7 +4,7 @@ The interval at 95 % is shown; that at 90 % decides whether a quantity lies in a
 two one-sided tests at 5 % (Schuirmann 1987).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -223,6 +223,41 @@ def paired_interval(
             f"treated has shape {treated.shape}; allowed is that of control, {control.shape}"
         )
     return interval(treated - control, clusters, units=units)
+
+
+def greatest(
+    plain: Sequence[Interval], strict: Sequence[Interval], values: np.ndarray | None = None
+) -> Interval:
+    """Interval of the greatest of several quantities.
+
+    The end away from the others is that of the plain intervals: the greatest lies beyond it only if
+    its own quantity does. The end towards them could be passed by any, so it is that of intervals
+    corrected for their number.
+
+    Args:
+        plain: of each quantity.
+        strict: the same for the family (Bonferroni).
+        values: shape (q,), what is greatest, if the quantities' distances from something; their
+            own estimates if left out.
+    """
+    values = np.array([one.estimate for one in plain]) if values is None else values
+    ends: dict[str, Any] = {}
+    for low, high in (("low", "high"), ("low90", "high90")):
+        half, wide = (
+            np.array([getattr(one, high) - one.estimate for one in some])
+            for some in (plain, strict)
+        )
+        ends |= {low: float((values - wide).max()), high: float((values + half).max())}
+    n, clusters = sum(one.n for one in plain), min(one.clusters for one in plain)
+    return Interval(float(values.max()), **ends, n=n, clusters=clusters)
+
+
+def least(plain: Sequence[Interval], strict: Sequence[Interval]) -> Interval:
+    """Interval of the least of several quantities; as for `greatest`."""
+    one = greatest(plain, strict, -np.array([one.estimate for one in plain]))
+    return _made(
+        (-one.estimate, -one.high, -one.low, -one.high90, -one.low90), one.n, one.clusters, np.nan
+    )
 
 
 def share_intervals(

@@ -73,7 +73,8 @@ class SamplingError:
 
     def p_value(self, estimate: np.ndarray) -> np.ndarray:
         """Two-sided p that the quantities are zero, shape (q,); 1 for a certain zero."""
-        return 2 * self.tail(np.abs(np.asarray(estimate, float)))
+        # Weights of the integral may add up to a hair above 1.
+        return np.minimum(2 * self.tail(np.abs(np.asarray(estimate, float))), 1.0)
 
     def half_width(self, level: float = LEVEL) -> np.ndarray:
         """Half widths of intervals, shape (q,); nan where the variance is, 0 without any.

@@ -16,7 +16,6 @@ from patchwork.stimuli.common.batch import Batch, LabelAttributes
 from patchwork.stimuli.common.validation import read_settings
 
 MARGINS = ("length", "length_and_width")
-HUES = ("all", "seen")
 CHANGES = ("orientation", "colour", "width")
 # Geometry and noise draw from streams of their own: a change of rasteriser, rotation or palette
 # keeps the noise of each image, so that control stimuli differ in the one thing named.
@@ -36,8 +35,6 @@ class LineSettings:
         noise_levels: standard deviations as fractions of 255, each equally likely.
         rasteriser: one of `RASTERISERS`.
         rotation_deg: turn of the drawn line about the image centre, added to its angle.
-        hues: for "hue_circle": "all", or "seen" for those outside the held-out arcs.
-        held_out_hues_deg: for "hue_circle": arcs (lo, hi) in degrees.
     """
 
     image_px: int
@@ -48,13 +45,11 @@ class LineSettings:
     noise_levels: tuple[float, ...]
     rasteriser: str
     rotation_deg: float = 0.0
-    hues: str = "all"
-    held_out_hues_deg: tuple[tuple[float, float], ...] = ()
 
     @property
     def colours(self) -> palettes.Palette:
         """The colours that may be drawn."""
-        return palettes.palette(self.palette, self.held_out_hues_deg if self.hues == "seen" else ())
+        return palettes.palette(self.palette)
 
     def margin_px(self, length: np.ndarray, width: np.ndarray) -> np.ndarray:
         """Distance in px of the box of start points from the border."""
@@ -79,14 +74,14 @@ def parse_settings(settings: Mapping[str, object]) -> LineSettings:
 
     Args:
         settings: plain mapping with the keys of `LineSettings`; `length_px` and `width_px` are
-            mappings {min, max}; `rotation_deg`, `hues` and `held_out_hues_deg` may be left out.
+            mappings {min, max}; `rotation_deg` may be left out.
 
     Returns:
         The same settings, typed.
 
     Raises:
-        ValueError: one line that names a key that is unknown or missing, or what does not go
-            together: lines that are too long for the image, hues without a hue circle.
+        ValueError: one line that names a key that is unknown or missing, or lines that are too
+            long for the image.
     """
     parsed = read_settings(LineSettings, settings)
     longest = (parsed.image_px - 1) // 2
@@ -96,14 +91,6 @@ def parse_settings(settings: Mapping[str, object]) -> LineSettings:
             f"length_px.max is {parsed.length_px[1]}; allowed is at most {longest} for a "
             f"{parsed.image_px} px image (line plus margin must fit)"
         )
-    given = {"hues", "held_out_hues_deg"} & set(settings)
-    if given and parsed.palette != "hue_circle":
-        raise ValueError(
-            f"{min(given)} is given with palette {parsed.palette!r}; allowed: hue_circle"
-        )
-    if parsed.hues == "seen" and not parsed.held_out_hues_deg:
-        raise ValueError("hues is 'seen' without held_out_hues_deg; allowed is a list of [lo, hi]")
-    _ = parsed.colours  # raises if no hue is left
     return parsed
 
 
@@ -248,7 +235,14 @@ def generate(settings: Mapping[str, object], *, seed: int, indices: range | np.n
 
 
 def _render(settings: LineSettings, drawn: _Geometry, seed: int, numbers: np.ndarray) -> Batch:
-    rgb = settings.colours.rgb[drawn.colour]
+    images = _images(settings, drawn, settings.colours.rgb[drawn.colour], seed, numbers)
+    return Batch(images=images, labels=_labels(settings, drawn))
+
+
+def _images(
+    settings: LineSettings, drawn: _Geometry, rgb: np.ndarray, seed: int, numbers: np.ndarray
+) -> np.ndarray:
+    """Pictures of lines in colours of shape (n, 3)."""
     size, draw = settings.image_px, RASTERISERS[settings.rasteriser]
     images = np.zeros((len(numbers), size, size, 3), dtype=np.uint8)
     for i, index in enumerate(numbers):
@@ -257,7 +251,33 @@ def _render(settings: LineSettings, drawn: _Geometry, seed: int, numbers: np.nda
             turn = Image.fromarray(mask).rotate(-settings.rotation_deg, Image.Resampling.BICUBIC)
             mask = np.asarray(turn)
         _paint(images[i], mask, rgb[i], drawn.noise[i], rng.stream(seed, int(index), _NOISE))
-    return Batch(images=images, labels=_labels(settings, drawn))
+    return images
+
+
+def in_colours(
+    settings: Mapping[str, object], rgb: np.ndarray, *, seed: int, indices: range | np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The same lines in the same noise, drawn in every colour.
+
+    Args:
+        settings: see `parse_settings`; the palette's own colours are not used.
+        rgb: shape (k, 3), levels 0 to 255.
+        seed: 0 to 2**64 - 1.
+        indices: image numbers, shape (n,).
+
+    Returns:
+        Images of shape (k, n, image_px, image_px, 3), uint8, and the lines' labels, of which those
+        of colour do not hold.
+
+    Raises:
+        ValueError: if the settings are impossible.
+    """
+    parsed = parse_settings(settings)
+    numbers = np.asarray(indices, dtype=np.uint64)
+    drawn = _draw_geometry(parsed, seed, numbers)
+    each = (np.broadcast_to(one, (len(numbers), 3)) for one in np.asarray(rgb))
+    images = np.stack([_images(parsed, drawn, one, seed, numbers) for one in each])
+    return images, _labels(parsed, drawn)
 
 
 def pairs(

@@ -1,445 +1,252 @@
-"""Angle errors by colour: do they follow the hue, or the energy of the signal?
+"""Angle errors by colour: the same lines in the same noise, drawn in every colour.
 
-Contrasts, regressions and rank correlations are statistics of the colours' mean errors; their
-intervals are over seeds and images.
+Colours are named ones of full or half channels, or hues of equal signal energy round the circle.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
-from sklearn.metrics import adjusted_rand_score
 
 from patchwork import statistics
 from patchwork.analysis.biases.observer import LineGeometry, colour_observer
-from patchwork.analysis.predictions import Angle, errors_by_condition
-from patchwork.statistics import SamplingError, Statistic
-from patchwork.stimuli.common.palettes import in_arcs, signal_energy
-from patchwork.tables import ENDS, join, labelled
+from patchwork.statistics import Interval
+from patchwork.statistics.planted import crossed_found, mean_found
+from patchwork.stimuli.common.palettes import in_arc, signal_energy
+from patchwork.tables import CONDITION, groups, join, labelled
 
-RGB = tuple[int, int, int]
-TABLES = ("errors", "merges", "clusterings", "contrasts", "findings")
-CLUSTERINGS = ("source", "ari", *ENDS, "null_low", "null_high", "p")
-MERGES = ("merge", "left", "right", "distance", "size")
-_N_RESAMPLES = 200  # each clusters anew
-
-
-@dataclass(frozen=True)
-class ColourSet:
-    """The named colours of one dataset.
-
-    Attributes:
-        names: what an index of the label ``colour`` stands for.
-        geometry: of the dataset's lines, for the ideal observer.
-        noise_levels: sd as fractions of 255, each equally likely.
-    """
-
-    names: tuple[str, ...]
-    geometry: LineGeometry
-    noise_levels: tuple[float, ...]
-
-
-def named(errors: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, dict[str, RGB]]:
-    """A frame with names in place of indices of colours, and each name's channels.
-
-    Args:
-        errors: colour (index), red, green, blue.
-        names: what an index stands for.
-    """
-    first = errors.drop_duplicates("colour").sort_values("colour")
-    rows = first[["colour", "red", "green", "blue"]].to_numpy(int).tolist()
-    rgb: dict[str, RGB] = {names[i]: (red, green, blue) for i, red, green, blue in rows}
-    index = errors["colour"].to_numpy(int)
-    return errors.assign(colour=np.array(names, object)[index]), rgb
+TABLES = ("errors", "predictions", "findings")
+_N_SHOWN = 60  # lines of one seed per colour in the scatter
+CHANNELS = ["red", "green", "blue"]
+CATEGORY = "category_similarity_excess"
 
 
 def colour_tables(
-    predictions: pd.DataFrame,
-    sets: Mapping[str, ColourSet],
-    angles: Sequence[Angle],
+    frame: pd.DataFrame,
+    geometries: Mapping[str, tuple[LineGeometry, Sequence[float]]],
     block: Mapping,
     *,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
-    """Errors, associations, contrasts and clusterings of the colours of every condition.
+    """Errors of the colours of every condition, and what they follow.
 
     Args:
-        predictions: as from :func:`patchwork.tables.gather`.
-        sets: dataset to its colours; datasets not in it are left out.
-        angles: which predicted angle counts, first match.
-        block: ``bluish``, ``yellowish``, ``categories``, ``n_permutations``.
-        seed: of permutations and resamples.
+        frame: ``paired_colours.parquet`` of all conditions with their names.
+        geometries: dataset to the geometry of its lines and its noise levels, for the ideal
+            observer.
+        block: ``contrast``, ``matched``, ``axis_deg``, ``categories``, ``planted_deg``,
+            ``planted_excess``.
+        seed: of planted effects.
 
     Returns:
-        Tables with dataset, backbone and protocol: errors (of :func:`error_per_colour`), merges
-        (:func:`merges_of`), clusterings, contrasts (:func:`pair_contrasts`), and findings.
+        Tables with dataset, backbone and protocol: errors (of :func:`error_per_colour`),
+        predictions (of some lines of the first seed) and findings. Of named colours:
+        ``blue_minus_yellow`` and ``..._beyond_channels`` (deg, of :func:`contrasts`); of hues:
+        ``blue_yellow_axis`` (deg) and `CATEGORY` (of :func:`category_excess`), that of the ideal
+        observer too; each of the claims' estimates with its ``..._power``.
     """
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
-    for names, _, errors in errors_by_condition(predictions, angles):
-        chosen = sets.get(names["dataset"])
-        if chosen is None:
-            continue
-        frame, rgb = named(errors, chosen.names)
-        noisy = [level for level in chosen.noise_levels if level > 0]
-        ideal = colour_observer(rgb, chosen.geometry, noise_levels=noisy)
-        groups = (block["bluish"], block["yellowish"])
-        clusters = clusterings(
-            frame, rgb, block["categories"], n_permutations=block["n_permutations"], seed=seed
-        )
-        follows = associations(frame, rgb, ideal, groups)
-        agreement = clusters.assign(
-            quantity="ari_" + clusters["source"], unit="", estimate=clusters["ari"]
-        )
-        made = {
-            "errors": error_per_colour(frame, rgb, ideal),
-            "merges": merges_of(error_distances(frame, list(rgb))),
-            "clusterings": clusters,
-            "contrasts": pair_contrasts(frame, rgb),
-            "findings": join([follows, agreement[list(follows.columns)]]),
-        }
-        for name, table in made.items():
-            found[name].append(labelled(table, names))
+    for names, part in groups(frame, CONDITION):
+        geometry, levels = geometries[names["dataset"]]
+        colours = part.drop_duplicates("colour").set_index("colour")
+        rgb = {str(name): tuple(row) for name, row in colours[CHANNELS].iterrows()}
+        noisy = [level for level in levels if level > 0]
+        ideal = colour_observer(rgb, geometry, noise_levels=noisy)
+        found["errors"].append(labelled(error_per_colour(part, ideal), names))
+        shown = part[(part["seed"] == part["seed"].iloc[0]) & (part["example"] < _N_SHOWN)]
+        found["predictions"].append(labelled(shown.drop(columns=list(CONDITION)), names))
+        hues = part["hue_deg"].notna().all()
+        rows = _of_hues(part, colours, ideal, block, seed) if hues else _of_names(part, block, seed)
+        found["findings"].append(labelled(_rows(rows), names))
+        if hues:
+            excess = _ideal_excess(colours, ideal, block["categories"])
+            one = {CATEGORY: statistics.exact(excess, 0, 0)}
+            own = {**names, "backbone": "ideal_observer"}
+            found["findings"].append(labelled(_rows(one), own))
     return {name: join(parts) for name, parts in found.items()}
 
 
-def hue_findings(
-    predictions: pd.DataFrame,
-    held_out: Mapping[str, Sequence[tuple[float, float]]],
-    angles: Sequence[Angle],
-) -> pd.DataFrame:
-    """Error on hues kept from training minus error on hues seen, under every condition.
+def _rows(found: Mapping[str, Interval]) -> pd.DataFrame:
+    rows = [{"quantity": name, **one.row()} for name, one in found.items()]
+    return pd.DataFrame(rows)
+
+
+def paired(part: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+    """Errors of one condition as an array.
 
     Args:
-        predictions: as from :func:`patchwork.tables.gather`.
-        held_out: dataset to its arcs of hue; datasets not in it are left out.
-        angles: which predicted angle counts, first match.
+        part: seed, example, colour, error_deg; every seed saw every line in every colour.
+
+    Returns:
+        shape (seeds, lines, colours), deg, and the colours' names in order.
     """
-    parts = []
-    for names, _, errors in errors_by_condition(predictions, angles):
-        if names["dataset"] in held_out:
-            one = hue_generalisation(errors, held_out[names["dataset"]])
-            row = {"quantity": "held_out_minus_seen_hues", "unit": "deg", **one.row()}
-            parts.append(labelled(pd.DataFrame([row]), names))
-    return join(parts)
+    names = list(dict.fromkeys(part["colour"]))
+    wide = part.pivot_table(index=["seed", "example"], columns="colour", values="error_deg")[names]
+    n_seeds = part["seed"].nunique()
+    return wide.to_numpy(float).reshape(n_seeds, -1, len(names)), names
 
 
-def _columns(frame: pd.DataFrame, rgb: Mapping[str, RGB]) -> np.ndarray:
-    """Columns whose means give every colour's mean error: masked errors, then masks."""
-    mask = frame["colour"].to_numpy()[:, None] == np.array(list(rgb))
-    return np.concatenate([mask * frame["error_deg"].to_numpy(float)[:, None], mask], axis=1)
+def contrast_interval(values: np.ndarray) -> Interval:
+    """Interval of a contrast of colours over seeds and lines, shape (seeds, lines)."""
+    k, m = values.shape
+    seeds, lines = np.repeat(np.arange(k), m), np.tile(np.arange(m), k)
+    return statistics.interval(values.reshape(-1), seeds, units=lines)
 
 
-def _per_colour(means: np.ndarray) -> np.ndarray:
-    errors, shares = np.split(means, 2, axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return errors / shares
-
-
-def _intervals(
-    frame: pd.DataFrame,
-    rgb: Mapping[str, RGB],
-    found: Mapping[str, Statistic],
-) -> dict[str, statistics.Interval]:
-    """Intervals of statistics of the colours' mean errors, shape (..., colours) to (...)."""
-    columns = _columns(frame, rgb)
-
-    return statistics.intervals(
-        {name: (columns, _of_means(one)) for name, one in found.items()}, *_seeds_and_images(frame)
-    )
-
-
-def _seeds_and_images(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Seed and image of each row."""
-    return frame["seed"].to_numpy(), frame["example"].to_numpy()
-
-
-def _of_means(statistic: Statistic) -> Statistic:
-    return lambda means: statistic(_per_colour(means))
-
-
-def _pick(i: int) -> Statistic:
-    return lambda errors: errors[..., i]
-
-
-def error_per_colour(
-    frame: pd.DataFrame,
-    rgb: Mapping[str, RGB],
-    ideal_error_deg: Mapping[str, float],
-) -> pd.DataFrame:
-    """Mean angle error of each colour with its interval over seeds and images.
+def error_per_colour(part: pd.DataFrame, ideal_error_deg: Mapping[str, float]) -> pd.DataFrame:
+    """Mean angle error of each colour with its interval over seeds and lines.
 
     Args:
-        frame: seed, example, colour (name), error_deg.
-        rgb: colour name to channels, 0 to 255.
-        ideal_error_deg: colour name to the ideal observer's error, see ``observer``.
+        part: as for :func:`paired`, with hue_deg and the channels.
+        ideal_error_deg: colour to the ideal observer's error, see ``observer``.
 
     Returns:
         The table ``tables/colour_errors.csv`` of one condition.
     """
-    picks = {name: _pick(i) for i, name in enumerate(rgb)}
-    counts = frame["colour"].value_counts()
-    rows = [
-        {
-            "colour": name,
-            **dict(zip(("red", "green", "blue"), rgb[name], strict=True)),
-            "energy": float(signal_energy(np.array(rgb[name]))),
-            "error_deg": found.estimate,
-            "ci_low": found.low,
-            "ci_high": found.high,
-            "ideal_error_deg": ideal_error_deg.get(name, np.nan),
-            "n": int(counts[name]),
-            "seeds": found.clusters,
-        }
-        for name, found in _intervals(frame, rgb, picks).items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def _contrast(names: Sequence[str], more: Sequence[str], less: Sequence[str]) -> np.ndarray:
-    return np.array([(n in more) / len(more) - (n in less) / len(less) for n in names])
-
-
-def _difference(contrast: np.ndarray) -> Statistic:
-    return lambda errors: errors @ contrast
-
-
-def _adjusted(
-    names: Sequence[str], groups: Sequence[Sequence[str]], ideal: np.ndarray
-) -> np.ndarray:
-    """Weights of the difference of two groups' levels, fitted along with a line in the predictor.
-
-    Jointly, so that the line takes nothing of what the groups have beyond it.
-    """
-    levels = [np.isin(names, group) for group in groups]
-    solved = np.linalg.pinv(np.stack([*levels, np.ones(len(names)), ideal], axis=1))
-    return solved[0] - solved[1]
-
-
-def _spearman(predictor: np.ndarray) -> Statistic:
-    fixed = stats.rankdata(predictor)
-    fixed = (fixed - fixed.mean()) / fixed.std()
-
-    def correlation(errors: np.ndarray) -> np.ndarray:
-        ranks = stats.rankdata(errors, axis=-1)
-        centred = ranks - ranks.mean(-1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (centred * fixed).mean(-1) / ranks.std(-1)
-
-    return correlation
-
-
-def associations(
-    frame: pd.DataFrame,
-    rgb: Mapping[str, RGB],
-    ideal_error_deg: Mapping[str, float],
-    groups: tuple[Sequence[str], Sequence[str]],
-) -> pd.DataFrame:
-    """What the colours' errors follow: their energy, the ideal observer, or their hue.
-
-    Args:
-        frame: seed, example, colour, error_deg.
-        rgb: colour name to channels.
-        ideal_error_deg: colour name to the ideal observer's error.
-        groups: names of bluish and of yellowish colours.
-
-    Returns:
-        Quantities ``bluish_minus_yellowish`` (deg), the same ``_adjusted`` for a straight line in
-        the ideal observer's error, fitted jointly (absent where all colours are equally visible),
-        and Spearman's ``energy_rank_correlation`` and ``ideal_rank_correlation`` over colours.
-    """
-    names = list(rgb)
-    energy = signal_energy(np.array([rgb[name] for name in names]))
-    ideal = np.array([ideal_error_deg[name] for name in names])
-    contrast = _contrast(names, *groups)
-    contrasts: dict[str, Statistic] = {"bluish_minus_yellowish": lambda errors: errors @ contrast}
-    ranked: dict[str, Statistic] = {}
-    if np.ptp(ideal) > 0.02 * ideal.mean():
-        kept = _adjusted(names, groups, ideal)
-        contrasts["bluish_minus_yellowish_adjusted"] = lambda errors: errors @ kept
-        ranked["energy_rank_correlation"] = _spearman(energy)
-        ranked["ideal_rank_correlation"] = _spearman(ideal)
-    rows = [
-        {"quantity": name, "unit": "deg", **one.row()}
-        for name, one in _intervals(frame, rgb, contrasts).items()
-    ]
-    columns, labels = _columns(frame, rgb), _seeds_and_images(frame)
-    for name, statistic in ranked.items():
-        found = statistics.of_rough_means(columns, _of_means(statistic), *labels)
-        one = statistics.intervals_of(found, *labels)[0].within(-1, 1)
-        rows.append({"quantity": name, "unit": "", **one.row()})
-    return pd.DataFrame(rows)
-
-
-def pair_contrasts(
-    frame: pd.DataFrame,
-    rgb: Mapping[str, RGB],
-) -> pd.DataFrame:
-    """Difference of error between every two colours, corrected over all pairs.
-
-    Where energies are equal, a difference is about hue; pairs of equal channels are a null.
-
-    Returns:
-        The table ``tables/colour_contrasts.csv`` of one condition; q over the pairs that differ.
-    """
-    names = list(rgb)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    found = {f"{a}|{b}": _difference(_contrast(names, [a], [b])) for a, b in pairs}
+    errors, names = paired(part)
+    channels = part.drop_duplicates("colour").set_index("colour").loc[names]
     rows = []
-    for key, one in _intervals(frame, rgb, found).items():
-        more, less = key.split("|")
-        same = tuple(rgb[more]) == tuple(rgb[less])
-        rows.append({"more": more, "less": less, "same": same, **one.row(), "p": one.p})
-    table = pd.DataFrame(rows)
-    tested = ~table["same"] & table["p"].notna()
-    table["q"] = np.nan
-    if tested.any():
-        table.loc[tested, "q"] = statistics.false_discovery_rate(table.loc[tested, "p"].to_numpy())
-    return table
+    for i, name in enumerate(names):
+        row = contrast_interval(errors[..., i]).row()
+        rows.append({"colour": name, "error_deg": row.pop("estimate"), **row})
+    table = pd.DataFrame(rows).drop(columns=["ci90_low", "ci90_high"])
+    return table.assign(
+        **{key: channels[key].to_numpy() for key in (*CHANNELS, "hue_deg")},
+        energy=signal_energy(channels[CHANNELS].to_numpy()),
+        ideal_error_deg=[ideal_error_deg[name] for name in names],
+    )
 
 
-def hue_generalisation(
-    frame: pd.DataFrame,
-    held_out_hues_deg: Sequence[tuple[float, float]],
-) -> statistics.Interval:
-    """Error on hues kept from training minus error on hues seen.
+def contrasts(errors: np.ndarray, names: Sequence[str], block: Mapping) -> dict[str, np.ndarray]:
+    """Contrasts of named colours, line by line.
 
     Args:
-        frame: seed, example, hue_deg, error_deg.
-        held_out_hues_deg: arcs [low, high], which may run through 360.
+        errors: shape (seeds, lines, colours).
+        names: of the colours.
+        block: ``contrast`` (more, less), and ``matched``: each of the two to the colours that have
+            as many full channels.
 
     Returns:
-        Degrees, with its interval over seeds and images.
+        ``blue_minus_yellow``, and the same ``..._beyond_channels``: less what their number of
+        channels does; shape (seeds, lines), deg.
     """
-    hue = frame["hue_deg"].to_numpy(float)
-    new = in_arcs(hue, held_out_hues_deg)
-    error = frame["error_deg"].to_numpy(float)
-    columns = np.stack([error * new, new, error * ~new, ~new], axis=1).astype(float)
+    of = {name: errors[..., i] for i, name in enumerate(names)}
+    more, less = block["contrast"]["more"], block["contrast"]["less"]
 
-    def difference(means: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return means[..., 0] / means[..., 1] - means[..., 2] / means[..., 3]
+    def beyond(name: str) -> np.ndarray:
+        return of[name] - np.mean([of[other] for other in block["matched"][name]], axis=0)
 
-    seeds, images = _seeds_and_images(frame)
-    return statistics.interval(columns, seeds, difference, units=images)
+    plain = f"{more}_minus_{less}"
+    return {plain: of[more] - of[less], f"{plain}_beyond_channels": beyond(more) - beyond(less)}
 
 
-def error_distances(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Wasserstein distance between the error distributions of every two colours.
-
-    Args:
-        frame: colour, error_deg.
-        names: colours, in the order of rows and columns.
-
-    Returns:
-        shape (k, k), degrees, symmetric with a zero diagonal.
-    """
-    samples = [frame.loc[frame["colour"] == name, "error_deg"].to_numpy(float) for name in names]
-    distance = np.zeros((len(names), len(names)))
-    for i, one in enumerate(samples):
-        for j in range(i):
-            distance[i, j] = distance[j, i] = stats.wasserstein_distance(one, samples[j])
-    return distance
+def _of_names(part: pd.DataFrame, block: Mapping, seed: int) -> dict[str, Interval]:
+    errors, names = paired(part)
+    found: dict[str, Interval] = {}
+    planted = block["planted_deg"]
+    for name, values in contrasts(errors, names, block).items():
+        found[name] = contrast_interval(values)
+        found[f"{name}_power"] = crossed_found(values, planted, (planted / 2, None), seed)
+    return found
 
 
-def merges_of(distance: np.ndarray) -> pd.DataFrame:
-    """Average-linkage clustering of a distance matrix, shape (k, k): columns `MERGES`."""
-    tree = linkage(squareform(distance, checks=False), method="average")
-    table = pd.DataFrame(tree, columns=["left", "right", "distance", "size"])
-    return table.assign(merge=range(len(table)))[list(MERGES)]
-
-
-def _labels(distance: np.ndarray, k: int) -> np.ndarray:
-    return fcluster(linkage(squareform(distance, checks=False), "average"), k, "maxclust")
-
-
-def clusterings(
-    frame: pd.DataFrame,
-    rgb: Mapping[str, RGB],
-    categories: Mapping[str, str],
-    *,
-    n_permutations: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Agreement of clusterings of the colours with the basic categories that people use.
-
-    Trees are cut into as many clusters as there are categories. The null permutes the categories
-    over the colours.
-
-    Args:
-        frame: seed, colour, error_deg.
-        rgb: colour name to channels.
-        categories: colour name to basic category.
-        n_permutations: of the null.
-        seed: of permutations and resamples.
-
-    Returns:
-        The table ``tables/colour_clusterings.csv`` of one condition: ``error`` by the distance of
-        error distributions, with an interval over seeds; ``error_above_chance``: every index of it
-        less the null's 97.5 % quantile; ``rgb``; ``energy``.
-    """
-    names = list(rgb)
-    truth = [categories[name] for name in names]
-    k = len(set(truth))
-    channels = np.array([rgb[name] for name in names], float)
-    energy = signal_energy(channels)
-    distances = {
-        "error": error_distances(frame, names),
-        "rgb": np.linalg.norm(channels[:, None] - channels[None], axis=-1),
-        "energy": np.abs(energy[:, None] - energy[None]),
-    }
-    rng = np.random.Generator(np.random.Philox(seed))
-    rows = []
-    for source, distance in distances.items():
-        labels = _labels(distance, k)
-        ari = float(adjusted_rand_score(truth, labels))
-        shuffled = (rng.permutation(truth) for _ in range(n_permutations))
-        null = np.array([adjusted_rand_score(one, labels) for one in shuffled])
-        low, high = np.quantile(null, [0.025, 0.975])
-        error = source == "error"
-        ends = _ari_interval(frame, names, truth, ari, seed) if error else 4 * (ari,)
-        values = (ari, *ends, low, high)
-        p = float((1 + (null >= ari - 1e-12).sum()) / (1 + n_permutations))
-        rows.append((source, *values, p))
-        if error:
-            rows.append(("error_above_chance", *(value - high for value in values), p))
-    table = pd.DataFrame(rows, columns=list(CLUSTERINGS))
-    return table.assign(n=len(frame), seeds=frame["seed"].nunique())
-
-
-def _ari_interval(
-    frame: pd.DataFrame,
-    names: Sequence[str],
-    truth: Sequence[str],
-    estimate: float,
+def _of_hues(
+    part: pd.DataFrame,
+    colours: pd.DataFrame,
+    ideal: Mapping[str, float],
+    block: Mapping,
     seed: int,
-) -> tuple[float, float, float, float]:
-    """Intervals of the agreement: seeds are resampled, then the examples of each colour in them."""
-    rng = np.random.Generator(np.random.Philox(seed))
-    seeds = frame["seed"].unique()
-    cells = {
-        (seed, name): part["error_deg"].to_numpy(float)
-        for (seed, name), part in frame.groupby(["seed", "colour"])
+) -> dict[str, Interval]:
+    errors, names = paired(part)
+    excess = [
+        category_excess(paired_distance(one), colours.loc[names], ideal, block["categories"])
+        for one in errors
+    ]
+    planted = block["planted_excess"]
+    return {
+        "blue_yellow_axis": axis_interval(errors, colours.loc[names, "hue_deg"], block["axis_deg"]),
+        CATEGORY: statistics.interval(np.array(excess)).within(-2, 2),
+        f"{CATEGORY}_power": mean_found(excess, planted, (planted / 2, None), seed),
     }
-    k, found = len(set(truth)), []
-    for _ in range(_N_RESAMPLES):
-        drawn = rng.choice(seeds, len(seeds))
-        samples = []
-        for name in names:
-            parts = [cells[seed, name] for seed in drawn if (seed, name) in cells]
-            pool = np.concatenate(parts) if parts else np.array([np.nan])
-            samples.append(np.quantile(rng.choice(pool, len(pool)), np.linspace(0.01, 0.99, 50)))
-        grid = np.stack(samples)
-        if np.isfinite(grid).all():
-            distance = np.abs(grid[:, None] - grid[None]).mean(-1)
-            found.append(adjusted_rand_score(truth, _labels(distance, k)))
-    # Student's t over seeds, or over examples of a single one.
-    count = len(seeds) if len(seeds) > 1 else len(frame)
-    spread = np.var(found) * count / (count - 1) if 2 * len(found) >= _N_RESAMPLES else np.nan
-    error = SamplingError(*(np.array([x], float) for x in (spread, count - 1, 0, np.inf)))
-    values = np.array([estimate])
-    one = statistics.around(values, error, n=len(frame), clusters=len(seeds))[0].within(-1, 1)
-    return one.low, one.high, one.low90, one.high90
+
+
+def axis_interval(errors: np.ndarray, hue_deg: ArrayLike, axis_deg: float) -> Interval:
+    """From crest to trough of the wave of one cycle over hues.
+
+    Args:
+        errors: shape (seeds, lines, hues), deg.
+        hue_deg: shape (hues,), evenly spaced round the circle.
+        axis_deg: hue whose error counts positive, as blue's; the opposite one's is subtracted.
+    """
+    apart = np.deg2rad(np.asarray(hue_deg, float) - axis_deg)
+    return contrast_interval(errors @ (4 * np.cos(apart) / len(apart)))
+
+
+def paired_distance(errors: np.ndarray) -> np.ndarray:
+    """How far the errors on the same lines differ between every two colours.
+
+    Args:
+        errors: shape (lines, colours), deg.
+
+    Returns:
+        shape (colours, colours): mean absolute difference, deg.
+    """
+    return np.abs(errors[:, :, None] - errors[:, None]).mean(0)
+
+
+def category_excess(
+    distance: np.ndarray,
+    colours: pd.DataFrame,
+    ideal_error_deg: Mapping[str, float],
+    categories: Mapping[str, tuple[float, float]],
+) -> float:
+    """Whether errors differ more between colours of different categories than of one.
+
+    A partial Mantel test: Spearman's correlation of the distances with "another category", given
+    distances of the channels, of energy and of the ideal observer's errors. Neighbours on the
+    circle are alike whatever the borders, so the same borders turned round the circle are the null,
+    whose mean is subtracted.
+
+    Args:
+        distance: shape (k, k), between colours.
+        colours: name to hue_deg and channels; hues evenly spaced round the circle, in order.
+        ideal_error_deg: name to the ideal observer's error; empty: not given.
+        categories: name to the arc of hue [low, high) in deg, which may run through 360.
+
+    Returns:
+        Difference of correlations, -2 to 2; nan if distances or categories are all the same.
+
+    Source: Smouse, Long and Sokal 1986, "Multiple regression and correlation extensions of the
+    Mantel test"; turned borders: the toroidal shift of spatial statistics.
+    """
+    channels = colours[CHANNELS].to_numpy(float)
+    others = [np.linalg.norm(channels[:, None] - channels, axis=-1)]
+    energy = signal_energy(channels)
+    if ideal_error_deg:
+        ideal = np.array([ideal_error_deg[name] for name in colours.index])
+        others += [np.abs(one[:, None] - one) for one in (energy, ideal)]
+    above = np.triu_indices(len(colours), 1)
+    given = np.stack([stats.rankdata(one[above].round(9)) for one in others], axis=1)
+    given = np.column_stack([np.ones(len(given)), given])
+    keep = np.eye(len(given)) - given @ np.linalg.pinv(given)
+    ranks = keep @ stats.rankdata(distance[above])
+    member = np.array(
+        [in_arc(colours["hue_deg"].to_numpy(float), arc) for arc in categories.values()]
+    )
+    kind = member.argmax(0)
+
+    def correlation(turn: int) -> float:
+        turned = np.roll(kind, turn)
+        apart = keep @ stats.rankdata((turned[:, None] != turned)[above])
+        size = np.linalg.norm(apart) * np.linalg.norm(ranks)
+        return float(apart @ ranks / size) if size > 0 else np.nan
+
+    null = [correlation(turn) for turn in range(1, len(kind))]
+    return correlation(0) - float(np.mean(null))
+
+
+def _ideal_excess(colours: pd.DataFrame, ideal: Mapping[str, float], categories: Mapping) -> float:
+    errors = np.array([ideal[name] for name in colours.index])
+    return category_excess(np.abs(errors[:, None] - errors), colours, {}, categories)

@@ -292,8 +292,7 @@ def observer_tables(
 
     Returns:
         Curves (dataset, protocol, condition, bin_deg, error_deg, signed_error_deg) and contrasts
-        (dataset, protocol, quantity, estimate) of `origin_180_advantage`, `horizontal_advantage`
-        and `place_of_minimum`.
+        (dataset, protocol, quantity, estimate) of `orientation.contrasts_and_place`.
     """
     curves, contrasts = [], []
     for dataset, geometry in geometries.items():

@@ -4,7 +4,7 @@ Angles are those of the stimuli: 0 deg is horizontal, 90 deg vertical. Intervals
 seeds and their examples; with a column `example`, over the images that all seeds saw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +13,21 @@ import pandas as pd
 
 from patchwork import statistics
 from patchwork.analysis.predictions import Angle, errors_by_condition
-from patchwork.statistics import Interval, Statistic
-from patchwork.tables import CONDITION, ENDS, groups, join, labelled
+from patchwork.statistics import Estimates, Interval, Statistic
+from patchwork.statistics.planted import seed_effects
+from patchwork.statistics.power import share_found
+from patchwork.tables import join, labelled
 
 # Orders of the directed angle that repeat within the period. Order 1 carries the label's jump,
 # 2 horizontal against vertical, 4 cardinal against oblique, 8 the pixel lattice.
 ORDERS = {360.0: (1, 2, 4), 180.0: (2, 4, 8)}
-_GRID_DEG = 0.25
-# How far from a place an angle still belongs to it: windows around the multiples of 22.5 deg do not
-# overlap.
-_NEAR_DEG = 7.5
+# Fitted together, so that neither wave is in the other.
+_EVEN = (2, 4)
+# Of the design's columns 1, cos 2, sin 2, cos 4, sin 4 those that are even about the horizontal.
+CONTRASTS = {"vertical_minus_horizontal": 1, "oblique_minus_cardinal": 3}
+_BORDER_DEG = 22.5  # nearer to 180 deg than to the next multiple of 45
+_PLANTED_DEG = 2.0  # twice the smallest advantage that matters
+_N_DRAWS = 50  # each fits every condition anew
 _CLAIMED_PLACE_DEG = 180.0  # where arXiv 2504.09393 puts the least error
 
 
@@ -35,7 +40,7 @@ class OrientationTables:
         bias: the same with signed_error_deg.
         harmonics: terms of the harmonic fit of the error.
         contrasts: quantity, unit, estimate, ci_low, ci_high, n, seeds; for dataset ``all`` also
-            the extremes over the pooled datasets, which decide claims about every one of them.
+            the extremes over all conditions, which decide claims about every one of them.
     """
 
     curves: pd.DataFrame
@@ -49,6 +54,9 @@ def orientation_tables(
     angles: Sequence[Angle],
     n_bins: int,
     pooled: Sequence[str],
+    turned: Mapping[str, str],
+    *,
+    seed: int = 0,
 ) -> OrientationTables:
     """Curves, harmonics and contrasts of the angle error under every condition.
 
@@ -57,10 +65,14 @@ def orientation_tables(
         angles: which predicted angle counts, first match.
         n_bins: bins per period.
         pooled: datasets that are also taken together, as dataset ``all``.
+        turned: dataset to the one whose pictures are turned by 45 deg.
+        seed: of planted effects.
     """
     curves: list[pd.DataFrame] = []
     bias: list[pd.DataFrame] = []
-    harmonics, contrasts, strict = [], [], []
+    harmonics, contrasts = [], []
+    every: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+    periods = {}
     for names, angle, errors in errors_by_condition(with_pool(predictions, pooled), angles):
         options: dict[str, Any] = {"period": angle.period}
         for value, parts in (("error_deg", curves), ("signed_error_deg", bias)):
@@ -68,10 +80,18 @@ def orientation_tables(
             parts.append(labelled(curve.assign(condition="network"), names))
         harmonics.append(labelled(harmonic_fit(errors, **options), names))
         contrasts.append(labelled(contrasts_and_place(errors, angle.period), names))
-        if names["dataset"] in pooled:
-            one = contrasts_and_place(errors, angle.period, family=len(pooled))
-            strict.append(labelled(one.assign(period=angle.period), names))
-    contrasts.append(_extremes(join(contrasts), join(strict)))
+        network = names["backbone"], names["protocol"]
+        every.setdefault(network, {})[names["dataset"]] = errors
+        periods[network] = angle.period
+    for network, found in every.items():
+        names = dict(zip(("backbone", "protocol"), network, strict=True))
+        counted = {key: found[key] for key in (*pooled, *turned.values()) if key in found}
+        extremes = _extremes(counted, periods[network], seed)
+        contrasts.append(labelled(extremes, {"dataset": "all", **names}))
+        for upright, other in turned.items():
+            if {upright, other} <= set(found):
+                split = picture_and_lattice(found[upright], found[other])
+                contrasts.append(labelled(split, {"dataset": upright, **names}))
     return OrientationTables(join(curves), join(bias), join(harmonics), join(contrasts))
 
 
@@ -85,61 +105,94 @@ def with_pool(predictions: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame:
     return pd.concat([predictions, rows.assign(dataset="all")], ignore_index=True)
 
 
-def _extremes(plain: pd.DataFrame, strict: pd.DataFrame) -> pd.DataFrame:
-    """The value that is least favourable to a claim, over the pooled datasets.
-
-    The end away from the other conditions is that of the plain intervals: the extreme lies beyond
-    it only if its own condition does. The end towards them could be passed by any condition, so it
-    is that of intervals corrected for their number (Bonferroni).
+def _extremes(every: Mapping[str, pd.DataFrame], period: float, seed: int) -> pd.DataFrame:
+    """The value that is least favourable to a claim over conditions, and its positive control.
 
     Args:
-        plain: contrasts of every condition.
-        strict: those of the pooled datasets with corrected intervals, and their period.
+        every: dataset to its errors.
+        period: of the angle.
+        seed: of planted effects.
+
+    Returns:
+        For the directed angle ``farthest_minimum_from_180``; for orientations ``least_advantage``:
+        the least `CONTRASTS` of all; for both ``..._power``, with the same wave put to 180 deg, or
+        `_PLANTED_DEG` of either contrast.
     """
-    if strict.empty:
+    if not every:
         return pd.DataFrame()
-    both = plain.merge(strict, on=[*CONDITION, "quantity"], suffixes=("", "_strict"))
-    parts = []
-    for names, part in groups(both, ("backbone", "protocol")):
-        own = {one["quantity"]: rows for one, rows in groups(part, ["quantity"])}
-        place, advantage = own["place_of_minimum"], own["horizontal_advantage"]
-        half_turn = part["period"].iloc[0] / 2
-        estimate = place["estimate"].to_numpy()
-        off = np.abs(np.mod(estimate - _CLAIMED_PLACE_DEG + half_turn, 2 * half_turn) - half_turn)
-        least = _greatest(advantage, -advantage["estimate"].to_numpy())
-        found = {
-            "farthest_minimum_from_180": np.clip(_greatest(place, off), 0, half_turn),
-            # The least is minus the greatest of the negatives, whose ends change places.
-            "least_horizontal_advantage": -least[[0, 2, 1, 4, 3]],
-            "greatest_horizontal_advantage": _greatest(advantage, advantage["estimate"].to_numpy()),
-        }
-        table = pd.DataFrame.from_dict(found, "index", columns=["estimate", *ENDS])
-        first = part.drop_duplicates("dataset")
-        counts = {"n": first["n"].sum(), "seeds": first["seeds"].min()}
-        table = table.rename_axis("quantity").reset_index().assign(unit="deg", **counts)
-        parts.append(labelled(table, {"dataset": "all", **names}))
-    return join(parts)
+    directed = period == 360.0
+    name = "farthest_minimum_from_180" if directed else "least_advantage"
+    found = (_farthest if directed else _least)(every)
+    power = share_found(
+        lambda rng: (_farthest if directed else _least)(_planted(every, period, rng)),
+        (0, _BORDER_DEG) if directed else (_PLANTED_DEG / 2, None),
+        seed,
+        _N_DRAWS,
+    )
+    if found.clusters < 2:
+        power = statistics.unknown(found.n, found.clusters)
+    rows = [
+        {"quantity": name, "unit": "deg", **found.row()},
+        {"quantity": f"{name}_power", "unit": "", **power.row()},
+    ]
+    return pd.DataFrame(rows)
 
 
-def _greatest(rows: pd.DataFrame, values: np.ndarray) -> np.ndarray:
-    """The greatest of values and its intervals' ends, from the half widths of their rows."""
-    ends = []
-    for high in ("ci_high", "ci90_high"):
-        half = (rows[high] - rows["estimate"]).to_numpy()
-        strict = (rows[f"{high}_strict"] - rows["estimate"]).to_numpy()
-        ends += [(values - strict).max(), (values + half).max()]
-    return np.array([values.max(), *ends])
+def _farthest(every: Mapping[str, pd.DataFrame]) -> Interval:
+    """How far from 180 deg the error of a directed angle is lowest, over conditions."""
+    both = [_minimum(errors, 360.0, (1, len(every))) for errors in every.values()]
+    plain, strict = ([one[0] for one in found] for found in zip(*both, strict=True))
+    place = np.array([one.estimate for one in plain])
+    off = np.abs(np.mod(place - _CLAIMED_PLACE_DEG + 180, 360) - 180)
+    found = statistics.greatest(plain, strict, off).within(0, 180)
+    return replace(found, n=sum(map(len, every.values())))
 
 
-def contrasts_and_place(errors: pd.DataFrame, period: float, *, family: int = 1) -> pd.DataFrame:
-    """The rows of :func:`angle_contrasts`, and `place_of_minimum` below them."""
-    table = angle_contrasts(errors, period=period, family=family)
-    # The fundamental alone: the error of a directed label peaks sharply at its jump, and higher
-    # waves that fit the peak put troughs of their own elsewhere.
-    orders = [int(360 / period)]
-    place = place_of_minimum(errors, orders=orders, period=period, family=family)
-    found = {"quantity": "place_of_minimum", "unit": "deg", **place.row()}
-    return pd.concat([table, pd.DataFrame([found])], ignore_index=True)
+def _least(every: Mapping[str, pd.DataFrame]) -> Interval:
+    """The least of the contrasts of orientations, over conditions."""
+    both = [_waves(errors, (1, len(CONTRASTS) * len(every))) for errors in every.values()]
+    plain, strict = ([one for some in found for one in some] for found in zip(*both, strict=True))
+    found = statistics.least(plain, strict)
+    return replace(found, n=sum(map(len, every.values())))
+
+
+def _planted(
+    every: Mapping[str, pd.DataFrame], period: float, rng: np.random.Generator
+) -> dict[str, pd.DataFrame]:
+    """New seeds and images of every condition, with the effect that a claim says.
+
+    What seeds have beyond their mean wave is drawn anew, images are drawn with replacement.
+    """
+    directed = period == 360.0
+    orders = [1] if directed else [2, 4]
+    drawn = {}
+    for name, errors in every.items():
+        seeds = errors["seed"].unique()
+        columns = _normal_columns(errors, "error_deg", orders)
+        of_seed = [errors["seed"].to_numpy() == one for one in seeds]
+        fits = np.stack([_coefficients(columns[one].mean(0)) for one in of_seed])
+        wave = fits.mean(0)
+        if directed:  # least at 180 deg
+            wave[1:] = np.hypot(*wave[1:]), 0
+        else:  # columns 1, cos 2, sin 2, cos 4, sin 4
+            wave[1:] = -_PLANTED_DEG / 2, 0, -_PLANTED_DEG / 2, 0
+        parts = []
+        n = len(errors) // len(seeds)
+        images = rng.integers(n, size=n)
+        for one, own, other in zip(of_seed, fits, seed_effects(fits, rng), strict=True):
+            part = errors[one].iloc[images]
+            change = _design(part["angle_deg"].to_numpy(float), orders) @ (wave + other - own)
+            parts.append(part.assign(error_deg=part["error_deg"] + change, example=np.arange(n)))
+        drawn[name] = pd.concat(parts, ignore_index=True)
+    return drawn
+
+
+def contrasts_and_place(errors: pd.DataFrame, period: float) -> pd.DataFrame:
+    """The rows of :func:`wave_contrasts`, and `place_of_minimum` below them."""
+    found = wave_contrasts(errors) | {"place_of_minimum": place_of_minimum(errors, period)}
+    return pd.DataFrame(
+        [{"quantity": name, "unit": "deg", **one.row()} for name, one in found.items()]
+    )
 
 
 def histograms(
@@ -307,81 +360,109 @@ def harmonic_fit(
     return pd.DataFrame(rows)
 
 
-def place_of_minimum(
-    frame: pd.DataFrame,
-    *,
-    orders: Sequence[int],
-    period: float = 360.0,
-    family: int = 1,
-) -> Interval:
-    """Angle at which the harmonic fit of the error is lowest.
+def place_of_minimum(frame: pd.DataFrame, period: float = 360.0) -> Interval:
+    """Angle at which the wave of one cycle per period, fitted to the error, is lowest.
+
+    That wave alone: the error of a directed label peaks sharply at its jump, and higher waves that
+    fit the peak put troughs of their own elsewhere.
 
     Args:
         frame: seed, angle_deg, error_deg.
-        orders: cycles per 360 deg.
         period: 180 or 360.
-        family: number of intervals that are to hold together (Bonferroni).
 
     Returns:
         Degrees, 0 to the period, with a circular interval; the whole circle where seeds do not
         agree on a place.
     """
-    grid = np.arange(0, period, _GRID_DEG)
-    waves = _design(grid, orders)
+    return _minimum(frame, period, (1,))[0][0]
+
+
+def _minimum(frame: pd.DataFrame, period: float, families: Sequence[int]) -> list[list[Interval]]:
+    """The place of the minimum, for each size of the family of intervals that hold together."""
 
     def lowest(means: np.ndarray) -> np.ndarray:
-        return grid[np.argmin(_coefficients(means) @ waves.T, axis=-1)]
+        cosine, sine = np.moveaxis(_coefficients(means)[..., 1:], -1, 0)
+        return np.mod(np.rad2deg(np.arctan2(-sine, -cosine)) * period / 360, period)
 
-    columns, labels = _normal_columns(frame, "error_deg", orders), _labels(frame)
-    # A curve with several waves has several minima, and the lowest changes place by jumps.
+    columns, labels = _normal_columns(frame, "error_deg", [int(360 / period)]), _labels(frame)
+    # Without a wave the place jumps.
     found = statistics.of_rough_means(columns, lowest, *labels, period=period)
-    return statistics.intervals_of(found, *labels, period=period, family=family)[0]
+    return _for_families(found, frame, families, period)
 
 
-def _contrast(value: np.ndarray, more: np.ndarray, less: np.ndarray) -> np.ndarray:
-    """Columns for the difference of the means of two groups of examples."""
-    return np.stack([value * more, more, value * less, less], axis=1).astype(float)
+def _for_families(
+    found: Estimates, frame: pd.DataFrame, families: Sequence[int], period: float | None = None
+) -> list[list[Interval]]:
+    seeds, units = _labels(frame)
+    error = statistics.sampling_error(found.influence, seeds, units)
+    counts = {"n": len(frame), "clusters": len(np.unique(seeds))}
+    return [
+        statistics.around(found.value, error, **counts, period=period, family=family)
+        for family in families
+    ]
 
 
-def _difference(means: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return means[..., 0] / means[..., 1] - means[..., 2] / means[..., 3]
-
-
-def angle_contrasts(frame: pd.DataFrame, *, period: float = 360.0, family: int = 1) -> pd.DataFrame:
-    """How much smaller errors are in some places than in others.
+def wave_contrasts(frame: pd.DataFrame) -> dict[str, Interval]:
+    """The 2- and the 4-cycle wave of the error, as differences between angles.
 
     Args:
         frame: seed, angle_deg, error_deg.
-        period: 180 or 360.
-        family: number of intervals of a quantity that are to hold together (Bonferroni).
 
     Returns:
-        The table ``tables/orientation_contrasts.csv`` of one condition, each an error minus an
-        error: oblique_index (oblique minus cardinal), lattice_index (halfway between multiples of
-        45 deg, minus at them), horizontal_advantage (elsewhere minus horizontal),
-        vertical_advantage and, for period 360, origin_180_advantage (elsewhere minus around
-        180 deg). Nan where a place has no examples.
+        Of the waves that repeat after 180 and after 90 deg: ``vertical_minus_horizontal`` and
+        ``oblique_minus_cardinal`` error, deg. An error that is lowest at the horizontal, as part
+        of an oblique effect, has both above zero.
     """
-    angle, error = frame["angle_deg"].to_numpy(float), frame["error_deg"].to_numpy(float)
+    return dict(zip(CONTRASTS, _waves(frame, (1,))[0], strict=True))
 
-    def near(place: float, every: float) -> np.ndarray:
-        """Close to place, place + every, ..."""
-        return np.abs(np.mod(angle - place + every / 2, every) - every / 2) <= _NEAR_DEG
 
-    sides = {
-        "oblique_index": (near(45, 90), near(0, 90)),
-        "lattice_index": (near(22.5, 45), near(0, 45)),
-        "horizontal_advantage": (~near(0, 180), near(0, 180)),
-        "vertical_advantage": (~near(90, 180), near(90, 180)),
-    }
-    if period == 360:
-        sides["origin_180_advantage"] = (~near(180, 360), near(180, 360))
-    found = statistics.intervals(
-        {name: (_contrast(error, *pair), _difference) for name, pair in sides.items()},
-        *_labels(frame),
-        family=family,
+def _waves(frame: pd.DataFrame, families: Sequence[int]) -> list[list[Interval]]:
+    """The contrasts in their order, for each size of the family of intervals."""
+    columns, picked = _normal_columns(frame, "error_deg", _EVEN), list(CONTRASTS.values())
+    # From crest to trough of a cosine, counted positive if the trough is at 0 deg.
+    found = statistics.of_means(columns, lambda means: -2 * _coefficients(means)[..., picked])
+    return _for_families(found, frame, families)
+
+
+def picture_and_lattice(upright: pd.DataFrame, turned: pd.DataFrame) -> pd.DataFrame:
+    """What of the 4-cycle wave goes with the picture's axes, and what with the drawing's lattice.
+
+    Lines that are drawn on the lattice of pixels and then turned by 45 deg bring the lattice's
+    mark along, with its sign changed at the angle that is seen; what the network has of the
+    picture's axes stays. So half the sum is of the picture, half the difference of the lattice.
+
+    Args:
+        upright: seed, example, angle_deg (as seen), error_deg.
+        turned: the same of turned pictures; the seeds and examples that both have count.
+
+    Returns:
+        ``oblique_minus_cardinal_picture`` and ``..._lattice``, deg, with their intervals.
+    """
+    keys = ["seed", "example"]
+    both = upright.merge(turned, on=keys, suffixes=("", "_turned"))
+    other = both[["angle_deg_turned", "error_deg_turned"]].set_axis(
+        ["angle_deg", "error_deg"], axis=1
     )
-    return pd.DataFrame(
-        [{"quantity": name, "unit": "deg", **one.row()} for name, one in found.items()]
+    columns = np.concatenate(
+        [_normal_columns(one, "error_deg", _EVEN) for one in (both, other)], axis=1
     )
+    column = CONTRASTS["oblique_minus_cardinal"]
+
+    def half(sign: int) -> Statistic:
+        def combined(means: np.ndarray) -> np.ndarray:
+            one, other = np.split(means, 2, axis=-1)
+            one, other = (_coefficients(part)[..., column] for part in (one, other))
+            return -(one + sign * other)
+
+        return combined
+
+    rows = [
+        {
+            "quantity": f"oblique_minus_cardinal_{name}",
+            "unit": "deg",
+            **statistics.interval(columns, both["seed"].to_numpy(), half(sign),
+                                  units=both["example"].to_numpy()).row(),
+        }
+        for name, sign in (("picture", 1), ("lattice", -1))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)

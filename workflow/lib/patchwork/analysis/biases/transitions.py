@@ -18,10 +18,13 @@ import numpy as np
 import pandas as pd
 import ruptures
 from scipy.ndimage import median_filter
-from scipy.optimize import nnls
+from scipy.optimize import isotonic_regression, nnls
 
 from patchwork import statistics
-from patchwork.tables import CONDITION, conditions
+from patchwork.statistics import Interval
+from patchwork.statistics.planted import mean_found
+from patchwork.statistics.power import share_found
+from patchwork.tables import FINDINGS, conditions, groups
 
 TOTAL = "total"
 N_BINS = 80
@@ -33,6 +36,12 @@ _SMOOTH = 9
 # Bins on either side of a place whose slopes are compared.
 _REACH = 8
 _ENDS = ("searched_from", "searched_to")
+CLAIMED = 2  # transitions in every training, arXiv 2504.09393
+# Planted transitions: drops somewhere in the searched part, so far apart that they do not merge.
+# ASSUME: a drop by a third within a fiftieth of the training is one that a reader would see.
+_DROP = 0.4
+_DROP_BINS = 0.4
+_APART_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class Search:
         warmup_steps: first steps that are left out.
         tolerance: how far apart two detections of one transition may be, as a share of all steps.
         steps_min: steps after warm-up below which a curve is not searched.
+        n_planted: curves with planted drops per run, which tell the power.
     """
 
     alpha: float = 0.05
@@ -54,6 +64,7 @@ class Search:
     warmup_steps: int = 0
     tolerance: float = 0.1
     steps_min: int = 60
+    n_planted: int = 20
 
 
 @dataclass(frozen=True)
@@ -224,12 +235,44 @@ def searched(curve: Curve) -> tuple[float, float]:
     return float(curve.step[_REACH]), float(curve.step[-1 - _REACH])
 
 
-def smooth_twin(curve: Curve, seed: int) -> Curve:
-    """A curve with the same smooth decay and the same noise, and no transition."""
+def smooth_twin(curve: Curve, rng: np.random.Generator, drops: np.ndarray | tuple = ()) -> Curve:
+    """A curve with the same smooth decay and like noise, and no transition but those planted.
+
+    Args:
+        curve: as from :func:`binned`.
+        rng: of the noise.
+        drops: bins at which the loss falls by `_DROP` log units.
+    """
     smooth = smooth_decay(curve)
-    rng = np.random.Generator(np.random.Philox(seed))
     noise = surrogates(curve.value - smooth, 1, rng)[0]
-    return Curve(curve.step, smooth + noise, curve.masked)
+    bins = np.arange(len(smooth))
+    fall = sum(_DROP / (1 + np.exp(-(bins - place) / _DROP_BINS)) for place in drops)
+    return Curve(curve.step, smooth + noise - fall, curve.masked)
+
+
+def planted_drops(n_bins: int, rng: np.random.Generator) -> np.ndarray:
+    """Bins of `CLAIMED` drops in the searched part, in order; nearer together in short curves."""
+    first, last = _REACH, n_bins - 1 - _REACH
+    apart = min(_APART_BINS, (last - first) / (2 * CLAIMED))
+    room = last - first - (CLAIMED - 1) * apart
+    return first + np.sort(rng.uniform(0, room, CLAIMED)) + apart * np.arange(CLAIMED)
+
+
+def half_drop(curve: Curve) -> float:
+    """Step at which half of the drop of the log loss lies behind.
+
+    It exists for every curve that falls, with or without transitions: the first crossing of the
+    middle between the ends of the best falling curve (isotonic regression).
+
+    Returns:
+        A step; nan for a curve that does not fall.
+    """
+    fall = isotonic_regression(curve.value, increasing=False).x
+    if fall[0] == fall[-1]:
+        return np.nan
+    # The abscissa of np.interp must grow; of equal levels the first counts.
+    level, first = np.unique(-fall, return_index=True)
+    return float(np.interp(-(fall[0] + fall[-1]) / 2, level, curve.step[first]))
 
 
 def confirmed(
@@ -271,68 +314,52 @@ def of_run(
         search: levels and surrogates.
 
     Returns:
-        Detections (target, metric, detector, step, p), and counts per target of what all
-        detectors confirm on all metrics (target, n_transitions, n_null, first_step; nan if none;
-        searched_from, searched_to, last_step), where n_null is the count on a smooth twin of the
-        curve, for the target `TOTAL` only.
+        Detections (target, metric, detector, step, p), and one row per target (target,
+        n_transitions: what all detectors confirm on all metrics, half_drop_step of the first
+        metric, searched_from, searched_to, last_step, and for the target `TOTAL` only n_null, the
+        count on smooth twins, and planted_found, the share of `search.n_planted` smooth twins with
+        `CLAIMED` planted drops in which so many are found).
     """
     rows, counts = [], []
     for target, part in log.groupby("target", sort=False):
-        found, null, span, ends = [], [], 1.0, (np.nan, np.nan)
-        for metric in metrics:
-            names = ("step", metric, "learning_rate")
-            step, value, rate = (part[name].to_numpy(float) for name in names)
-            curve = binned(step, value, rate, search)
-            span, ends = float(np.ptp(curve.step)), searched(curve)
-            found.append(detect(curve, search))
-            if target == TOTAL:
-                null.append(detect(smooth_twin(curve, search.seed), search))
-            rows += [
-                {"target": target, "metric": metric, "detector": detector, "step": step, "p": p}
-                for detector, places in found[-1].items()
-                for step, p in places
-            ]
-        places = confirmed(found, search.tolerance * span)
+        step, rate = (part[name].to_numpy(float) for name in ("step", "learning_rate"))
+        curves = [binned(step, part[name].to_numpy(float), rate, search) for name in metrics]
+        found = [detect(curve, search) for curve in curves]
+        rows += [
+            {"target": target, "metric": metric, "detector": detector, "step": step, "p": p}
+            for metric, one in zip(metrics, found, strict=True)
+            for detector, places in one.items()
+            for step, p in places
+        ]
+        reach = search.tolerance * float(np.ptp(curves[0].step))
+        twins = _twins(curves, search, reach) if target == TOTAL else {}
         counts.append(
             {
                 "target": target,
-                "n_transitions": len(places),
-                "n_null": len(confirmed(null, search.tolerance * span)) if null else np.nan,
-                "first_step": places[0] if places else np.nan,
-                **dict(zip(_ENDS, ends, strict=True)),
+                "n_transitions": len(confirmed(found, reach)),
+                "n_null": np.nan,
+                "planted_found": np.nan,
+                "half_drop_step": half_drop(curves[0]),
+                **dict(zip(_ENDS, searched(curves[0]), strict=True)),
                 "last_step": part["step"].max(),
+                **twins,
             }
         )
     detections = pd.DataFrame(rows, columns=["target", "metric", "detector", "step", "p"])
     return detections, pd.DataFrame(counts)
 
 
-def count_interval(counts: pd.DataFrame, column: str) -> statistics.Interval:
-    """Mean of a count over runs with its interval over seeds; columns seed and the count."""
-    return statistics.interval(counts[column].to_numpy(float), counts["seed"].to_numpy())
+def _twins(curves: Sequence[Curve], search: Search, reach: float) -> dict[str, float]:
+    """What is counted on smooth twins of the curves, without and with planted drops."""
+    rng = np.random.Generator(np.random.Philox(search.seed))
 
+    def count(drops: np.ndarray | tuple) -> int:
+        twins = [smooth_twin(curve, rng, drops) for curve in curves]
+        return len(confirmed([detect(twin, search) for twin in twins], reach))
 
-def delay(counts: pd.DataFrame, first: str, later: str) -> statistics.Interval:
-    """How much later the first transition comes on one dataset than on another.
-
-    Args:
-        counts: dataset, seed, first_step, last_step.
-        first: dataset that is expected to be earlier.
-        later: the other one.
-
-    Returns:
-        Percent of the longer training, over seeds in which both have a transition; nan if none.
-    """
-    pair = counts[counts["dataset"].isin([first, later])]
-    step = pair.pivot(index="seed", columns="dataset", values="first_step")
-    step = step.reindex(columns=[first, later])
-    # One length for both: training that stops early must not move a transition.
-    share = 100 / pair.groupby("seed")["last_step"].max()
-    apart = (share * (step[later] - step[first])).dropna()
-    if apart.empty:
-        return statistics.unknown(0, len(step))
-    seeds = apart.index.to_numpy()
-    return statistics.interval(apart.to_numpy(), seeds)
+    n_bins = len(curves[0].value)
+    planted = [count(planted_drops(n_bins, rng)) for _ in range(search.n_planted)]
+    return {"n_null": count(()), "planted_found": float(np.mean(np.equal(planted, CLAIMED)))}
 
 
 def with_total(log: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
@@ -350,37 +377,109 @@ def with_total(log: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
     return pd.concat([log, weighted.groupby(keys, as_index=False).sum()], ignore_index=True)
 
 
+def share_interval(counts: pd.DataFrame, column: str = "n_transitions") -> Interval:
+    """Share of trainings with as many transitions as claimed; binomial, over seeds.
+
+    Args:
+        counts: seed, training (a name) and the count, one row per training.
+        column: of the count.
+    """
+    hits = (counts[column] == CLAIMED).to_numpy(float)
+    seeds, trainings = (counts[name].to_numpy() for name in ("seed", "training"))
+    return statistics.share_intervals(hits, seeds, trainings)[0]
+
+
+def delays(counts: pd.DataFrame, later: str, first: str) -> pd.Series:
+    """How much later half of the drop lies behind on one dataset than on another, seed by seed.
+
+    Args:
+        counts: dataset, seed, half_drop_step, last_step; one row per training.
+        later: dataset that is expected to be later.
+        first: the other one.
+
+    Returns:
+        Percent of the longer training; seeds without either are left out.
+    """
+    pair = counts[counts["dataset"].isin([first, later])]
+    step = pair.pivot(index="seed", columns="dataset", values="half_drop_step")
+    step = step.reindex(columns=[first, later])
+    # One length for both: training that stops early must not move a drop.
+    share = 100 / pair.groupby("seed")["last_step"].max()
+    return (share * (step[later] - step[first])).dropna()
+
+
 def findings(
     counts: pd.DataFrame,
     pooled: Sequence[str],
-    order: tuple[str, Sequence[str]],
+    order: Mapping[str, str],
+    *,
+    targets: Sequence[str],
+    planted_percent: float,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Numbers and delays of transitions under every condition.
+    """Shares of trainings with two transitions, delays, and how often planted ones are found.
 
     Args:
-        counts: dataset, backbone, protocol, seed and what :func:`of_run` counts; one row a run.
+        counts: dataset, backbone, protocol, seed and what :func:`of_run` counts.
         pooled: datasets that are also taken together, as dataset ``all``.
-        order: a dataset, and those whose first transition is compared with its first.
+        order: dataset to the one that lacks what it adds, whose drop should come first.
+        targets: whose drop is dated, the first that a protocol has.
+        planted_percent: delay that is planted, percent of the training.
+        seed: of the planted effects.
 
     Returns:
-        Findings ``n_transitions`` and ``n_transitions_null``, ``transitions_searched_from_percent``
-        and ``..._to_percent`` (which part of the training was searched), and
-        ``transition_delay_<dataset>_percent`` (of the training).
+        Findings ``share_with_two_transitions`` (of the total loss; ``..._null``: of smooth twins;
+        ``..._<target>``: of one target), ``two_transitions_power``,
+        ``transitions_searched_from_percent`` and ``..._to_percent`` (which part of the training was
+        searched), ``half_drop_delay_<dataset>_percent`` (of the training) and its ``..._power``.
     """
-    ends = {f"transitions_{end}_percent": 100 * counts[end] / counts["last_step"] for end in _ENDS}
-    counts = counts.assign(n_transitions_null=counts["n_null"], **ends)
-    both = pd.concat([counts, counts[counts["dataset"].isin(pooled)].assign(dataset="all")])
     rows = []
+    named = counts.assign(training=counts["dataset"] + " " + counts["seed"].astype(str))
+    both = pd.concat([named, named[named["dataset"].isin(pooled)].assign(dataset="all")])
     for names, part in conditions(both):
-        for quantity in ("n_transitions", "n_transitions_null", *ends):
-            one = count_interval(part, quantity)
-            rows.append({"quantity": quantity, **names, **one.row()})
-    first, later = order
-    for (backbone, protocol), part in counts.groupby(["backbone", "protocol"], sort=False):
-        for dataset in later:
-            if {first, dataset} <= set(part["dataset"]):
-                one = delay(part, first, dataset)
-                names = dict(zip(CONDITION, (dataset, str(backbone), str(protocol)), strict=True))
-                quantity = f"transition_delay_{dataset}_percent"
-                rows.append({"quantity": quantity, **names, **one.row()})
-    return pd.DataFrame(rows)
+        found = _shares(part)
+        if names["dataset"] == "all":
+            found["two_transitions_power"] = _shares_found(part, seed)
+        rows += [{"quantity": name, **names, **one.row()} for name, one in found.items()]
+    for names, part in groups(counts, ["backbone", "protocol"]):
+        target = next(one for one in targets if one in set(part["target"]))
+        dated = part[part["target"] == target]
+        for dataset, first in order.items():
+            if {dataset, first} <= set(dated["dataset"]):
+                quantity = f"half_drop_delay_{dataset}_percent"
+                values = delays(dated, dataset, first).to_numpy()
+                one = statistics.interval(values) if len(values) else statistics.unknown(0, 0)
+                place = {"dataset": dataset, **names}
+                rows.append({"quantity": quantity, **place, **one.row()})
+                power = mean_found(values, planted_percent, (planted_percent / 2, None), seed)
+                rows.append({"quantity": f"{quantity}_power", **place, **power.row()})
+    return pd.DataFrame(rows)[list(FINDINGS)]
+
+
+def _shares(part: pd.DataFrame) -> dict[str, Interval]:
+    """Findings about the trainings of one condition, or of several."""
+    total, name = part[part["target"] == TOTAL], "share_with_two_transitions"
+    found = {name: share_interval(total), f"{name}_null": share_interval(total, "n_null")}
+    for target, one in part[part["target"] != TOTAL].groupby("target", sort=False):
+        found[f"{name}_{target}"] = share_interval(one)
+    for end in _ENDS:
+        percent = (100 * total[end] / total["last_step"]).to_numpy()
+        found[f"transitions_{end}_percent"] = statistics.interval(percent, total["seed"].to_numpy())
+    return found
+
+
+def _shares_found(part: pd.DataFrame, seed: int) -> Interval:
+    """How often trainings with two planted drops each would be found to have two, most of them."""
+    total = part[part["target"] == TOTAL]
+
+    def draw(rng: np.random.Generator) -> Interval:
+        seeds = total["seed"].unique()
+        drawn = pd.concat(
+            total[total["seed"] == one].assign(seed=i)
+            for i, one in enumerate(rng.choice(seeds, len(seeds)))
+        )
+        found = rng.random(len(drawn)) < drawn["planted_found"].to_numpy()
+        every = np.arange(len(drawn))
+        return share_interval(drawn.assign(n_transitions=CLAIMED * found, training=every))
+
+    return share_found(draw, (0.5, 1.0), seed)

@@ -1,4 +1,4 @@
-"""Effects and similarities of heads, pairs and layers over seeds: tables and findings."""
+"""Effects of heads, pairs and layers over seeds: tables and findings."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,8 @@ import pandas as pd
 
 from patchwork import statistics
 from patchwork.statistics import Estimates, Interval
-from patchwork.tables import CONDITION, FINDINGS, RUN, UNTOUCHED, groups, join
+from patchwork.tables import CONDITION, FINDINGS, RUN, groups, join
 
-AGNOSTIC = 0.9
 # ASSUME: sweeps in fp32 agree with plain forward passes to about this share of an effect. A cell
 # that never exceeds it holds rounding, which many images would make pass for a tiny effect.
 _ROUNDING = 1e-5
@@ -115,83 +114,6 @@ def patching_table(frame: pd.DataFrame) -> pd.DataFrame:
         parts.append(_on_grid(table, wide.columns, grid).assign(**names, seeds=n_seeds))
     order = [*CONDITION, *cells, "direction", "metric", "effect", "recovery"]
     return join(parts)[[*order, "ci_low", "ci_high", "p", "q", "n", "seeds"]]
-
-
-def similarity_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Similarity of each head between tasks, and with the untouched backbone, over seeds.
-
-    Args:
-        frame: backbone, protocol, seed, one, other, layer, head, map_correlation, linear_cka, n.
-
-    Returns:
-        The table ``tables/head_similarity.csv``.
-    """
-    keys = ["backbone", "protocol", "compared", "layer", "head"]
-    compared = np.where(frame["other"] == UNTOUCHED, UNTOUCHED, "tasks")
-    long = frame.assign(compared=compared).melt(
-        [*keys, "seed", "n"], ["map_correlation", "linear_cka"], "measure", "similarity"
-    )
-    rows = []
-    for names, part in groups(long, [*keys, "measure"]):
-        # Pairs of tasks share networks, so a seed counts once.
-        one = statistics.over_seeds(part.groupby("seed")["similarity"].mean(), (-1, 1))
-        row = names | {"similarity": one.pop("estimate"), **one}
-        rows.append(row | {"n": int(part["n"].iloc[0])})
-    return pd.DataFrame(rows)
-
-
-def similarity_findings(frame: pd.DataFrame, untrained: Sequence[str] = ()) -> pd.DataFrame:
-    """How alike heads are over all heads, per backbone and protocol, with intervals over seeds.
-
-    Args:
-        frame: as for :func:`similarity_table`.
-        untrained: backbones that nothing has trained, whose similarity is the null of the others.
-
-    Returns:
-        Findings with dataset ``all``: ``cross_task_head_similarity`` (mean linear CKA of a head's
-        outputs between two tasks), ``cross_task_map_correlation``, ``similarity_to_untouched``
-        (linear CKA), ``share_of_agnostic_heads``: heads whose CKA is at least 0.9 between all pairs
-        of tasks, ``n_agnostic_layers``: layers all of whose heads are, and for each untrained
-        backbone ``head_similarity_excess_over_<name>``: cross-task similarity minus that of the
-        untrained backbone with the same seed, over the pairs of tasks that both were tuned on.
-    """
-    before = frame["other"] == UNTOUCHED
-    between, keys = frame[~before], ["backbone", "protocol", "seed"]
-    agnostic = between.groupby([*keys, "layer", "head"])["linear_cka"].min().ge(AGNOSTIC)
-    whole_layers = agnostic.groupby([*keys, "layer"]).all()
-    unit = (-1.0, 1.0)
-    # Values per seed, and what the quantity can be.
-    found: dict[str, tuple[pd.Series, tuple[float, float]]] = {
-        "cross_task_head_similarity": (between.groupby(keys)["linear_cka"].mean(), unit),
-        "cross_task_map_correlation": (between.groupby(keys)["map_correlation"].mean(), unit),
-        "similarity_to_untouched": (frame[before].groupby(keys)["linear_cka"].mean(), unit),
-        "share_of_agnostic_heads": (agnostic.groupby(keys).mean(), (0.0, 1.0)),
-        "n_agnostic_layers": (
-            whole_layers.groupby(keys).sum(),
-            (0.0, float(frame["layer"].nunique())),
-        ),
-    }
-    for name in untrained:
-        found[f"head_similarity_excess_over_{name}"] = (_excess(between, name), unit)
-    rows, n = [], int(frame["n"].iloc[0])
-    for quantity, (values, ends) in found.items():
-        table = values.astype(float).rename("value").reset_index()
-        for names, part in groups(table, ["backbone", "protocol"]):
-            one = statistics.over_seeds(part["value"], ends)
-            rows.append({"quantity": quantity, "dataset": "all", **names, **one, "n": n})
-    return pd.DataFrame(rows)
-
-
-def _excess(between: pd.DataFrame, untrained: str) -> pd.Series:
-    """Cross-task similarity above that of an untrained backbone, per other backbone and seed."""
-    ends = np.sort(between[["one", "other"]].to_numpy(str), axis=1)
-    named = between.assign(first=ends[:, 0], second=ends[:, 1])
-    shared = ["protocol", "seed", "first", "second"]
-    means = named.groupby(["backbone", *shared])["linear_cka"].mean().reset_index()
-    null = means["backbone"] == untrained
-    both = means[~null].merge(means[null], on=shared, suffixes=("", "_null"))
-    excess = (both["linear_cka"] - both["linear_cka_null"]).rename("linear_cka")
-    return excess.groupby([both[key] for key in ("backbone", "protocol", "seed")]).mean()
 
 
 def derived(frame: pd.DataFrame) -> pd.DataFrame:

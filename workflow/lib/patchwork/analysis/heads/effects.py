@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from patchwork import interventions
-from patchwork.interventions import PatchGrid
+from patchwork.interventions import PatchGrid, attention
 from patchwork.interventions.readout import Metric
 from patchwork.interventions.similarity import head_similarity
 from patchwork.interventions.sweeps.patching import DIRECTIONS
@@ -171,6 +171,45 @@ def similarities(
             table = head_similarity(encoder, model, pixels, chunk=32)
             frames.append(table.assign(one=one, other=other))
     return pd.concat(frames, ignore_index=True)
+
+
+def picture_table(images: np.ndarray) -> pd.DataFrame:
+    """Mean grey levels of pictures, as `tables/attention_picture.csv`.
+
+    Args:
+        images: uint8, shape (n, H, W, 3).
+    """
+    grey = images.mean(axis=(0, -1)).round(2)
+    row, column = np.indices(grey.shape)
+    return pd.DataFrame({"row": row.ravel(), "column": column.ravel(), "level": grey.ravel()})
+
+
+@torch.no_grad()
+def attention_maps(
+    networks: Mapping[str, Network], untouched: nn.Module, image: np.ndarray
+) -> pd.DataFrame:
+    """Attention of the class token to the patches of one picture, heads averaged.
+
+    Args:
+        networks: task to its network, merged; all on one backbone.
+        untouched: that backbone's encoder.
+        image: uint8, shape (H, W, 3).
+
+    Returns:
+        Columns task (`UNTOUCHED` for the backbone), layer, row, column, weight.
+    """
+    first = next(iter(networks.values()))
+    pixels = first.pixels(torch.from_numpy(image[None]).to(first.mean.device))
+    encoders = {name: network.encoder for name, network in networks.items()}
+    parts = []
+    for task, encoder in {**encoders, UNTOUCHED: untouched.eval()}.items():
+        for layer, pattern in enumerate(attention.patterns(encoder, pixels)):
+            weights = pattern[0, :, 0, 1:].mean(0).cpu().numpy()
+            side = round(len(weights) ** 0.5)
+            row, column = np.indices((side, side)).reshape(2, -1)
+            part = {"row": row, "column": column, "weight": weights[: side**2]}
+            parts.append(pd.DataFrame(part).assign(task=task, layer=layer))
+    return pd.concat(parts, ignore_index=True)
 
 
 def members(

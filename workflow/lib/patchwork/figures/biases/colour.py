@@ -1,22 +1,20 @@
-"""Angle errors of the colours: against signal energy, and as clusters."""
+"""Angle errors of the colours: against signal energy, along hues, and line by line."""
 
-from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox, offset_copy
+from matplotlib.transforms import Bbox
 
 from patchwork.figures import panels, theme
-from patchwork.figures.panels import Facets, words
+from patchwork.figures.panels import Facets
 
 POINTS = [
     "protocol", "dataset", "colour", "red", "green", "blue", "energy", "error_deg", "ci_low",
     "ci_high", "ideal_error_deg", "n", "seeds",
 ]  # fmt: skip
-RGB = tuple[int, int, int]
 
 
 def _points(axes: Axes, part: pd.DataFrame) -> None:
@@ -122,90 +120,80 @@ def colour_error_vs_energy(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _linkage(part: pd.DataFrame, n_leaves: int) -> np.ndarray:
-    rows = part.sort_values("merge")[["left", "right", "distance", "size"]].to_numpy(float)
-    if len(rows) != n_leaves - 1:
-        raise ValueError(
-            f"colour_dendrogram: {len(rows)} merges for {n_leaves} names; allowed is one fewer "
-            "merge than names in each panel"
-        )
-    return rows
+@theme.styled
+def hue_errors(frame: pd.DataFrame) -> Figure:
+    """Angle error along hues of equal signal energy.
 
+    Args:
+        frame: protocol, dataset, hue_deg (0 to 360), red, green, blue (0 to 255), error_deg,
+            ci_low, ci_high, ideal_error_deg (degrees), n (images per hue), seeds (number).
 
-def _within(linkage: np.ndarray, groups: Sequence[str]) -> dict[int, bool]:
-    """For each merged cluster: do all its leaves share one category?"""
-    members = [{group} for group in groups]
-    for left, right, *_ in linkage:
-        members.append(members[int(left)] | members[int(right)])
-    return {i: len(group) == 1 for i, group in enumerate(members)}
+    Returns:
+        One panel per dataset, protocol and, if given, backbone.
 
-
-def _tree(
-    axes: Axes, linkage: np.ndarray, names: Sequence[str], groups: Sequence[str], rgb: list[RGB]
-) -> None:
-    same = _within(linkage, groups)
-    accent = theme.PALETTE[1]
-    # A quarter of the imports of every figure, for this one alone.
-    from scipy.cluster.hierarchy import dendrogram
-
-    tree = dendrogram(
-        linkage, no_plot=True, link_color_func=lambda k: accent if same[k] else theme.INK
+    Raises:
+        ValueError: if a column is missing or frame is empty.
+    """
+    needed = [name for name in POINTS if name not in ("colour", "energy")]
+    panels.require(frame, [*needed, "hue_deg"], "hue_errors")
+    grid = panels.grid(frame, Facets(height_cm=4.6, aside=True))
+    for axes, part in grid:
+        hues = part.sort_values("hue_deg")
+        axes.vlines(hues["hue_deg"], hues["ci_low"], hues["ci_high"], color=theme.INK, lw=0.6)
+        axes.scatter(
+            hues["hue_deg"], hues["error_deg"], s=16, zorder=3, edgecolors=theme.INK,
+            linewidths=0.5, c=(hues[["red", "green", "blue"]] / hues["red"].max()).to_numpy(float),
+        )  # fmt: skip
+        axes.plot([], [], "o", color="white", mec=theme.INK, mew=0.6, ms=4,
+                  label="network, as coloured")  # fmt: skip
+        axes.plot(
+            hues["hue_deg"], hues["ideal_error_deg"], color=theme.PALETTE[1], lw=0.9,
+            label="ideal observer",
+        )  # fmt: skip
+        axes.set_xlim(-8, 360)
+        axes.set_xticks([0, 60, 120, 180, 240, 300, 360])
+        axes.set_ylim(0, 1.08 * float(part[["error_deg", "ci_high"]].max().max()))
+        axes.grid(axis="y")
+    grid.label("Hue (deg)", "Angle error (deg)")
+    grid.legend()
+    caption = (
+        "The same lines in the same noise in every hue (HSV: red 0, yellow 60, green 120, blue 240 "
+        f"deg). Bars: 95 % intervals. Scales differ between panels. {panels.counts(frame, 'hue')}"
     )
-    for y, x, colour in zip(tree["icoord"], tree["dcoord"], tree["color_list"], strict=True):
-        axes.plot(x, y, color=colour, lw=1.8 if colour == accent else 0.9)
-    leaves = tree["leaves"]
-    places = 10 * np.arange(len(leaves)) + 5.0  # SciPy sets leaf i at 10 i + 5
-    axes.set_yticks(places, [f"{words(names[i])} ({words(groups[i])})" for i in leaves])
-    axes.tick_params(axis="y", length=0, pad=15)
-    # Left of the axis by a fixed distance, at the height of the leaf.
-    beside = offset_copy(
-        axes.get_yaxis_transform(), axes.get_figure(root=True), x=-8, units="points"
-    )
-    for place, leaf in zip(places, leaves, strict=True):
-        fill = tuple(channel / 255 for channel in rgb[leaf])
-        axes.plot(0, place, "s", ms=7, color=fill, mec=theme.INK, mew=0.6, transform=beside,
-                  clip_on=False)  # fmt: skip
-    axes.spines["left"].set_visible(False)
-    axes.set(xlim=(0, 1.05 * linkage[:, 2].max() or 1), ylim=(0, 10 * len(leaves)))
+    return grid.finish("Angle error along hues of equal energy", caption)
 
 
 @theme.styled
-def colour_dendrogram(
-    frame: pd.DataFrame,
-    rgb: Mapping[str, RGB],
-    categories: Mapping[str, str],
-    *,
-    distance: str = "Distance of angle errors (deg)",
-) -> Figure:
-    """How colours cluster, with the category that people give each.
+def colour_scatter(frame: pd.DataFrame) -> Figure:
+    """Predicted against true angle of the same lines in every colour.
 
     Args:
-        frame: protocol, merge (order), left, right (clusters: leaves first, then merges, as in
-            SciPy's linkage), distance, size; optionally dataset, backbone, features, n, seeds.
-        rgb: leaf name to channels, 0 to 255, in the order of the leaves.
-        categories: leaf name to the basic colour category that people use.
-        distance: what the distance is, with unit.
+        frame: protocol, dataset, seed, example, red, green, blue (0 to 255), angle_deg,
+            predicted_deg (degrees).
 
     Returns:
-        One panel per protocol (and dataset, backbone, features where given). Branches that stay
-        within one human category are thick and in the second colour.
+        One panel per dataset, protocol and, if given, backbone.
 
     Raises:
-        ValueError: if a column is missing, merges do not fit the names, or a category is missing.
+        ValueError: if a column is missing or frame is empty.
     """
-    panels.require(frame, ["protocol", "merge", "left", "right", "distance", "size"], "dendrogram")
-    lacking = [name for name in rgb if name not in categories]
-    if lacking:
-        raise ValueError(f"colour_dendrogram: categories lacks {lacking}; every name needs one")
-    names, groups = list(rgb), [categories[name] for name in rgb]
-    size = 1.4 + 0.36 * len(names)
-    facets = Facets(rows=("dataset", "features"), height_cm=size, most_columns=2, single_cm=10)
-    grid = panels.grid(frame, facets)
+    needed = ["protocol", "dataset", "seed", "example", "red", "green", "blue", "angle_deg",
+              "predicted_deg"]  # fmt: skip
+    panels.require(frame, needed, "colour_scatter")
+    grid = panels.grid(frame, Facets(height_cm=5.2, aside=True))
     for axes, part in grid:
-        _tree(axes, _linkage(part, len(names)), names, groups, list(rgb.values()))
-    grid.label(distance, "")
+        period = 360 if part["angle_deg"].max() > 180 else 180
+        axes.plot([0, period], [0, period], color=theme.PALE, lw=0.8, zorder=1)
+        axes.scatter(
+            part["angle_deg"], part["predicted_deg"], s=7, edgecolors=theme.INK, linewidths=0.2,
+            c=(part[["red", "green", "blue"]] / 255).to_numpy(float), zorder=2,
+        )  # fmt: skip
+        ticks = [0, period / 4, period / 2, 3 * period / 4, period]
+        axes.set(xlim=(0, period), ylim=(0, period), xticks=ticks, yticks=ticks)
+    grid.label("True angle (deg)", "Predicted angle (deg)")
+    lines = frame.groupby(["protocol", "dataset"], sort=False)["example"].nunique()
     caption = (
-        "In brackets: the basic category that people use. Thick branches join colours of one such "
-        f"category only. {len(names)} colours. {panels.counts(frame, 'panel')}"
+        "Each line stands in every colour at one true angle; grey: right answers. One seed. "
+        f"n = {panels.span(lines)} lines per panel; {panels.counts(frame, '')}"
     )
-    return grid.finish("Colours clustered by angle error", caption)
+    return grid.finish("Predicted angle of the same lines in every colour", caption)

@@ -102,63 +102,36 @@ def head_effects(frame: pd.DataFrame, *, unit: str) -> Figure:
     return grid.finish(title, caption)
 
 
-def _patch_cells(frame: pd.DataFrame, grid_shape: tuple[int, int] | None) -> pd.DataFrame:
-    """Place each row: token by layer, or, with a grid, the patch's column and row by layer."""
-    cells = frame.copy()
-    if "head" in frame.columns and (frame["head"] >= 0).any():
-        by_head = frame["component"] + " " + (frame["head"] + 1).astype(str)
-        cells["component"] = frame["component"].where(frame["head"] < 0, by_head)
-    if grid_shape is None:
-        return cells.assign(x=frame["position"], y=frame["layer"] + 1)
-    rows, columns = grid_shape
-    outside = frame.loc[~frame["position"].between(0, rows * columns - 1), "position"]
-    if not outside.empty:
-        raise ValueError(
-            f"patch_effects: position {outside.iloc[0]}; allowed is 0 to {rows * columns - 1} for "
-            f"a grid of {rows} by {columns} patches"
-        )
-    return cells.assign(
-        x=frame["position"] % columns + 1,
-        # Images run from the top down, the axes from the bottom up.
-        y=rows - frame["position"] // columns,
-        site=[f"layer {layer + 1}" for layer in frame["layer"]],
-    ).sort_values("layer", kind="stable")
-
-
 @theme.styled
 def patch_effects(
     frame: pd.DataFrame,
-    grid_shape: tuple[int, int] | None = None,
     *,
     value: str = "recovery",
     label: str = "Recovered share of the clean-corrupted difference (1 = all)",
 ) -> Figure:
-    """Effect of patching each layer and position.
+    """Effect of patching each layer and token.
 
     Args:
         frame: `patch_effects`; optionally head (-1 for whole components).
-        grid_shape: rows and columns of the image's patches. With it position is the patch's index,
-            row by row from the top left, and each layer is a map of the image; without it position
-            is the token, and each panel a map of layers and tokens.
         value: column to draw.
         label: what the value is, with its unit.
 
     Returns:
-        Panels down: dataset, component and direction; across: protocol and backbone, or layers.
+        Panels down: dataset, component and direction; across: protocol and backbone.
     """
     needed = ["layer", "position", "component", "direction", value, *INTERVAL, "n"]
     panels.require(frame, needed, "patch_effects")
-    cells = _patch_cells(frame, grid_shape)
+    cells = frame.assign(x=frame["position"], y=frame["layer"] + 1)
+    if "head" in frame.columns and (frame["head"] >= 0).any():
+        by_head = frame["component"] + " " + (frame["head"] + 1).astype(str)
+        cells["component"] = frame["component"].where(frame["head"] < 0, by_head)
     norm = _norm(frame[value])
-    if grid_shape is None:
-        facets = Facets(("dataset", "component", "direction"), height_cm=3.6, aside=True)
-    else:
-        kinds = panels.varying(frame, "dataset", "protocol", "backbone")
-        facets = Facets((*kinds, "component", "direction"), ("site",), 3.4, 6, aside=True)
-    grid = panels.grid(cells, facets)
+    grid = panels.grid(
+        cells, Facets(("dataset", "component", "direction"), height_cm=3.6, aside=True)
+    )
     for axes, part in grid:
         _heat_map(axes, part, value, norm)
-    _name_sites(grid, grid_shape)
+    grid.label("Position (token no.)", "Layer (no.)")
     _colour_bar(grid, label)
     directions = " and ".join(words(name) for name in frame["direction"].unique())
     caption = (
@@ -166,18 +139,6 @@ def patch_effects(
         f"{panels.counts(frame, 'cell')}"
     )
     return grid.finish("Effect of patching by layer and position", caption)
-
-
-def _name_sites(grid: Grid, grid_shape: tuple[int, int] | None) -> None:
-    if grid_shape is None:
-        grid.label("Position (token no.)", "Layer (no.)")
-        return
-    rows, columns = grid_shape
-    for axes in grid.axes:
-        axes.set_aspect("equal")
-        axes.set_xticks([1, columns])
-        axes.set_yticks([1, rows], [str(rows), "1"])
-    grid.label("Patch column (no.)", "Patch row (no.)")
 
 
 @theme.styled
