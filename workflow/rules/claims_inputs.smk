@@ -10,6 +10,7 @@ FINDINGS = {
     "interventions": ["heads"],
     "semantics": ["regions", "released"],
     "rearing_conditions": ["rearing_conditions"],
+    "language": ["knowledge"],
 }
 
 

@@ -14,6 +14,8 @@ rule fine_tune:
         "<logs>/<run>/fine_tune.log",
     benchmark:
         "<benchmarks>/<run>/fine_tune.tsv"
+    wildcard_constraints:
+        seed=r"\d+",
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

@@ -139,6 +139,44 @@ def needs_colour(study: Study) -> bool:
     return any(one.get("colour", "grey") != "grey" for one in views(study).values())
 
 
+def text_conditions(study: Study) -> list[dict]:
+    """Every dataset, backbone and protocol that a language model is trained on, in order."""
+    found = {
+        values: None
+        for row in study["language"]["runs"]
+        for values in product(row["datasets"], row["backbones"], row["protocols"])
+    }
+    return [dict(zip(CONDITION, values, strict=True)) for values in found]
+
+
+def text_seeds(study: Study, dataset: str, backbone: str, protocol: str) -> list[int]:
+    """The seeds of one condition of language models: all, or the first ``n_seeds``."""
+    condition = {"datasets": dataset, "backbones": backbone, "protocols": protocol}
+    rows = [
+        row
+        for row in study["language"]["runs"]
+        if all(value in row[key] for key, value in condition.items())
+    ]
+    n = max((row.get("n_seeds", len(study["seeds"])) for row in rows), default=0)
+    return list(study["seeds"][:n])
+
+
+def text_training(study: Study, protocol: str) -> dict[str, Any]:
+    """How a language model trains: the study's numbers, then the protocol's own."""
+    language = study["language"]
+    return {**language["training"], **language["protocols"][protocol].get("training", {})}
+
+
+def mentions(study: Study) -> dict[str, dict[str, str]]:
+    """The words that are counted in each fetched corpus, by name of the corpus."""
+    found = study["language"]["datasets"].items()
+    return {
+        name: block["mentions"]
+        for name, block in found
+        if "mentions" in block and block["source"]["kind"] != "invented"
+    }
+
+
 def timing(study: Study) -> dict[str, Any]:
     """How many passes over how many images are timed."""
     block = study["analyses"]["localisation"]["timing"]

@@ -1,0 +1,1 @@
+"""Text: abstracts fetched or invented, tokens, language models, and what they know."""
