@@ -66,7 +66,7 @@ def test_the_loss_is_that_of_transformers_with_the_same_labels(padding_counts):
 def test_training_lowers_the_loss_and_a_killed_one_ends_the_same(tmp_path):
     model, other = small(), small()
     whole = trained(model, tmp_path / "whole")
-    assert whole.epochs["loss"].iloc[-1] < 0.8 * whole.epochs["loss"].iloc[0]
+    assert whole.epochs["loss"].iloc[-1] < whole.epochs["loss"].iloc[0] - 0.1
     # The checkpoint of a finished training is what a job killed after it would find.
     again = trained(other, tmp_path / "whole")
     assert again.steps["loss"].tolist() == whole.steps["loss"].tolist()

@@ -38,7 +38,7 @@ def read(path: str | Path) -> pd.DataFrame:
         raise ValueError(
             f"{path}: lacks the column 'abstract'; it has {', '.join(map(str, frame.columns))}"
         )
-    found = frame.reindex(columns=list(COLUMNS)).fillna("").astype(str)
+    found = frame.reindex(columns=list(COLUMNS)).astype(object).fillna("").astype(str)
     found = found[found["abstract"].str.strip() != ""].reset_index(drop=True)
     if found.empty:
         raise ValueError(f"{path}: holds no abstract; needed is at least one")

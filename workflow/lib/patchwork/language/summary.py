@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from patchwork.statistics import intervals
+from patchwork.statistics.intervals import Interval, exact, interval, share_intervals
 from patchwork.tables import CONDITION
 
 
@@ -39,15 +39,15 @@ def findings(known: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _share(part: pd.DataFrame) -> intervals.Interval:
+def _share(part: pd.DataFrame) -> Interval:
     """Share right over seeds; with one seed, over its facts."""
     per_fact = part.groupby(["seed", "fact"])["right"].mean()
     seeds = per_fact.index.get_level_values("seed").to_numpy()
     clusters = seeds if len(set(seeds)) > 1 else None
-    return intervals.share_intervals(per_fact.to_numpy(float), clusters)[0]
+    return share_intervals(per_fact.to_numpy(float), clusters)[0]
 
 
-def perplexity(losses: pd.DataFrame) -> intervals.Interval:
+def perplexity(losses: pd.DataFrame) -> Interval:
     """Perplexity: exp of nats per token, over seeds; with one seed, over its texts.
 
     Args:
@@ -56,7 +56,7 @@ def perplexity(losses: pd.DataFrame) -> intervals.Interval:
     values = losses[["nats", "n_tokens"]].to_numpy(float)
     seeds = losses["seed"].to_numpy()
     clusters = seeds if len(set(seeds)) > 1 else None
-    found = intervals.interval(values, clusters, lambda means: means[..., 0] / means[..., 1])
+    found = interval(values, clusters, lambda means: means[..., 0] / means[..., 1])
     return found.mapped(np.exp)
 
 
@@ -73,6 +73,6 @@ def mention_counts(abstracts: pd.DataFrame, words: Mapping[str, str]) -> pd.Data
     texts = abstracts["title"].fillna("") + " " + abstracts["abstract"].fillna("")
     rows = []
     for name, pattern in words.items():
-        count = intervals.exact(int(texts.str.count(f"(?i){pattern}").sum()), len(texts), 0)
+        count = exact(int(texts.str.count(f"(?i){pattern}").sum()), len(texts), 0)
         rows.append({"quantity": f"mentions:{name}", **count.row()})
     return pd.DataFrame(rows).assign(backbone="none", protocol="none")
