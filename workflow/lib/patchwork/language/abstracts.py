@@ -1,11 +1,12 @@
 """Abstracts of articles: one table, whether fetched, invented or read from a file."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 COLUMNS = ("pmid", "title", "abstract", "journal", "keywords", "url", "retrieved")
-READERS = {
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda path: pd.read_csv(path, dtype=str),
     ".xlsx": lambda path: pd.read_excel(path, dtype=str, engine="openpyxl"),
     ".parquet": pd.read_parquet,

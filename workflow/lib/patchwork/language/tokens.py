@@ -66,7 +66,9 @@ def load(folder: str | Path) -> Tokenizer:
 
 def end_of(tokenizer: Tokenizer) -> int:
     """The number of the token that ends, starts and pads texts."""
-    return int(tokenizer.token_to_id(END))
+    found = tokenizer.token_to_id(END)
+    assert found is not None, "load has checked it"
+    return int(found)
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
