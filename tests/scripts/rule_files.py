@@ -16,7 +16,8 @@ def outputs_of(rule: str, folder: Path) -> dict[str, str]:
     for name, path in _FILE.findall(re.split(r"\n    \w+:", block)[0]):
         for variable, value in (("<condition>", _CONDITION), ("<run>", f"{_CONDITION}/seed0")):
             path = path.replace(variable, value)
-        plain = re.sub(r"\{(\w+)\}", r"\1", path.replace("{seed}", "0"))
+        path = re.sub(r"\{seed(,[^}]*)?\}", "0", path)
+        plain = re.sub(r"\{(\w+)\}", r"\1", path)
         found[name] = str(folder / plain.partition("/")[2])
         Path(found[name]).parent.mkdir(parents=True, exist_ok=True)
     return found

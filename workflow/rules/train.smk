@@ -7,15 +7,14 @@ rule fine_tune:
         validation=selection_images,
         backbone=backbone_of_run,
     output:
-        model="<results>/<run>/model.safetensors",
+        # The seed's limits would not reach through <run>, which then matches folders below a run.
+        model="<results>/<condition>/seed{seed,[0-9]+}/model.safetensors",
         steps="<results>/<run>/training_log.parquet",
         epochs="<results>/<run>/validation.csv",
     log:
         "<logs>/<run>/fine_tune.log",
     benchmark:
         "<benchmarks>/<run>/fine_tune.tsv"
-    wildcard_constraints:
-        seed=r"\d+",
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
