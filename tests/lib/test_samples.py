@@ -72,19 +72,3 @@ def test_fieller_covers_the_ratio():
     low, high = stats.binom.interval(0.999, n, 0.95)
     assert low <= hits <= high
     assert np.isnan(statistics.ratio_interval(rng.normal(size=6), rng.normal(0, 1, 6)).low)
-
-
-def test_the_percentile_interval_covers_its_mean():
-    rng, hits = generator(2), 0
-    for seed in range(200):
-        values = rng.uniform(-1, 1, 40)
-        found = statistics.percentile_interval(values, n_resamples=300, seed=seed)
-        hits += found.low <= 0 <= found.high
-    assert hits >= stats.binom.ppf(0.001, 200, 0.92)
-
-
-def test_empty_and_single_values_have_no_interval():
-    assert statistics.percentile_interval(np.array([]), n_resamples=10, seed=0).n == 0
-    found = statistics.percentile_interval(np.array([2.0]), n_resamples=10, seed=0)
-    assert (found.estimate, found.n) == (2.0, 1)
-    assert np.isnan(found.low)

@@ -13,12 +13,13 @@ def main(*, dataset: dict, analysis: dict, outputs: dict[str, str]) -> None:
     margin = analysis["kreiss_margin"]
     lengths = tuple(analysis["cycle_lengths"])
     properties = {"strengthening": analysis["strengthening"], "margin": margin, **walk}
+    signs = {"log_sds": analysis["log_sds"], "n_signings": dataset["n_signings"]}
     first = drawn[:1]  # drawn in figures; an ensemble's other members are summarised
     made = {
         "edges": tables.per_network(drawn, tables.edges),
         "nodes": tables.per_network(drawn, partial(association.node_properties, **properties)),
         "structure": tables.per_network(drawn, partial(tables.structure, margin=margin)),
-        "signings": tables.signings(drawn, **analysis["signings"], seed=analysis["seed"]),
+        "signings": tables.signings(drawn, **signs, seed=analysis["seed"]),
         "spectra": tables.per_network(drawn, spectral.spectra),
         "motifs": tables.per_network(drawn, partial(cycles.motif_costs, lengths=lengths)),
         "walks": tables.per_network(drawn, partial(tables.two_step, **walk)),

@@ -39,7 +39,6 @@ from patchwork.statistics.intervals import (
 from patchwork.statistics.power import share_found
 from patchwork.statistics.samples import (
     holm,
-    percentile_interval,
     rank_correlation_ends,
     seeds_for_power,
     sign_flip_p,
@@ -73,7 +72,6 @@ __all__ = [
     "of_rough_means",
     "over_seeds",
     "paired_interval",
-    "percentile_interval",
     "rank_correlation_ends",
     "ratio_interval",
     "ratio_table",

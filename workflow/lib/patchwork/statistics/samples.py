@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from patchwork.statistics.influence import sample_of
-from patchwork.statistics.intervals import DECIDING, LEVEL, Interval, interval, unknown
+from patchwork.statistics.intervals import LEVEL, Interval, interval, unknown
 
 _MOST_SEEDS = 1000
 
@@ -13,28 +13,6 @@ def t_interval(values: np.ndarray) -> Interval:
     """Mean with Student's interval; its ends are nan for fewer than two values, or missing ones."""
     n = len(values)
     return interval(values) if n and np.isfinite(values).all() else unknown(n, n)
-
-
-def percentile_interval(values: np.ndarray, *, n_resamples: int, seed: int) -> Interval:
-    """Mean with its percentile bootstrap interval; ends are nan for fewer than two values.
-
-    Args:
-        values: shape (n,).
-        n_resamples: bootstrap resamples.
-        seed: of the resampling.
-    """
-    n, mean = len(values), float(values.mean()) if len(values) else np.nan
-    if n < 2:
-        return unknown(n, n, mean)
-    ends: list[float] = []
-    for level in (LEVEL, DECIDING):
-        rng = np.random.Generator(np.random.Philox(seed))
-        found = stats.bootstrap(
-            (values,), np.mean, n_resamples=n_resamples, confidence_level=level,
-            method="percentile", rng=rng,
-        ).confidence_interval  # fmt: skip
-        ends += [float(found.low), float(found.high)]
-    return Interval(mean, *ends, n, n)  # type: ignore[call-arg,arg-type]
 
 
 def rank_correlation_ends(
