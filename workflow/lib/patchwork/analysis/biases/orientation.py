@@ -86,8 +86,8 @@ def orientation_tables(
     for network, found in every.items():
         names = dict(zip(("backbone", "protocol"), network, strict=True))
         counted = {key: found[key] for key in (*pooled, *turned.values()) if key in found}
-        extremes = _extremes(counted, periods[network], seed)
-        contrasts.append(labelled(extremes, {"dataset": "all", **names}))
+        found_in_all = extremes(counted, periods[network], seed)
+        contrasts.append(labelled(found_in_all, {"dataset": "all", **names}))
         for upright, other in turned.items():
             if {upright, other} <= set(found):
                 split = picture_and_lattice(found[upright], found[other])
@@ -105,7 +105,7 @@ def with_pool(predictions: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame:
     return pd.concat([predictions, rows.assign(dataset="all")], ignore_index=True)
 
 
-def _extremes(every: Mapping[str, pd.DataFrame], period: float, seed: int) -> pd.DataFrame:
+def extremes(every: Mapping[str, pd.DataFrame], period: float, seed: int) -> pd.DataFrame:
     """The value that is least favourable to a claim over conditions, and its positive control.
 
     Args:
