@@ -32,7 +32,7 @@ if not CLAIMS.is_file():
 # What is kept of a run, if it is not larger than this.
 KEPT = (
     "claims.csv", "claims.html", "claims/*", "*/findings/*.csv", "*/*/findings.csv",
-    "*/*/*/*/timing_findings.csv", "*/tables/*.csv", "*/figures/*.png",
+    "*/tables/*.csv", "*/figures/*.png",
 )  # fmt: skip
 KEPT_MB = 1
 PAGES = ("README.md", "config/README.md", "docs/*.md", "docs/studies/*.md")

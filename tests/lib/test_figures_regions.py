@@ -51,12 +51,13 @@ def shares() -> pd.DataFrame:
 
 def overlay(side: int = 96, grid: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:
     rng = generator()
-    shape = (DEPTH, HEADS, grid, grid)
-    layer, head, row, column = (one.reshape(-1) for one in np.indices(shape))
-    maps = pd.DataFrame({"layer": layer, "head": head, "row": row, "column": column})
+    shape = (2, DEPTH, HEADS, grid, grid)
+    names = ("example", "layer", "head", "row", "column")
+    maps = pd.DataFrame(dict(zip(names, np.indices(shape).reshape(5, -1), strict=True)))
     maps = maps.assign(weight=rng.random(len(maps)), **RUN, seed=0)
-    y, x = (one.reshape(-1) for one in np.indices((side, side)))
-    picture = pd.DataFrame({"row": y, "column": x, "red": 120, "green": 120, "blue": 120})
+    example, y, x = (one.reshape(-1) for one in np.indices((2, side, side)))
+    colours = dict.fromkeys(("red", "green", "blue"), 120)
+    picture = pd.DataFrame({"example": example, "row": y, "column": x} | colours)
     return maps.sample(frac=1, random_state=1), picture.sample(frac=1, random_state=1)
 
 
@@ -67,7 +68,13 @@ def compared() -> pd.DataFrame:
     has_effect = rng.random(len(frame)) < 0.5
     ratio = np.where(attends, 4, 1) * rng.uniform(0.7, 1.3, len(frame))
     effect = np.where(has_effect, 20, 0) + rng.normal(0, 0.5, len(frame))
+    kind = np.where(
+        attends, "monosemantic", np.where(frame["layer"] == 1, "polysemantic", "neither")
+    )
+    text = attends & (frame["layer"] == 0)
     return frame.assign(
+        kind=kind,
+        selective_for=np.where(text, "text", np.where(attends, "chirp", "")),
         region="chirp",
         attends=attends,
         has_effect=has_effect,
@@ -125,6 +132,8 @@ DRAW = {
     "masses_of_one": lambda: regions.region_masses(masses().query("state == 'tuned'")),
     "shares": lambda: regions.selectivity_by_layer(shares()),
     "overlay": lambda: regions.attention_overlay(*overlay()),
+    "by_kind": lambda: regions.attention_by_kind(*overlay(), compared()),
+    "table": lambda: regions.head_table(compared()),
     "compared": lambda: regions.attention_and_effect(compared()),
     "layers": lambda: head_effects.layer_effects(by_layer()),
     "spread": lambda: head_effects.prediction_spread(spread(), unit="s"),
@@ -201,6 +210,30 @@ def test_the_overlay_is_the_picture_where_attention_is_nil_and_colour_where_it_p
     assert np.allclose(shade, (1 - 0.85 / 3) * 120 / 255 + 0.85 / 3 * top)
     with pytest.raises(ValueError, match="several runs"):
         regions.attention_overlay(pd.concat([maps, maps.assign(seed=1)]), picture)
+
+
+def test_maps_are_averaged_over_the_heads_of_a_kind():
+    maps, picture = overlay()
+    hot = (maps["row"] == 2) & (maps["column"] == 4) & (maps["layer"] == 0) & (maps["head"] == 0)
+    figure = regions.attention_by_kind(maps.assign(weight=1.0 + 35 * hot), picture, compared())
+    axes = figure.axes[0]
+    names = [text.get_text() for text in axes.get_xticklabels()]
+    assert names == ["chirp\nn = 3", "text\nn = 1", "polysemantic\nn = 2", "neither\nn = 6"]
+    mosaic = axes.images[0].get_array()
+    assert mosaic.shape == (2 * 96, 4 * 96, 3)
+    spot = (96 + 2 * 16 + 8, 4 * 16 + 8)
+    assert np.allclose(mosaic[spot], 120 / 255), "no head of the chirp"
+    assert not np.allclose(mosaic[spot[0], 96 + spot[1]], 120 / 255), "the head of the text"
+
+
+def test_every_head_of_every_network_is_a_square(drawn):
+    frame, axes = compared(), drawn["table"].axes
+    assert len(axes) == 3
+    points = np.concatenate([c.get_offsets() for c in axes[1].collections])
+    assert len(points) == DEPTH * HEADS
+    legend = [text.get_text() for text in drawn["table"].legends[0].get_texts()]
+    assert legend == ["chirp", "text", "polysemantic", "neither"]
+    assert frame["seed"].nunique() == len(axes)
 
 
 def test_every_head_is_a_point_and_the_caption_counts_them(drawn):

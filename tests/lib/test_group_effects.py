@@ -8,6 +8,7 @@ from patchwork import interventions
 from patchwork.analysis.heads import effect_tables, effects
 from patchwork.analysis.heads.effects import Grouping
 from patchwork.models import fine_tuned
+from patchwork.statistics.redraws import Planted
 from scipy import stats
 from small_networks import Pictures, network
 
@@ -204,14 +205,10 @@ def test_findings_by_depth():
         assert rows[f"layer{layer}_joint_percent_loss_increase"] == pytest.approx(
             2 + 2 * layer, abs=0.6
         )
-    assert rows["published_layers_1_to_3_percent_loss_increase"] == pytest.approx(1.5, abs=0.2)
-    assert rows["published_layer_6_percent_loss_increase"] == pytest.approx(4, abs=0.2)
-    assert rows["published_layer_6_over_1_to_3"] == pytest.approx(4 / 1.5, abs=0.4)
-    assert rows["last_third_over_first_third"] == pytest.approx(5.5 / 1.5, abs=0.5)
-    assert rows["last_third_minus_first_third_percent"] == pytest.approx(4, abs=0.3)
     assert rows["random_order_difference_percent"] == 0
     assert rows["equivalent_heads_share"] == 0
-    assert rows["n_heads"] == 12
+    assert (rows["n_heads"], rows["n_layers"]) == (12, 6)
+    assert not [name for name in rows.index if name.startswith("log2")], "six layers have no 1-3"
     assert found.set_index("quantity").loc["n_heads", "seeds"] == 0  # no training made it
     wide = effect_tables.percent_findings(frame, margin=3.0).set_index("quantity")["estimate"]
     assert wide["equivalent_heads_share"] == pytest.approx(2 / 6), "layers 0 and 1 of six"
@@ -220,12 +217,20 @@ def test_findings_by_depth():
     assert (one["n"], one["seeds"]) == (3 * 40, 3)
 
 
-@pytest.mark.parametrize(
-    ("depth", "early", "middle"), [(12, [1, 2, 3], [6]), (6, [0, 1], [3]), (4, [0, 1], [2])]
-)
-def test_published_layers_keep_their_depth(depth, early, middle):
-    assert effect_tables.published_layers(effect_tables.EARLY, depth) == early
-    assert effect_tables.published_layers(effect_tables.MIDDLE, depth) == middle
+def test_published_layers_are_compared_on_a_logarithmic_scale():
+    sizes = {1: 0.5, 2: 1.0, 3: 1.5, 6: 4.0}
+    frame = made(lambda layer, head: sizes.get(layer, 9.0), depth=12, n=60, noise=0.001)
+    planted = {"log2_layer_6_over_1_to_3_zero": Planted(2.0, (1, None))}
+    found = effect_tables.percent_findings(frame, planted=planted).set_index("quantity")
+    early = found.loc["log2_percent_layers_1_to_3_zero"]
+    assert early["estimate"] == pytest.approx(0, abs=0.1)
+    ratio = found.loc["log2_layer_6_over_1_to_3_zero"]
+    assert ratio["estimate"] == pytest.approx(2, abs=0.1)
+    assert ratio["ci90_low"] < 2 < ratio["ci90_high"]
+    assert found.loc["log2_layer_6_over_1_to_3_zero_found", "estimate"] > 0.9
+    # Heads without any effect, or that help when they are gone, have the least of them.
+    none = effect_tables.percent_findings(frame.assign(effect=-0.1)).set_index("quantity")
+    assert none.loc["log2_percent_layers_1_to_3_zero", "estimate"] == pytest.approx(np.log2(0.001))
 
 
 def test_two_heads_that_stand_in_for_each_other_have_excess():

@@ -33,7 +33,9 @@ def frame():
 
 @pytest.fixture(scope="module")
 def tables(frame):
-    return localisation.localisation_tables(frame, frames.ATTRIBUTES, n_bins=4, coverage=0.9)
+    return localisation.localisation_tables(
+        frame, frames.ATTRIBUTES, n_bins=4, coverage=0.9, sizes={"plain": 500}, planted={}
+    )
 
 
 def test_planted_slope_and_bias_are_found():
@@ -144,7 +146,7 @@ def test_a_label_that_does_not_vary_has_no_bins():
 def test_the_auroc_is_that_of_a_peer_with_the_interval_of_delong(frame):
     one = pick(frame, seed=0, **NETWORK).copy()
     one["score_present"] = one["score_present"].round(1)  # ties
-    found = localisation.auroc(one, "score_present")
+    found = localisation.presence_area(one, "score_present")
     assert found.estimate == pytest.approx(roc_auc_score(one["present"], one["score_present"]))
     error = delong_error(one["score_present"].to_numpy(), one["present"].to_numpy() == 1)
     assert found.error == pytest.approx(error, rel=0.02)
@@ -165,11 +167,11 @@ def test_the_auroc_of_several_seeds_is_their_mean_and_chance_is_a_half(frame):
     each = [
         roc_auc_score(one["present"], one["score_present"]) for _, one in network.groupby("seed")
     ]
-    found = localisation.auroc(network, "score_present")
+    found = localisation.presence_area(network, "score_present")
     assert found.estimate == pytest.approx(np.mean(each))
     assert found.clusters == 3
     blind = network.assign(score_present=frames.generator(3).standard_normal(len(network)))
-    found = localisation.auroc(blind, "score_present")
+    found = localisation.presence_area(blind, "score_present")
     assert found.low < 0.5 < found.high
     assert found.high - found.low < 0.4
 
@@ -191,7 +193,7 @@ def test_without_a_score_the_class_ranks_and_without_absence_nothing_does():
     one = pick(classed, seed=0)
     hits = one.loc[one["present"] == 1, "predicted_present"].mean()
     alarms = one.loc[one["present"] == 0, "predicted_present"].mean()
-    found = localisation.auroc(one, "predicted_present").estimate
+    found = localisation.presence_area(one, "predicted_present").estimate
     assert found == pytest.approx((1 + hits - alarms) / 2)
     full = classed[classed["present"] == 1]
     assert localisation.presence_table(full).empty
@@ -334,23 +336,3 @@ def test_sentences_are_about_images_that_set_no_interval(frame, tables):
     first = rows.iloc[0]
     one = pick(frame, seed=first["seed"], index=first["index"], **NETWORK).iloc[0]
     assert f"starts at {one['predicted_start_s']:.1f} s" in first["sentence"]
-
-
-def test_timing_counts_images_and_the_spread_of_repeated_passes():
-    rng, rows = frames.generator(4), []
-    names = {"dataset": "plain", "backbone": "pretrained", "protocol": "corrected"}
-    for seed in range(4):
-        for repetition in range(60):
-            seconds = (2 + seed) * (1 + 0.05 * rng.standard_normal())
-            rows.append({**names, "seed": seed, "repetition": repetition, "seconds": seconds})
-    table = pd.DataFrame(rows).assign(n_images=1000)
-    found = localisation.timing_findings(table).set_index("quantity")
-    assert list(found.reset_index()) == list(FINDINGS)
-    speed = np.mean([1000 / (2 + seed) for seed in range(4)])
-    assert found.loc["images_per_s", "estimate"] == pytest.approx(speed, rel=0.02)
-    # Seeds differ twofold; passes of one seed by 5 %.
-    low, high = found.loc["repetition_spread", ["ci_low", "ci_high"]]
-    assert low < 0.05 < high
-    assert high - low < 0.03
-    once = localisation.timing_findings(pick(table, repetition=0))
-    assert once["quantity"].tolist() == ["images_per_s"]

@@ -7,6 +7,7 @@ import pytest
 from pages import check_text, laid_out
 from patchwork.analysis.chirps import localisation
 from patchwork.figures import theme
+from patchwork.figures.chirps import learning
 from patchwork.figures.chirps import localisation as figures
 
 TABLE = {
@@ -14,8 +15,15 @@ TABLE = {
     "error_along": "errors_along",
     "coverage": "conformal",
     "presence_roc": "presence",
+    "chirp_errors": "histograms",
+    "learning_curve": "learning",
 }
+OF_LEARNING = ("chirp_errors", "learning_curve")
 METHODS = ["pretrained", "constant", "ridge tracker", "matched filter"]
+
+
+def draw(name):
+    return getattr(learning if name in OF_LEARNING else figures, name)
 
 
 def tables(*, several):
@@ -32,6 +40,8 @@ def tables(*, several):
         frames.ATTRIBUTES,
         n_bins=4,
         coverage=0.9,
+        sizes={"plain": 8000, "measured": 2000},
+        planted={},
     )
     found = {draw: made[name] for draw, name in TABLE.items()}
     if several:  # half of the targets, for layout takes its time
@@ -51,9 +61,9 @@ def one():
 
 @pytest.fixture(scope="module")
 def drawn(one):
-    made = {name: getattr(figures, name)(table) for name, table in one.items()}
+    made = {name: draw(name)(table) for name, table in one.items()}
     for name, table in tables(several=True).items():
-        made[f"{name}, several"] = getattr(figures, name)(table)
+        made[f"{name}, several"] = draw(name)(table)
     return laid_out(made)
 
 
@@ -108,7 +118,7 @@ def test_curves_along_noise_are_the_table_s_and_legends_name_every_method(drawn,
 def test_tables_from_files_are_drawn_alike(one, drawn, tmp_path):
     for name, table in one.items():
         table.to_csv(tmp_path / "table.csv", index=False)
-        again = getattr(figures, name)(pd.read_csv(tmp_path / "table.csv"))
+        again = draw(name)(pd.read_csv(tmp_path / "table.csv"))
         assert theme.text_of(again, "caption") == theme.text_of(drawn[name], "caption")
         assert len(again.axes) == len(drawn[name].axes)
 
@@ -157,3 +167,15 @@ def test_many_methods_of_one_target_are_wrapped_and_each_is_named(one):
     many = pd.concat([single.assign(backbone=f"condition {i}") for i in range(8)])
     axes = figures.predicted_against_true(many).axes
     assert [each.get_title(loc="left") for each in axes] == [f"condition {i}" for i in range(8)]
+
+
+def test_passes_of_each_network_are_drawn_with_their_median():
+    rows = [
+        {"seed": seed, "repetition": i, "seconds": 0.2 + 0.1 * seed + 0.01 * i, "n_images": 100}
+        for seed in (0, 1)
+        for i in range(3)
+    ]
+    names = {"dataset": "plain", "backbone": "pretrained", "protocol": "described"}
+    axes = learning.inference_times(pd.DataFrame(rows).assign(**names)).axes[0]
+    assert axes.get_lines()[2].get_ydata() == pytest.approx([3.0, 3.1, 3.2])
+    assert axes.get_lines()[3].get_ydata() == pytest.approx([3.1, 3.1])

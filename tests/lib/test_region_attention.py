@@ -7,6 +7,7 @@ import torch
 import wired_attention as wired
 from patchwork.analysis.selectivity import region_attention, region_tables
 from patchwork.interventions import attention
+from patchwork.statistics.redraws import Planted
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
@@ -125,7 +126,9 @@ def test_wired_heads_are_what_they_were_wired_to_be(scored):
     _, table = scored
     tests = region_tables.selectivity_tests(table.assign(**RUN), ["ground", "mark", "frame"])
     heads = region_tables.head_selectivity(tests)
-    first = heads[(heads["layer"] == 0) & (heads["variant"] == "cls")].set_index("head")
+    shown = heads[(heads["layer"] == 0) & (heads["variant"] == "cls")].set_index("head")
+    first = shown[shown["state"] == "tuned"]
+    assert set(shown.loc[shown["state"] == "permuted", "kind"]) == {"neither"}
     assert first["kind"].tolist() == ["monosemantic", "neither", "polysemantic"]
     assert first.loc[0, "region"] == "mark"
     assert first["regions"].tolist() == [1, 0, 2]
@@ -188,7 +191,7 @@ def binomial(count: int, n: int, level: float) -> bool:
 
 @pytest.mark.parametrize("still", [False, True])
 def test_random_maps_pass_at_the_nominal_rate(still):
-    rng, level, p = generator(5), 0.05, []
+    rng, level, p, drawn = generator(5), 0.05, [], []
     for _ in range(60):
         if still:
             values = np.zeros((6, 1, 6, 6))
@@ -203,7 +206,10 @@ def test_random_maps_pass_at_the_nominal_rate(still):
         table = region_attention.null_tests(weights, region_attention.Shares(("r",), values), 0)
         assert set(table["null"]) == {"shifted" if still else "other_image"}
         p += table["p"].tolist()
+        drawn += table["p_drawn"].tolist()
     assert binomial(int(np.sum(np.array(p) <= level)), len(p), level)
+    most = stats.binom.ppf(0.999, len(drawn), level)
+    assert 0 < np.sum(np.array(drawn) <= level) <= most
 
 
 def head_table(passing: dict[int, list[tuple[int, str]]], depth: int = 6, heads: int = 2):
@@ -221,7 +227,8 @@ def head_table(passing: dict[int, list[tuple[int, str]]], depth: int = 6, heads:
                         | {"ratio": 3.0 if passes else 1.0, "ratio_null": 1.0}
                         | {"auroc": 0.9 if passes else 0.5, "null": "shifted"}
                         | dict.fromkeys(["mass", "area", "hit", "mass_high_norm"], 0.1)
-                        | {"prefix_share": 0.2}
+                        | {"prefix_share": 0.2, "state": "tuned"}
+                        | {"ratio_drawn": 1.0, "p_drawn": 0.5, "null_auroc": 0.5}
                     )
     return pd.DataFrame(rows)
 
@@ -235,20 +242,24 @@ def test_shares_and_findings_count_heads_by_depth():
     tests = region_tables.selectivity_tests(head_table(passing), ["chirp", "text", "plain"])
     heads = region_tables.head_selectivity(tests)
     assert (heads["kind"] == "polysemantic").sum() == 1
-    before = heads.assign(state="untouched", kind="neither", region="")
+    assert set(heads.query("kind != 'neither'")["state"]) == {"tuned"}
+    before = heads[heads["state"] == "tuned"].assign(state="untouched", kind="neither", region="")
     region_sets = {"chirp": ["chirp"], "clutter": ["text"]}
     both = pd.concat([heads, before])
-    found = region_tables.share_findings(both, region_sets).set_index("quantity")
+    planted = {"share_monosemantic_chirp_late": Planted(0.9, (0.2, 1))}
+    found = region_tables.share_findings(both, region_sets, planted).set_index("quantity")
     assert found.loc["share_monosemantic_chirp_late", "estimate"] == pytest.approx(
         np.mean([3 / 6, 1 / 6, 1 / 6])
     )
     assert found.loc["share_monosemantic_clutter_early", "estimate"] == pytest.approx(1 / 4)
     assert found.loc["share_polysemantic_early", "estimate"] == pytest.approx(1 / 4 / 3)
     assert found.loc["share_monosemantic_chirp_late_untouched", "estimate"] == 0
-    excess = found.loc["share_monosemantic_chirp_late_excess_over_untouched"]
-    same = found.loc["share_monosemantic_chirp_late", "estimate"]
-    assert excess["estimate"] == pytest.approx(same)
-    assert (excess["n"], excess["seeds"]) == (6, 3)
+    one = found.loc["share_monosemantic_chirp_late"]
+    assert (one["n"], one["seeds"]) == (6, 3)
+    by_chance = found.loc["share_monosemantic_any_all_permuted"]
+    assert by_chance["estimate"] == 0 < by_chance["ci90_high"] < 0.2
+    assert found.loc["share_monosemantic_chirp_late_found", "estimate"] > 0.8
+    heads = heads[heads["state"] == "tuned"]
     shares = region_tables.share_table(heads).set_index(["layer", "kind", "region"])
     assert shares.loc[(3, "monosemantic", "chirp"), "estimate"] == 0.5
     assert shares.loc[(1, "polysemantic", ""), "estimate"] == pytest.approx(1 / 6)
@@ -272,6 +283,16 @@ def test_the_rate_of_false_discoveries_is_over_the_whole_network():
     assert tests.loc[tests["passes"], "layer"].tolist() == [3]
     with pytest.raises(ValueError, match="'sky'"):
         region_tables.selectivity_tests(frame, ["sky"])
+
+
+def test_masks_elsewhere_that_pass_are_counted_as_chance():
+    frame = head_table({0: [(3, "chirp")]})
+    frame.loc[frame["head"] == 1, ["p_drawn", "ratio_drawn", "null_auroc"]] = [1e-6, 3.0, 0.9]
+    tests = region_tables.selectivity_tests(frame, ["chirp", "text"])
+    heads = region_tables.head_selectivity(tests)
+    permuted = heads[heads["state"] == "permuted"]
+    assert set(permuted.query("kind != 'neither'")["head"]) == {1}
+    assert len(permuted) == 12
 
 
 def test_regions_over_seeds_have_intervals_and_p():

@@ -321,7 +321,7 @@ def test_trainings_of_a_few_steps_are_refused():
 def test_a_condition_that_nothing_trains_is_not_timed():
     study = whole_configuration()["studies"]["chirps"]
     configuration.check_study("chirps", study)
-    study["analyses"]["localisation"]["timing"]["condition"]["protocol"] = "imagined"
+    study["analyses"]["timing"]["condition"]["protocol"] = "imagined"
     with pytest.raises(
         ValueError, match="is ridge/pretrained/imagined; allowed is one that the runs"
     ):

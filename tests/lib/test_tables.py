@@ -60,9 +60,9 @@ def test_optional_columns_may_be_missing_and_others_stay_where_they_are(tmp_path
 
 
 def test_a_table_without_rows_has_its_columns(tmp_path):
-    path = tmp_path / "timings.csv"
+    path = tmp_path / "training_log.parquet"
     tables.write(pd.DataFrame(), path)
-    assert list(pd.read_csv(path)) == ["repetition", "seconds", "n_images", "seed"]
+    assert list(pd.read_parquet(path)) == list(tables.schema_of(path).columns)
 
 
 def test_a_table_that_is_not_declared_is_refused(tmp_path):

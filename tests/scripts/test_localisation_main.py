@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from patchwork import stimuli
 from patchwork.data import store
-from patchwork.stimuli import chirps
 from patchwork.tables import FINDINGS
 from rule_files import outputs_of
 
@@ -23,7 +22,7 @@ SETTINGS = {
     "measured": {"image_px": 32, "signal": "waveform", "snr_db": {"min": 0, "max": 10}},
 }
 LABELS = ("start_s", "start_hz", "end_hz")
-BLOCK = {"coverage": 0.9, "n_bins": 3}
+BLOCK = {"coverage": 0.9, "n_bins": 3, "sizes": {"plain": 500}}
 
 
 def written(folder: Path, dataset: str) -> str:
@@ -61,6 +60,14 @@ def predicted(folder: Path, test: str, run: dict) -> str:
     return str(path)
 
 
+def logged(folder: Path) -> str:
+    """The log of a training of two steps."""
+    columns = {"step": [1, 2], "epoch": 0, "learning_rate": 0.1, "target": "chirp"}
+    table = pd.DataFrame(columns | {"loss": [1.0, 0.5], "absolute_error": 0.4})
+    table.to_parquet(folder / "log.parquet")
+    return str(folder / "log.parquet")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("results")
@@ -75,26 +82,22 @@ def made(tmp_path_factory) -> dict[str, pd.DataFrame]:
         inputs={
             "predictions": [predicted(folder, tests[run["dataset"]], run) for run in runs],
             "tests": list(tests.values()),
+            "steps": [logged(folder)],
         },
         outputs=outputs,
-        runs=runs,
-        block=BLOCK,
+        conditions=runs,
+        runs=runs[:1],
+        settings=BLOCK,
+        planted={"start_s_r": {"effect": 0.98, "claimed": [0.95, 1]}},
     )
     return {name: pd.read_csv(path) for name, path in outputs.items()}
-
-
-def test_arrays_are_those_behind_the_images():
-    made = {"settings": {"kind": "chirps", **SETTINGS["plain"]}, "seed": SEED, "first_index": FIRST}
-    drawn = np.concatenate(list(analyse_localisation.spectrograms(made, 3)))
-    wanted = chirps.arrays(SETTINGS["plain"], seed=SEED, indices=range(FIRST, FIRST + 3))
-    assert (drawn == wanted).all()
 
 
 def test_networks_and_baselines_are_scored_on_both_datasets(made):
     rows = made["metrics"].set_index(["dataset", "backbone", "target", "metric"])["estimate"]
     for dataset in SETTINGS:
         assert rows[(dataset, "pretrained", "start_s", "mae")] == pytest.approx(0.8, abs=0.2)
-        # The arrays belong to the images, or the filter would find nothing.
+        # The spectrograms are read from the pixels, or the filter would find nothing.
         assert rows[(dataset, "matched_filter", "start_s", "pearson_r")] > 0.9
         assert rows[(dataset, "constant", "start_s", "mae")] > 5
     assert rows[("measured", "ridge_tracker", "start_hz", "mae")] < 3
@@ -121,3 +124,11 @@ def test_presence_intervals_points_and_sentences_are_written(made):
     assert set(made["conformal"]["seed"]) == {"0", "1", "all"}
     assert set(made["points"]["target"]) == set(LABELS)
     assert made["sentences"]["sentence"].str.match(r"A chirp starts at|There is no chirp").all()
+
+
+def test_positive_controls_losses_and_histograms_are_written(made):
+    found = made["findings"].set_index(["dataset", "quantity"])
+    assert 0 <= found.loc[("plain", "start_s_r_found"), "estimate"] <= 1
+    assert made["losses"]["loss"].tolist() == [1.0, 0.5]
+    assert made["learning"]["n_train"].unique().tolist() == [500]
+    assert set(made["histograms"]["dataset"]) == set(SETTINGS)

@@ -142,7 +142,7 @@ def predicted(made: dict, condition: str, test: str, folder: Path) -> str:
     time_inference.main(
         test=test, files=files, seeds=SEEDS, outputs=outputs,
         condition={"dataset": "plain", "backbone": condition, "protocol": "corrected"},
-        settings={"n_images": 8, "repetitions": 2}, device="cpu",
+        settings={"n_images": 8, "repetitions": 2}, planted={}, device="cpu",
     )  # fmt: skip
     found = pd.read_csv(outputs["findings"]).set_index("quantity")
     assert found.loc[["images_per_s", "repetition_spread"], "seeds"].tolist() == [len(SEEDS)] * 2

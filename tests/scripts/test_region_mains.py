@@ -34,6 +34,18 @@ MERGED = {"text": ["tick_labels", "axis_labels", "title", "colour_bar_labels"]}
 SEEDS = (0, 1)
 RUNS = [{"dataset": "d", "backbone": "b", "protocol": "p", "seed": seed} for seed in SEEDS]
 
+CONDITION = {key: RUNS[0][key] for key in ("dataset", "backbone", "protocol")}
+GATE = {"label": "start_s", "r_least": 0.9}
+
+
+def predictions(folder: Path) -> str:
+    """Of two networks that have learnt the task."""
+    start = np.tile(np.linspace(0, 45, N), 2)
+    columns = {"index": np.tile(range(N), 2), "start_s": start, "predicted_start_s": start + 1}
+    path = folder / "predictions.parquet"
+    pd.DataFrame(columns | {"seed": np.repeat(SEEDS, N)}).to_parquet(path)
+    return str(path)
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> list[dict[str, str]]:
@@ -97,8 +109,8 @@ def test_attention_is_scored_for_both_states(written):
     parts = scores[~scores["region"].isin(["text", "high_norm_tokens"])]
     whole = parts.groupby(["state", "layer", "variant", "head", "example"])[["mass", "area"]].sum()
     assert np.allclose(whole, 1, atol=1e-5)
-    assert len(pd.read_csv(written[0]["overlay"])) == 3 * 2 * (PX // 16) ** 2
-    assert len(pd.read_csv(written[0]["picture"])) == PX**2
+    assert len(pd.read_csv(written[0]["overlay"])) == 4 * 3 * 2 * (PX // 16) ** 2
+    assert len(pd.read_csv(written[0]["picture"])) == 4 * PX**2
 
 
 def test_groups_hold_every_kind_and_order_makes_no_difference(written):
@@ -115,19 +127,22 @@ def test_regions_are_summarised_over_seeds(written, tmp_path):
     per_run = ("spread", "overlay", "picture")
     summarise_regions.main(
         inputs={
+            "predicted": [predictions(tmp_path)],
             "attended": [files["heads"] for files in written],
             "ablated": [files["effects"] for files in written],
             **{name: [files[name] for files in written] for name in per_run},
         },
         outputs=outputs,
-        runs={"attended": RUNS, "ablated": RUNS},
+        runs={"predicted": [CONDITION], "attended": RUNS, "ablated": RUNS},
         settings={
             "tested_regions": ["chirp", "text", "frame", "background"], "attended_region": "chirp",
             "region_sets": {"chirp": ["chirp"], "clutter": ["text", "frame"]},
-            "margin_percent": 0.1, "baseline": "zero",
+            "margin_percent": 0.1, "baseline": "zero", "competence": GATE,
         },
+        planted={"share_monosemantic_chirp_late": {"effect": 0.8, "claimed": [0.5, 1]}},
     )  # fmt: skip
     read = {name: pd.read_csv(path) for name, path in outputs.items()}
+    assert read["competence"]["competent"].tolist() == [True, True]
     assert len(read["attention"]) == 2 * 4 * (3 * 2 * 2 + 3)
     assert len(read["compared"]) == 2 * 6
     assert set(read["spread"]["n"]) == {8}
@@ -136,7 +151,9 @@ def test_regions_are_summarised_over_seeds(written, tmp_path):
     assert not found["quantity"].duplicated().any()
     estimates = found.set_index("quantity")["estimate"]
     assert estimates["random_order_difference_percent"] == 0
-    assert estimates["share_monosemantic_chirp_late_excess_over_untouched"] == 0
+    assert estimates["n_competent_networks"] == 2
+    assert 0 <= estimates["share_monosemantic_chirp_late_found"] <= 1
+    assert estimates["share_monosemantic_any_all_permuted"] < 0.5
     effects = pd.read_parquet(written[0]["effects"])
     one = read["effects"].set_index(["groups", "group", "baseline"])["effect"]
     single = effects.query("groups == 'heads' and group == '2.1' and baseline == 'mean'")
@@ -151,8 +168,11 @@ def test_regions_are_summarised_over_seeds(written, tmp_path):
 def test_the_released_procedure_is_summarised(written, tmp_path):
     outputs = outputs_of("summarise_released", tmp_path)
     summarise_released.main(
-        inputs={name: [files[name] for files in written] for name in ("sweeps", "scales")},
-        outputs=outputs, runs=RUNS,
+        inputs={
+            "predicted": [predictions(tmp_path)],
+            **{name: [files[name] for files in written] for name in ("sweeps", "scales")},
+        },
+        outputs=outputs, conditions=[CONDITION], runs=RUNS, gate=GATE, planted={},
     )  # fmt: skip
     read = {name: pd.read_csv(path) for name, path in outputs.items()}
     assert len(read["profile"]) == 5 * 4 * 3

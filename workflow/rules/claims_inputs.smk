@@ -7,6 +7,7 @@ FINDINGS = {
     "colour": ["colour"],
     "transitions": ["transitions"],
     "localisation": ["localisation"],
+    "timing": ["timing"],
     "interventions": ["heads"],
     "semantics": ["regions", "released"],
     "rearing_conditions": ["rearing_conditions"],
@@ -24,11 +25,6 @@ def findings_of(name: str) -> list[str]:
         if block in blocks
         for kind in kinds
     ]
-    if "timing" in blocks.get("localisation", {}):
-        timed = "{dataset}/{backbone}/{protocol}".format(
-            **blocks["localisation"]["timing"]["condition"]
-        )
-        files.append(f"<results>/{name}/{timed}/timing_findings.csv")
     for dataset in study.get("networks", {}).get("datasets", {}):
         files.append(f"<results>/{name}/{dataset}/findings.csv")
     return files

@@ -62,6 +62,14 @@ def of_study(function, *names: str):
     )
 
 
+def planted_effects(wildcards) -> dict[str, dict]:
+    """Params function: the positive controls of a study, by quantity."""
+    claims = [
+        one for one in config["claims"].values() if one["study"] == wildcards.study
+    ]
+    return settings.planted(study_of(wildcards), claims)
+
+
 # Params function: repetitions of a study.
 seeds = from_config("studies/{study}/seeds")
 

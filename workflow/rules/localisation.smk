@@ -4,26 +4,27 @@ include: "localisation_inputs.smk"
 
 rule time_inference:
     input:
-        test="<results>/{study}/{dataset}/data/test.h5",
-        backbones=backbone_files,
-        tuned=collect("<results>/<condition>/seed{seed}/model.safetensors", seed=seeds),
+        unpack(timed_networks),
     output:
-        timings="<results>/<condition>/timings.csv",
-        findings="<results>/<condition>/timing_findings.csv",
+        timings="<results>/{study}/tables/timings.csv",
+        findings="<results>/{study}/findings/timing.csv",
     log:
-        "<logs>/<condition>/time_inference.log",
+        "<logs>/{study}/time_inference.log",
     benchmark:
-        "<benchmarks>/<condition>/time_inference.tsv"
+        "<benchmarks>/{study}/time_inference.tsv"
     conda:
         "../../envs/patchwork.yaml"
-    threads: 1
+    # All of the run's cores: passes are timed with no other job beside them.
+    threads: workflow.cores if workflow.local_exec else 1
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=60,
     params:
         seeds=seeds,
+        condition=of_study(settings.timed),
         settings=of_study(settings.timing),
+        planted=planted_effects,
         code=code_of("time_inference.py"),
     script:
         "../scripts/time_inference.py"
@@ -33,6 +34,7 @@ rule analyse_localisation:
     input:
         predictions=for_each(conditions(), "<results>/<condition>/predictions.parquet"),
         tests=test_files,
+        steps=for_each(runs(), "<results>/<run>/training_log.parquet"),
     output:
         metrics="<results>/{study}/tables/localisation.csv",
         errors_along="<results>/{study}/tables/errors_along.csv",
@@ -40,6 +42,9 @@ rule analyse_localisation:
         presence="<results>/{study}/tables/presence.csv",
         points="<results>/{study}/tables/points.csv",
         sentences="<results>/{study}/tables/sentences.csv",
+        histograms="<results>/{study}/tables/chirp_errors.csv",
+        learning="<results>/{study}/tables/learning_curve.csv",
+        losses="<results>/{study}/tables/training_losses.csv",
         findings="<results>/{study}/findings/localisation.csv",
     log:
         "<logs>/{study}/analyse_localisation.log",
@@ -52,8 +57,10 @@ rule analyse_localisation:
         mem_mb=4000,
         runtime=120,
     params:
-        runs=conditions(),
+        conditions=conditions(),
+        runs=runs(),
         settings=of_study(settings.localisation),
+        planted=planted_effects,
         code=code_of("analyse_localisation.py"),
     script:
         "../scripts/analyse_localisation.py"

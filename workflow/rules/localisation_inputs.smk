@@ -1,4 +1,21 @@
-# Which recordings of a user are searched, and by which network.
+# Which networks are timed; which recordings of a user are searched, and by which network.
+
+
+def timed_networks(wildcards) -> dict[str, str | list[str]]:
+    """The networks that are timed, one for each seed, and the images that they see."""
+    study = study_of(wildcards)
+    place = settings.timed(study)
+    model = "<results>/<condition>/seed{seed}/model.safetensors"
+    return {
+        "test": path("<results>/{study}/{dataset}/data/test.h5", wildcards, **place),
+        "backbones": [
+            backbone_file(wildcards.study, place["backbone"], seed)
+            for seed in study["seeds"]
+        ],
+        "tuned": [
+            path(model, wildcards, **place, seed=seed) for seed in study["seeds"]
+        ],
+    }
 
 
 def search_files(wildcards) -> dict[str, str]:

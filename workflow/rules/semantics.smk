@@ -86,6 +86,9 @@ rule ablate_rows:
 
 rule summarise_regions:
     input:
+        predicted=for_each(
+            conditions("groups"), "<results>/<condition>/predictions.parquet"
+        ),
         attended=for_each(runs("attention"), "<results>/<run>/region_heads.parquet"),
         ablated=for_each(runs("groups"), "<results>/<run>/group_effects.parquet"),
         spread=for_each(runs("groups"), "<results>/<run>/prediction_spread.csv"),
@@ -96,7 +99,7 @@ rule summarise_regions:
         shares="<results>/{study}/tables/head_selectivity.csv",
         effects="<results>/{study}/tables/group_effects.csv",
         compared="<results>/{study}/tables/attention_and_effect.csv",
-        agreement="<results>/{study}/tables/agreement.csv",
+        competence="<results>/{study}/tables/competence.csv",
         spread="<results>/{study}/tables/prediction_spread.csv",
         overlay="<results>/{study}/tables/overlay.csv",
         picture="<results>/{study}/tables/overlay_picture.csv",
@@ -112,8 +115,10 @@ rule summarise_regions:
         mem_mb=4000,
         runtime=60,
     params:
+        predicted=conditions("groups"),
         attended=runs("attention"),
         ablated=runs("groups"),
+        planted=planted_effects,
         settings=from_config("studies/{study}/semantics"),
         code=code_of("summarise_regions.py"),
     script:
@@ -122,6 +127,9 @@ rule summarise_regions:
 
 rule summarise_released:
     input:
+        predicted=for_each(
+            conditions("released"), "<results>/<condition>/predictions.parquet"
+        ),
         sweeps=for_each(runs("released"), "<results>/<run>/row_sweeps.csv"),
         scales=for_each(runs("released"), "<results>/<run>/label_scales.csv"),
     output:
@@ -139,7 +147,10 @@ rule summarise_released:
         mem_mb=4000,
         runtime=60,
     params:
+        conditions=conditions("released"),
         runs=runs("released"),
+        gate=from_config("studies/{study}/semantics/competence"),
+        planted=planted_effects,
         code=code_of("summarise_released.py"),
     script:
         "../scripts/summarise_released.py"

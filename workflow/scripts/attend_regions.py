@@ -9,6 +9,8 @@ from patchwork.jobs.log import job_log
 from patchwork.models import backbones, fine_tuned
 from patchwork.stimuli.chirp_figure.names import REGIONS
 
+N_SHOWN = 4  # pictures whose maps are drawn
+
 
 def main(
     *, test: str, backbone: str, model: str, outputs: dict, settings: dict, device: str
@@ -28,7 +30,7 @@ def main(
     tables.write(per_image, outputs["scores"])
     tables.write(per_head, outputs["heads"])
     drawn, picture = region_attention.overlay(
-        region_attention.attend(network, images[:1]), batch.images
+        region_attention.attend(network, images[:N_SHOWN]), batch.images[:N_SHOWN]
     )
     tables.write(drawn, outputs["overlay"])
     tables.write(picture, outputs["picture"])

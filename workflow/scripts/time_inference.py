@@ -2,10 +2,11 @@
 
 import torch
 from patchwork import tables
-from patchwork.analysis.chirps.localisation import timing_findings
+from patchwork.analysis.chirps.timing import timing_findings
 from patchwork.data import sources
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log
+from patchwork.statistics.redraws import planted_of
 from patchwork.training import evaluation
 
 
@@ -17,6 +18,7 @@ def main(
     outputs: dict,
     condition: dict,
     settings: dict,
+    planted: dict,
     device: str,
 ) -> None:
     source = sources.Stored(test)
@@ -26,20 +28,19 @@ def main(
         seeds,
         device,
     )
-    tables.write(passes, outputs["timings"])
-    found = timing_findings(passes.assign(**condition))
-    tables.write(found, outputs["findings"])
+    named = passes.assign(**condition)
+    tables.write(named, outputs["timings"])
+    tables.write(timing_findings(named, planted_of(planted)), outputs["findings"])
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]), devices.lease(snakemake.resources.gpu) as device:
-        torch.set_num_threads(snakemake.threads)
+        # One, however many the job holds: it holds them so that nothing else runs.
+        torch.set_num_threads(1)
         main(
             test=snakemake.input.test,
             files=list(zip(snakemake.input.tuned, snakemake.input.backbones, strict=True)),
-            seeds=snakemake.params.seeds,
             outputs=dict(snakemake.output.items()),
-            condition={key: snakemake.wildcards[key] for key in tables.CONDITION},
-            settings=snakemake.params.settings,
+            **{key: snakemake.params[key] for key in ("seeds", "condition", "settings", "planted")},
             device=device,
         )

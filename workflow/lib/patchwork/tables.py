@@ -13,6 +13,8 @@ RUN = ("dataset", "backbone", "protocol", "seed")
 CONDITION = ("dataset", "backbone", "protocol")
 # States of a network: fine-tuned, and its backbone as it was before.
 TUNED, UNTOUCHED = "tuned", "untouched"
+# Not a state of its own: what the fine-tuned network seems to attend to on masks elsewhere.
+PERMUTED = "permuted"
 ENDS = ("ci_low", "ci_high", "ci90_low", "ci90_high")
 FINDINGS = ("quantity", *CONDITION, "estimate", *ENDS, "n", "seeds")
 _DECLARED = Path(__file__).with_suffix(".toml")

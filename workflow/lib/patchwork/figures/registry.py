@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from patchwork.figures import rearing
 from patchwork.figures.biases import colour, orientation, training
-from patchwork.figures.chirps import localisation
+from patchwork.figures.chirps import learning, localisation
 from patchwork.figures.heads import head_effects, pictures, regions
 
 Tables = Mapping[str, pd.DataFrame]
@@ -32,7 +32,8 @@ def _bias_curve(tables: Tables) -> tuple[Figure, pd.DataFrame]:
 
 
 def _loss_curves(tables: Tables) -> tuple[Figure, pd.DataFrame]:
-    return training.loss_curves(tables["curves"], tables["transitions"]), tables["curves"]
+    transitions = tables.get("transitions", pd.DataFrame())
+    return training.loss_curves(tables["curves"], transitions), tables["curves"]
 
 
 def _correlation_over_epochs(tables: Tables) -> tuple[Figure, pd.DataFrame]:
@@ -91,6 +92,11 @@ def _attention_overlay(tables: Tables) -> tuple[Figure, pd.DataFrame]:
     return regions.attention_overlay(tables["maps"], tables["picture"]), tables["maps"]
 
 
+def _attention_by_kind(tables: Tables) -> tuple[Figure, pd.DataFrame]:
+    roles = (tables[name] for name in ("maps", "picture", "heads"))
+    return regions.attention_by_kind(*roles), tables["heads"]
+
+
 def _image_statistics(tables: Tables) -> tuple[Figure, pd.DataFrame]:
     shown = pd.concat([tables["edges"], tables["colours"]], ignore_index=True)
     return rearing.image_statistics(tables["edges"], tables["colours"]), shown
@@ -111,6 +117,7 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     "attention_across_tasks": _attention_across_tasks,
     "head_similarity": _head_similarity,
     "attention_overlay": _attention_overlay,
+    "attention_by_kind": _attention_by_kind,
     "image_statistics": _image_statistics,
     **{
         draw.__name__: _of_one_table(draw)
@@ -119,6 +126,9 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
             head_effects.layer_effects,
             head_effects.prediction_spread,
             head_effects.released_decomposition,
+            learning.chirp_errors,
+            learning.inference_times,
+            learning.learning_curve,
             localisation.coverage,
             localisation.error_along,
             localisation.predicted_against_true,
@@ -129,6 +139,7 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
             rearing.bias_trajectory,
             rearing.contrast_forest,
             regions.attention_and_effect,
+            regions.head_table,
             regions.selectivity_by_layer,
             regions.region_masses,
         )

@@ -268,14 +268,14 @@ def check_stimuli(name: str, study: Mapping[str, Any]) -> None:
 
 def _check_timed(place: Sequence[str], study: Mapping[str, Any]) -> None:
     """What is timed is trained."""
-    timing = study["analyses"].get("localisation", {}).get("timing")
+    timing = study["analyses"].get("timing")
     if timing is None:
         return
     trained = ["/".join(row.values()) for row in settings.conditions(study)]
     timed = "/".join(timing["condition"][key] for key in settings.CONDITION)
     if timed not in trained:
         raise ConfigurationError(
-            [*place, "analyses", "localisation", "timing", "condition"],
+            [*place, "analyses", "timing", "condition"],
             f"is {timed}; allowed is one that the runs have, such as {trained[0]}",
         )
 

@@ -3,7 +3,7 @@
 Every function takes the block of one study, as `config/studies/<study>.yaml` gives it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -179,14 +179,39 @@ def mentions(study: Study) -> dict[str, dict[str, str]]:
 
 def timing(study: Study) -> dict[str, Any]:
     """How many passes over how many images are timed."""
-    block = study["analyses"]["localisation"]["timing"]
+    block = study["analyses"]["timing"]
     return {key: block[key] for key in ("n_images", "repetitions")}
 
 
+def timed(study: Study) -> dict[str, str]:
+    """The condition whose networks are timed."""
+    return study["analyses"]["timing"]["condition"]
+
+
 def localisation(study: Study) -> dict[str, Any]:
-    """Numbers of the scores of places."""
-    block = study["analyses"]["localisation"]
-    return {key: block[key] for key in ("coverage", "n_bins")}
+    """Numbers of the scores of places, and the sizes of the datasets of the learning curve."""
+    block = dict(study["analyses"]["localisation"])
+    names = block.pop("learning_curve")
+    trained = {row["dataset"] for row in conditions(study)}
+    return block | {
+        "sizes": {name: split_of(study, name, "train")["n"] for name in names if name in trained}
+    }
+
+
+def planted(study: Study, claims: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Effects that positive controls plant, with the region that is claimed of each quantity.
+
+    Args:
+        study: with ``planted``, quantity to effect, or without.
+        claims: of this study.
+    """
+    decisions = [one for claim in claims for one in claim["decisions"]]
+    regions = {one["quantity"]: one["claimed"] for one in decisions if "quantity" in one}
+    return {
+        name: {"effect": effect, "claimed": regions[name]}
+        for name, effect in study.get("planted", {}).items()
+        if name in regions
+    }
 
 
 def search(study: Study) -> dict[str, Any]:

@@ -225,3 +225,22 @@ def auroc(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
         return (total - inside * (inside + 1) / 2) / np.where(
             inside * outside, inside * outside, np.nan
         )
+
+
+def auroc_terms(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """One number per example whose mean is :func:`auroc`, and whose spread is that of the area.
+
+    Args:
+        scores: shape (n,).
+        member: boolean, shape (n,); some are, some are not.
+
+    Returns:
+        shape (n,): the area, and what each example's placement among the other kind adds to it.
+
+    Source: DeLong et al. 1988: the area is a mean of placement values.
+    """
+    area, ranks, terms = auroc(scores, member), stats.rankdata(scores), np.empty(len(scores))
+    for own, sign in ((member, 1), (~member, -1)):
+        wins = (ranks[own] - stats.rankdata(scores[own])) / (~own).sum()
+        terms[own] = sign * (wins - wins.mean()) / own.mean()
+    return area + terms

@@ -26,6 +26,7 @@ __all__ = [
     "arrays",
     "generate",
     "label_attributes",
+    "read_pixels",
 ]
 
 SIGNALS = ("ridge", "waveform")
@@ -203,6 +204,27 @@ def _decorated(
     caption = None if words is None else Caption(words, index)
     drawn = frames(size, size)
     return drawn.picture(array, caption), drawn.regions(array, mask, caption)
+
+
+def read_pixels(settings: Mapping[str, object], images: np.ndarray) -> np.ndarray:
+    """The spectrograms that pictures show, from their colours alone.
+
+    Args:
+        settings: see `parse_settings`.
+        images: as `generate` draws them, uint8, shape (n, image_px, image_px, 3).
+
+    Returns:
+        shape (n, rows, columns), float32, 0 to 1: entry of the colour map nearest to each pixel of
+        the data area, over the greatest; rows are frequencies, ascending. Figures that are
+        decorated are cut to their data area.
+    """
+    parsed = parse_settings(settings)
+    if parsed.rendering == "decorated":
+        from patchwork.stimuli.chirp_figure.frames import frames
+
+        images = images[:, *frames(parsed.image_px, parsed.image_px).data]
+    entries = spectrograms.nearest_entries()[tuple(np.moveaxis(images >> 2, -1, 0))]
+    return (entries[:, ::-1] / np.float32(255)).astype(np.float32)
 
 
 def _labels(settings: ChirpSettings, drawn: _Drawn) -> dict[str, np.ndarray]:

@@ -275,6 +275,15 @@ def colour_table() -> np.ndarray:
     return table
 
 
+@cache
+def nearest_entries() -> np.ndarray:
+    """Entry of the colour table nearest to each colour of 6 bits a channel, shape (64, 64, 64)."""
+    from scipy.spatial import KDTree
+
+    colours = np.moveaxis(np.indices((64, 64, 64)), 0, -1) * 4 + 1.5
+    return KDTree(colour_table()).query(colours)[1].astype(np.uint8)
+
+
 def colour_indices(array: np.ndarray) -> np.ndarray:
     """Entry of the colour table of each cell, from least to greatest value, as matplotlib counts.
 

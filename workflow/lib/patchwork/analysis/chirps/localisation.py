@@ -1,4 +1,4 @@
-"""Where and whether there is a chirp, by networks and baselines, and the time that it takes."""
+"""Where and whether there is a chirp, by networks and baselines."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,16 +8,23 @@ import pandas as pd
 from sklearn import metrics
 
 from patchwork import statistics
-from patchwork.analysis.chirps import baselines, localisation_intervals
+from patchwork.analysis.chirps import baselines, learning, localisation_intervals
 from patchwork.analysis.chirps.baselines import Plane
-from patchwork.analysis.chirps.localisation_intervals import EVERY, LEVELS, PRESENT, targets
+from patchwork.analysis.chirps.localisation_intervals import (
+    EVERY,
+    LEVELS,
+    NO_PROTOCOL,
+    PRESENT,
+    targets,
+)
 from patchwork.analysis.predictions import PREDICTED, long_errors, metric_tables, unit_of
 from patchwork.statistics import Interval
+from patchwork.statistics.metrics import auroc_terms
+from patchwork.statistics.redraws import Planted
 from patchwork.stimuli import LabelAttributes
 from patchwork.tables import CONDITION, ENDS, FINDINGS, RUN, conditions, groups, join, labelled
 
 CONSTANT = "constant"
-NO_PROTOCOL = "none"
 ALONG = (*LEVELS, "duration_s", "sweep")
 _N_POINTS = 400  # images that a figure of single predictions shows
 _METRICS = {"pearson_r": "r", "slope": "slope", "bias": "bias", "mae": "mae"}
@@ -32,11 +39,11 @@ _NOT_LABELS = (PREDICTED, "loss_", "score_")
 def detections(arrays: Iterable[np.ndarray], plane: Plane) -> pd.DataFrame:
     """What the baselines find in the images of a dataset.
 
-    They see the arrays behind the images, at full resolution and before colours and decoration:
-    an advantage over a network, which sees the picture.
+    They see the pixels that a network sees, read back as numbers.
 
     Args:
-        arrays: spectrograms in order, in batches of shape (n, rows, columns).
+        arrays: spectrograms in order, in batches of shape (n, rows, columns), as
+            `stimuli.chirps.read_pixels` gives them.
         plane: time and frequency range of the arrays.
 
     Returns:
@@ -94,7 +101,7 @@ def score_column(part: pd.DataFrame) -> str | None:
     return next(known, None) if both else None
 
 
-def auroc(part: pd.DataFrame, column: str) -> Interval:
+def presence_area(part: pd.DataFrame, column: str) -> Interval:
     """Chance that an image with a chirp scores higher than one without, over seeds and images.
 
     Args:
@@ -103,33 +110,22 @@ def auroc(part: pd.DataFrame, column: str) -> Interval:
 
     Returns:
         The mean over seeds of the area under the receiver operating characteristic (ties count
-        half), with an interval from its placement values; within 0 and 1.
-
-    Source: DeLong et al. 1988: the area is a mean of placement values.
+        half); within 0 and 1.
     """
-    values = pd.concat([_placements(one, column) for _, one in part.groupby("seed", sort=False)])
+    terms = []
+    for _, one in part.groupby("seed", sort=False):
+        found = auroc_terms(one[column].to_numpy(float), (one[PRESENT] == 1).to_numpy())
+        terms.append(pd.Series(found, one.index))
+    values = pd.concat(terms)
     seeds, images = (part.loc[values.index, name].to_numpy() for name in ("seed", "index"))
     return statistics.share_intervals(values.to_numpy(), seeds, images)[0]
-
-
-def _placements(part: pd.DataFrame, column: str) -> pd.Series:
-    """One value per image whose mean is the area, and whose spread is that of the area."""
-    scores, present = part[column].to_numpy(float), part[PRESENT].to_numpy() == 1
-    places = np.empty(len(part))
-    for own, sign in ((present, 1), (~present, -1)):
-        others = np.sort(sign * scores[~own])
-        sides = [np.searchsorted(others, sign * scores[own], side) for side in ("left", "right")]
-        places[own] = np.mean(sides, axis=0) / len(others)
-    area = places[present].mean()
-    shares = np.where(present, present.mean(), 1 - present.mean())
-    return pd.Series(area + (places - area) / shares, index=part.index)
 
 
 def roc_curve(part: pd.DataFrame, column: str, n_points: int = 51) -> pd.DataFrame:
     """Receiver operating characteristic, averaged over seeds at equal rates of false alarms.
 
     Args:
-        part: as for :func:`auroc`.
+        part: as for :func:`presence_area`.
         column: the score.
         n_points: rates of false alarms, evenly from 0 to 1.
 
@@ -153,6 +149,8 @@ def localisation_tables(
     *,
     n_bins: int,
     coverage: float,
+    sizes: Mapping[str, int],
+    planted: Mapping[str, Planted],
 ) -> dict[str, pd.DataFrame]:
     """All tables of one study, by the names that its rule gives them.
 
@@ -161,12 +159,19 @@ def localisation_tables(
         attributes: units and names of the labels.
         n_bins: bins of the errors along noise and duration, 1 or more.
         coverage: wanted chance of an interval to cover, between 0 and 1.
+        sizes: dataset to its number of training images; those of one learning curve.
+        planted: positive controls, by quantity.
     """
     # Whether there is a chirp is scored by presence_table, the rest where there is one.
     placed = frame.drop(columns=PREDICTED + PRESENT, errors="ignore")
     scored = metric_tables(placed, attributes)
     covered = localisation_intervals.conformal_table(frame, attributes, coverage)
     present = presence_table(frame)
+    found = [
+        findings(frame, scored, covered, present),
+        learning.gain_findings(frame, sizes),
+        learning.positive_controls(frame, planted),
+    ]
     return {
         "metrics": scored,
         "errors_along": errors_along(frame, attributes, n_bins),
@@ -174,7 +179,9 @@ def localisation_tables(
         "presence": present,
         "points": point_table(frame, attributes),
         "sentences": localisation_intervals.sentence_table(frame, covered),
-        "findings": findings(frame, scored, covered, present),
+        "histograms": learning.histograms(frame, attributes),
+        "learning": learning.curve(scored, sizes),
+        "findings": join(found)[list(FINDINGS)],
     }
 
 
@@ -273,7 +280,7 @@ def presence_table(frame: pd.DataFrame) -> pd.DataFrame:
     for names, part in conditions(frame):
         column = score_column(part)
         if column is not None:
-            area = auroc(part, column).row()
+            area = presence_area(part, column).row()
             curve = roc_curve(part, column)
             whole = {"auroc": area.pop("estimate"), **area}
             parts.append(labelled(curve.assign(ranked_by=column, **whole), names))
@@ -357,17 +364,11 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     simple = frame[frame["protocol"] == NO_PROTOCOL]
     for names, part in conditions(frame[frame["protocol"] != NO_PROTOCOL]):
-        own = _sizes(part)
         for baseline in (CONSTANT, *TRACKERS):
             other = simple[
                 (simple["dataset"] == names["dataset"]) & (simple["backbone"] == baseline)
             ]
-            both = own.merge(
-                _sizes(other)[["target", "index", "size"]],
-                on=["target", "index"],
-                suffixes=("", "_other"),
-                validate="many_to_one",
-            )
+            both = learning.paired_sizes(part, other)
             for target, one in both.groupby("target", sort=False):
                 apart = statistics.paired_interval(
                     one["size"].to_numpy(),
@@ -378,37 +379,3 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
                 quantity = f"{target}_mae_minus_{baseline}"
                 rows.append({"quantity": quantity, **names, **apart.row()})
     return pd.DataFrame(rows)
-
-
-def _sizes(part: pd.DataFrame) -> pd.DataFrame:
-    long = long_errors(part.dropna(axis=1, how="all"), [PRESENT])
-    return long.assign(size=(long["predicted"] - long["actual"]).abs())
-
-
-def timing_findings(frame: pd.DataFrame) -> pd.DataFrame:
-    """How fast images are evaluated, and how much repeated passes differ.
-
-    Args:
-        frame: the table ``timings.csv`` with the names of its condition.
-
-    Returns:
-        Findings, n counting passes: ``images_per_s``, and ``repetition_spread``, the coefficient of
-        variation of the seconds of repeated passes of one network, where there are any.
-    """
-    rows = []
-    for names, part in groups(frame, CONDITION):
-        seeds = part["seed"].to_numpy()
-        speed = statistics.interval((part["n_images"] / part["seconds"]).to_numpy(), seeds)
-        rows.append({"quantity": "images_per_s", **names, **speed.row()})
-        runs = part.groupby("seed")["seconds"]
-        passes = runs.transform("size")
-        if (passes > 1).all():
-            share = ((part["seconds"] / runs.transform("mean") - 1) ** 2) * passes / (passes - 1)
-            spread = statistics.interval(share.to_numpy(), seeds, _root_of_mean)
-            row = spread.within(least=0.0).row()
-            rows.append({"quantity": "repetition_spread", **names, **row})
-    return pd.DataFrame(rows)
-
-
-def _root_of_mean(means: np.ndarray) -> np.ndarray:
-    return np.sqrt(means[..., 0])

@@ -17,6 +17,7 @@ from patchwork.tables import CONDITION, conditions, groups, join, labelled
 PRESENT = "present"
 LEVELS = ("noise_sd", "snr_db")
 EVERY = "all"
+NO_PROTOCOL = "none"  # of what was not trained
 _N_LEVELS = 3  # groups of noise that have half widths of their own
 _N_SENTENCES = 20
 _CLAUSES = {

@@ -1,12 +1,14 @@
 """Effects of heads, pairs and layers over seeds: tables and findings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from patchwork import statistics
 from patchwork.statistics import Estimates, Interval
+from patchwork.statistics.power import share_found
+from patchwork.statistics.redraws import Planted, redrawn
 from patchwork.tables import CONDITION, FINDINGS, RUN, groups, join
 
 # ASSUME: sweeps in fp32 agree with plain forward passes to about this share of an effect. A cell
@@ -14,18 +16,14 @@ from patchwork.tables import CONDITION, FINDINGS, RUN, groups, join
 _ROUNDING = 1e-5
 # ASSUME: below the smallest published effect of a head (0.11 % of the loss) is no effect.
 MARGIN_PERCENT = 0.1
-# ASSUME: published layers are counted from 0 in a network of 12. A network of another depth has
-# those layers in which their centres lie.
+# Published layers are counted from 0 in a network of 12; in another they are no such layers.
 PUBLISHED_DEPTH = 12
 EARLY, MIDDLE = (1, 2, 3), (6,)
+# ASSUME: percent of the loss; a hundredth of the published effect, and what logarithms see of less.
+_LEAST_PERCENT = 0.001
 LAYER_MEANS, PAIR_EXCESS = "layer_means", "pair_excess"
 RANDOM_ORDER = "layers_in_random_order"
 _CELL = ("group", "layer", "head", "other_layer", "other_head", "baseline")
-
-
-def published_layers(layers: Sequence[int], n_layers: int) -> list[int]:
-    """The layers of a network at the relative depth of published ones."""
-    return sorted({int((layer + 0.5) / PUBLISHED_DEPTH * n_layers) for layer in layers})
 
 
 def _wide(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, pd.Index]:
@@ -49,7 +47,7 @@ def _without_rounding(values: np.ndarray) -> np.ndarray:
     return np.where(largest < _ROUNDING * largest.max(), 0.0, values)
 
 
-def _labels(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _labels(wide: pd.DataFrame | pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Seed and example of each row."""
     seeds, examples = (wide.index.get_level_values(name) for name in ("seed", "example"))
     return seeds.to_numpy(), examples.to_numpy()
@@ -175,7 +173,10 @@ def percent_table(frame: pd.DataFrame, margin: float = MARGIN_PERCENT) -> pd.Dat
 
 
 def percent_findings(
-    frame: pd.DataFrame, baseline: str = "zero", margin: float = MARGIN_PERCENT
+    frame: pd.DataFrame,
+    baseline: str = "zero",
+    margin: float = MARGIN_PERCENT,
+    planted: Mapping[str, Planted] | None = None,
 ) -> pd.DataFrame:
     """What ablation does to the loss by depth, in percent, over seeds.
 
@@ -184,16 +185,15 @@ def percent_findings(
             :func:`percent_table`.
         baseline: of the ablation that counts.
         margin: of equivalence, percent, > 0.
+        planted: positive controls, by quantity.
 
     Returns:
         Columns `tables.FINDINGS`: ``layer<k>_percent_loss_increase`` (mean over single heads of
         layer k, from 0), ``layer<k>_joint_percent_loss_increase`` (all its heads at once),
-        ``published_layers_1_to_3_percent_loss_increase``, ``published_layer_6_...``, their ratio
-        ``published_layer_6_over_1_to_3``, ``last_third_over_first_third`` and
-        ``last_third_minus_first_third_percent`` (single heads), ``pair_excess_percent``,
-        ``equivalent_heads_share`` (heads without effect, by the margin), ``n_heads`` (of one
-        network) and ``random_order_difference_percent`` (largest difference between two orders of
-        running).
+        ``pair_excess_percent``, ``equivalent_heads_share`` (heads without effect, by the margin),
+        ``n_heads`` and ``n_layers`` (of one network) and ``random_order_difference_percent``
+        (largest difference between two orders of running); of networks of twelve layers those of
+        :func:`published_findings`.
     """
     chosen = frame[frame["baseline"] == baseline]
     chosen = join([chosen, derived(chosen)])
@@ -202,7 +202,69 @@ def percent_findings(
         found = _quantities(part, _columns(part))
         rows += [{"quantity": name, **names, **one.row()} for name, one in found.items()]
         rows += [{**names, **row} for row in _single_numbers(part, margin)]
+    published = published_findings(frame, planted or {})
+    return join([pd.DataFrame(rows), published])[list(FINDINGS)]
+
+
+def published_findings(frame: pd.DataFrame, planted: Mapping[str, Planted]) -> pd.DataFrame:
+    """Effects in the layers that the paper names, on a logarithmic scale, over seeds and images.
+
+    Args:
+        frame: as for :func:`percent_findings`.
+        planted: positive controls, by quantity.
+
+    Returns:
+        Columns `tables.FINDINGS`, of conditions whose networks have twelve layers, for each
+        baseline: ``log2_percent_layers_1_to_3_<baseline>``, mean over networks of the base-2
+        logarithm of the mean percent loss increase by a head, and ``log2_layer_6_over_1_to_3_...``,
+        that of layer 6 minus it; with ``_found``, how often a planted one would be found.
+    """
+    rows: list[dict] = []
+    single = frame[frame["groups"] == "heads"]
+    for names, part in groups(single, [*CONDITION, "baseline"]):
+        if int(part["layer"].max()) + 1 != PUBLISHED_DEPTH:
+            continue
+        baseline = names.pop("baseline")
+        whole = part.groupby(["seed", "example"])
+        clean, (seeds, images) = whole["clean"].first().to_numpy(), _labels(whole["clean"].first())
+        early, middle = (
+            _log2_percent(
+                part[part["layer"].isin(layers)].groupby(["seed", "example"])["effect"].mean(),
+                clean,
+                seeds,
+            )
+            for layers in (EARLY, MIDDLE)
+        )
+        found = {
+            f"log2_percent_layers_1_to_3_{baseline}": early,
+            f"log2_layer_6_over_1_to_3_{baseline}": Estimates(
+                middle.value - early.value, middle.influence - early.influence
+            ),
+        }
+        for name, one in found.items():
+            row = statistics.intervals_of(one, seeds, images)[0].row()
+            rows.append({"quantity": name, **names, **row})
+            if name in planted:
+                draw = redrawn(one, planted[name].effect, seeds, images)
+                row = share_found(draw, planted[name].claimed, 0).row()
+                rows.append({"quantity": f"{name}_found", **names, **row})
     return pd.DataFrame(rows, columns=list(FINDINGS))
+
+
+def _log2_percent(effect: pd.Series, clean: np.ndarray, seeds: np.ndarray) -> Estimates:
+    """Mean over networks of log2 of effect over clean in percent, at least `_LEAST_PERCENT`."""
+    codes = np.unique(seeds, return_inverse=True)[1]
+    size = np.bincount(codes)
+    top, bottom = (np.bincount(codes, one) / size for one in (effect.to_numpy(), clean))
+    percent = 100 * top / bottom
+    value = np.log2(np.maximum(percent, _LEAST_PERCENT))
+    mean = np.average(value, weights=size)
+    seen = (percent > _LEAST_PERCENT)[codes]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = effect.to_numpy() / top[codes] - clean / bottom[codes]
+    return Estimates(
+        np.array([mean]), (np.where(seen, own, 0) / np.log(2) + value[codes] - mean)[:, None]
+    )
 
 
 def _columns(part: pd.DataFrame) -> pd.DataFrame:
@@ -229,27 +291,13 @@ def _quantities(part: pd.DataFrame, wide: pd.DataFrame) -> dict[str, Interval]:
         found = Estimates(100 * share.value, 100 * share.influence)
         return statistics.intervals_of(found, *_labels(wide))[0]
 
-    def ratio(above: np.ndarray, below: np.ndarray) -> Interval:
-        return statistics.ratio_interval(above, below, *_labels(wide))
-
     found = {}
     for kind, joint in ((LAYER_MEANS, ""), ("layers", "_joint")):
         for layer in [one for one in range(n_layers) if (kind, one) in wide.columns]:
             found[f"layer{layer}{joint}_percent_loss_increase"] = percent(of(kind, [layer]))
     if (PAIR_EXCESS, -1) in wide.columns:
         found["pair_excess_percent"] = percent(of(PAIR_EXCESS, [-1]))
-    early = of(LAYER_MEANS, published_layers(EARLY, n_layers))
-    middle = of(LAYER_MEANS, published_layers(MIDDLE, n_layers))
-    depth = (np.arange(n_layers) + 0.5) / n_layers
-    first = of(LAYER_MEANS, np.flatnonzero(depth < 1 / 3).tolist() or [0])
-    last = of(LAYER_MEANS, np.flatnonzero(depth > 2 / 3).tolist() or [n_layers - 1])
-    return found | {
-        "published_layers_1_to_3_percent_loss_increase": percent(early),
-        "published_layer_6_percent_loss_increase": percent(middle),
-        "published_layer_6_over_1_to_3": ratio(middle, early),
-        "last_third_over_first_third": ratio(last, first),
-        "last_third_minus_first_third_percent": percent(last - first),
-    }
+    return found
 
 
 def _single_numbers(part: pd.DataFrame, margin: float) -> list[dict]:
@@ -263,6 +311,7 @@ def _single_numbers(part: pd.DataFrame, margin: float) -> list[dict]:
     rows: list[dict] = [
         {"quantity": "equivalent_heads_share", **one.row(), "n": n},
         {"quantity": "n_heads", **size.row()},
+        {"quantity": "n_layers", **statistics.exact(heads["layer"].nunique(), n, 0).row()},
     ]
     keys = ["seed", "group", "example"]
     shuffled = part[part["groups"] == RANDOM_ORDER].set_index(keys)["effect"]

@@ -18,10 +18,12 @@ from scipy import stats
 from torch import Tensor, nn
 
 from patchwork import statistics
-from patchwork.analysis.heads.effect_tables import EARLY, MIDDLE, published_layers
+from patchwork.analysis.heads.effect_tables import EARLY, MIDDLE, PUBLISHED_DEPTH
 from patchwork.interventions.batches import batches
 from patchwork.models import fine_tuned, sites
 from patchwork.models.fine_tuned import Network
+from patchwork.statistics.power import share_found
+from patchwork.statistics.redraws import Planted, redrawn
 from patchwork.tables import CONDITION, FINDINGS, groups, join
 
 LABEL_SCALES = ("raw", "standardised")
@@ -355,11 +357,11 @@ def _numbers(part: pd.DataFrame) -> dict[str, float]:
         "rank_correlation_with_step": _rank(shuffled, "step"),
         "rank_correlation_with_layer": _rank(shuffled, "layer"),
     }
-    n_layers = int(part["layer"].max()) + 1
+    if int(part["layer"].max()) + 1 != PUBLISHED_DEPTH:
+        return numbers
     for order in (FORWARD, REVERSE):
         here = part[part["order"] == order].groupby("layer")["effect"].mean()
-        early = here[published_layers(EARLY, n_layers)].mean()
-        middle = here[published_layers(MIDDLE, n_layers)].mean()
+        early, middle = here[list(EARLY)].mean(), here[list(MIDDLE)].mean()
         numbers |= {
             f"{order}_layers_1_to_3_percent": early,
             f"{order}_layer_6_percent": middle,
@@ -378,19 +380,23 @@ def _rank(frame: pd.DataFrame, column: str) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def released_findings(frame: pd.DataFrame, scales: pd.DataFrame) -> pd.DataFrame:
+def released_findings(
+    frame: pd.DataFrame, scales: pd.DataFrame, planted: Mapping[str, Planted]
+) -> pd.DataFrame:
     """Where the published numbers come from, over seeds.
 
     Args:
         frame: of :func:`decompose`, with the names of its runs.
         scales: of :func:`label_scales`, with the names of its runs.
+        planted: positive controls, by quantity.
 
     Returns:
         Columns `tables.FINDINGS`. For each procedure of `CHAIN`: ``<procedure>_share_from_order``,
         ``<procedure>_rank_correlation_with_step`` and ``..._with_layer`` (random orders),
-        ``<procedure>_<order>_layers_1_to_3_percent``, ``..._layer_6_percent`` and
-        ``..._layer_6_minus_1_to_3_percent`` for orders forward and reverse (published layers, at
-        their relative depth); and ``<scale>_label_mse_<predictor>``.
+        of networks of twelve layers ``<procedure>_<order>_layers_1_to_3_percent``,
+        ``..._layer_6_percent`` and ``..._layer_6_minus_1_to_3_percent`` for orders forward and
+        reverse; ``<scale>_label_mse_<predictor>``; and, with ``_found`` behind, how often a planted
+        effect would be found.
     """
     rows = []
     for names, part in groups(frame, [*CONDITION, "procedure"]):
@@ -399,7 +405,13 @@ def released_findings(frame: pd.DataFrame, scales: pd.DataFrame) -> pd.DataFrame
         n = int(part["n"].max())
         for quantity, column in per_seed.items():
             row = statistics.over_seeds(column, _ENDS.get(quantity, (-np.inf, np.inf)))
-            rows.append({"quantity": f"{procedure}_{quantity}", **names, **row, "n": n})
+            name = f"{procedure}_{quantity}"
+            rows.append({"quantity": name, **names, **row, "n": n})
+            if name in planted and column.notna().all():
+                means, seeds = statistics.means(column.to_numpy(float)), column.index.to_numpy()
+                draw = redrawn(means, planted[name].effect, seeds)
+                share = share_found(draw, planted[name].claimed, 0).row()
+                rows.append({"quantity": f"{name}_found", **names, **share})
     simple = scale_table(scales).rename(columns={"mse": "estimate"})
     simple["quantity"] = simple["label_scale"] + "_label_mse_" + simple["predictor"]
     return join([pd.DataFrame(rows), simple])[list(FINDINGS)]

@@ -275,8 +275,8 @@ def null_tests(weights: np.ndarray, regions: Shares, seed: int) -> pd.DataFrame:
 
     Returns:
         head, region, null (`OTHER_IMAGE` or `SHIFTED`), ratio (attention mass over area, both
-        summed over images), ratio_null (the null's mean), p (one-sided). Regions that no image has
-        are left out.
+        summed over images), ratio_null (the null's mean), p (one-sided), and of one mask elsewhere,
+        drawn from the null, ratio_drawn and p_drawn. Regions that no image has are left out.
     """
     rows = []
     for one, moving in enumerate(regions.moves()):
@@ -286,11 +286,19 @@ def null_tests(weights: np.ndarray, regions: Shares, seed: int) -> pd.DataFrame:
             continue
         given, masks = weights[with_it], masks[with_it]
         test = _other_images if moving else _shifts
-        true, null_mean, p = test(given, masks, seed)
-        area = masks.mean((1, 2)).sum()
-        frame = pd.DataFrame({"ratio": true / area, "ratio_null": null_mean / area, "p": p})
+        drawn = test(given, masks, seed)
+        area, other = masks.mean((1, 2)).sum(), 1 + seed % (len(drawn) - 1)
+        frame = pd.DataFrame(
+            {
+                "ratio": drawn[0] / area,
+                "ratio_null": drawn.mean(0) / area,
+                "p": _p(drawn[0], drawn),
+                "ratio_drawn": drawn[other] / area,
+                "p_drawn": _p(drawn[other], drawn),
+            }
+        )
         null = OTHER_IMAGE if moving else SHIFTED
-        rows.append(frame.assign(head=range(len(p)), region=regions.names[one], null=null))
+        rows.append(frame.assign(head=range(len(frame)), region=regions.names[one], null=null))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -300,23 +308,22 @@ def _p(true: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     return (drawn >= true - 1e-9 * (1 + np.abs(true))).mean(0)
 
 
-def _other_images(
-    weights: np.ndarray, masks: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _other_images(weights: np.ndarray, masks: np.ndarray, seed: int) -> np.ndarray:
+    """Attention on the masks, then on those of other images, at random; shape (draws, heads)."""
     n = len(masks)
     # mass[h, i, j]: attention of head h in image i on the mask of image j.
     mass = np.einsum("ihp,jp->hij", weights, masks.reshape(n, -1), optimize=True)
     rng = np.random.Generator(np.random.Philox(seed))
     orders = rng.permuted(np.tile(np.arange(n), (N_PERMUTATIONS, 1)), axis=1)
     orders = np.concatenate([np.arange(n)[None], orders])
-    drawn = np.stack([one[np.arange(n), orders].sum(1) for one in mass], axis=1)
-    return drawn[0], n * mass.mean((1, 2)), _p(drawn[0], drawn)
+    return np.stack([one[np.arange(n), orders].sum(1) for one in mass], axis=1)
 
 
-def _shifts(
-    weights: np.ndarray, masks: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every shift and mirror image of all masks together; nothing is drawn."""
+def _shifts(weights: np.ndarray, masks: np.ndarray, seed: int) -> np.ndarray:
+    """Attention on the masks, then on every shift and mirror image of all of them together.
+
+    They come in random order, the true place first; shape (draws, heads).
+    """
     n, heads = weights.shape[:2]
     shape = masks.shape[1:]
     seen = np.fft.fft2(weights.reshape(n, heads, *shape))
@@ -326,7 +333,8 @@ def _shifts(
         sums = np.fft.ifft2(np.einsum("nhxy,nxy->hxy", seen, placed)).real
         every.append(sums.reshape(heads, -1))
     drawn = np.concatenate(every, axis=1).T
-    return drawn[0], drawn.mean(0), _p(drawn[0], drawn)
+    drawn[1:] = np.random.Generator(np.random.Philox(seed)).permutation(drawn[1:])
+    return drawn
 
 
 def region_attention(
@@ -406,7 +414,7 @@ def attention_by_state(
 def overlay(
     maps: Maps, images: np.ndarray, variant: str = "cls"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The maps of the first picture, and the picture, as tables that a figure is drawn from.
+    """The maps of some pictures, and the pictures, as tables that figures are drawn from.
 
     Args:
         maps: of pictures.
@@ -416,15 +424,16 @@ def overlay(
     Returns:
         The tables ``overlay.csv`` and ``overlay_picture.csv``.
     """
-    weights = maps.weights[variant][0]
+    weights = maps.weights[variant]
     height, width = images.shape[1:3]
     columns = round((weights.shape[-1] * width / height) ** 0.5)
-    cells = weights.reshape(*weights.shape[:2], -1, columns)
-    layer, head, row, column = (place.reshape(-1) for place in np.indices(cells.shape))
-    drawn = {"layer": layer, "head": head, "row": row, "column": column}
-    y, x = (place.reshape(-1) for place in np.indices((height, width)))
-    red, green, blue = images[0].reshape(-1, 3).T
-    picture = {"row": y, "column": x, "red": red, "green": green, "blue": blue}
+    cells = weights.reshape(*weights.shape[:3], -1, columns)
+    names = ("example", "layer", "head", "row", "column")
+    places = (place.reshape(-1) for place in np.indices(cells.shape))
+    drawn = dict(zip(names, places, strict=True))
+    example, y, x = (place.reshape(-1) for place in np.indices(images.shape[:3]))
+    red, green, blue = images.reshape(-1, 3).T
+    picture = {"example": example, "row": y, "column": x, "red": red, "green": green, "blue": blue}
     return pd.DataFrame(drawn | {"weight": cells.reshape(-1)}), pd.DataFrame(picture)
 
 

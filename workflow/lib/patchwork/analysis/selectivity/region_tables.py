@@ -1,15 +1,16 @@
 """Head selectivity by attention to known regions, and against ablation: tests, shares, findings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from patchwork import statistics
-from patchwork.statistics.metrics import auroc
-from patchwork.tables import CONDITION, FINDINGS, RUN, TUNED, UNTOUCHED, groups, join
+from patchwork.statistics import Interval
+from patchwork.statistics.power import share_found
+from patchwork.statistics.redraws import Planted, redrawn
+from patchwork.tables import CONDITION, FINDINGS, PERMUTED, RUN, TUNED, UNTOUCHED, groups, join
 
 # ASSUME: a region passes for a head if its attention mass exceeds the null's at this false
 # discovery rate over all layers, heads and regions of a network ...
@@ -23,9 +24,6 @@ EXCESS_LEAST = 1.25
 # ASSUME: a head has an effect if the loss rises without it, at this false discovery rate over the
 # heads of its network, images resampled.
 Q_EFFECT = 0.05
-COUNTS = ("attends_with_effect", "attends_only", "effect_only", "neither")
-# Haldane and Anscombe: half a head more in each cell, so that an empty one has an odds ratio.
-_HALF = 0.5
 KINDS = ("monosemantic", "polysemantic", "neither")
 # ASSUME: published layers are counted from 0 in a network of 12; a network of another depth is
 # cut at the same relative depth of the layers' centres.
@@ -43,12 +41,14 @@ def selectivity_tests(frame: pd.DataFrame, regions: Sequence[str]) -> pd.DataFra
 
     Args:
         frame: dataset, backbone, protocol, seed, state (`TUNED` or `UNTOUCHED`), variant, layer,
-            head, region, ratio, ratio_null, p, auroc.
+            head, region, ratio, ratio_null, p, auroc, and of masks elsewhere ratio_drawn, p_drawn
+            and null_auroc.
         regions: those that heads are tested on; others stay in no table.
 
     Returns:
         The rows of the tested regions with q and passes (q below `Q`, `EXCESS_LEAST` and
-        `AUROC_LEAST` reached).
+        `AUROC_LEAST` reached); with state `PERMUTED`, the same tests of fine-tuned networks on
+        masks elsewhere, of which those that pass do so by chance.
 
     Raises:
         ValueError: if a region is nowhere in the frame.
@@ -59,6 +59,9 @@ def selectivity_tests(frame: pd.DataFrame, regions: Sequence[str]) -> pd.DataFra
         raise ValueError(f"tested_regions names {lacking[0]!r}; the frame has {known}")
     parts = []
     kept = frame[frame["region"].isin(regions)]
+    tuned = kept[kept["state"] == TUNED]
+    drawn = {"ratio": tuned["ratio_drawn"], "p": tuned["p_drawn"], "auroc": tuned["null_auroc"]}
+    kept = join([kept, tuned.assign(state=PERMUTED, **drawn)])
     for _, part in groups(kept, [*RUN, "state", "variant"]):
         q = statistics.false_discovery_rate(part["p"].to_numpy())
         above = part["ratio"] >= EXCESS_LEAST * part["ratio_null"]
@@ -127,7 +130,8 @@ def region_table(tests: pd.DataFrame) -> pd.DataFrame:
     cells = [*_HEAD[2:], "region"]
     measures = ["ratio", "ratio_null", "mass", "area", "hit", "auroc", "mass_high_norm"]
     parts = []
-    for names, part in groups(tests, [*CONDITION, "state", "variant"]):
+    true = tests[tests["state"] != PERMUTED]
+    for names, part in groups(true, [*CONDITION, "state", "variant"]):
         seeds = part.pivot_table(index="seed", columns=cells, values=["ratio", "ratio_null"])
         table = part.groupby(cells)[[*measures, "prefix_share", "passes"]].mean()
         table["null"] = part.groupby(cells)["null"].first()
@@ -160,6 +164,7 @@ def _tested(ratio: pd.DataFrame, null: pd.DataFrame) -> np.ndarray:
 def share_findings(
     heads: pd.DataFrame,
     region_sets: Mapping[str, Sequence[str]],
+    planted: Mapping[str, Planted],
     variant: str = "cls",
 ) -> pd.DataFrame:
     """Shares of monosemantic and polysemantic heads by depth, over seeds, and their null.
@@ -167,14 +172,16 @@ def share_findings(
     Args:
         heads: of :func:`head_selectivity`.
         region_sets: name to the regions that it stands for, such as clutter: text and frame.
+        planted: positive controls, by quantity.
         variant: of the attention that counts.
 
     Returns:
         Columns `tables.FINDINGS`. With `PARTS` early (first third), late (last half) and all:
         ``share_monosemantic_<name>_<part>`` for each of the sets,
         ``share_monosemantic_any_<part>`` and ``share_polysemantic_<part>``, of fine-tuned networks;
-        with ``_untouched`` behind, of their backbones as they were before; and with
-        ``_excess_over_untouched``, the difference.
+        with ``_untouched`` behind, of their backbones as they were before; with ``_permuted``, on
+        masks elsewhere, which is by chance; and with ``_found``, how often a planted share would be
+        found.
     """
     rows = []
     counted = heads[heads["variant"] == variant]
@@ -184,9 +191,17 @@ def share_findings(
             here = part[(depth > low) & (depth < high)]
             n = int(here.groupby("seed")[["layer", "head"]].apply(_n_heads).max())
             for quantity, member in _members(here, region_sets).items():
-                for suffix, row in _states(member, here):
-                    found = {"quantity": f"{quantity}_{name}{suffix}", **names, **row}
-                    rows.append(found | {"n": n})
+                named = f"{quantity}_{name}"
+                for state, suffix in _SUFFIXES.items():
+                    own = here["state"] == state
+                    if own.any():
+                        one = statistics.share_over_seeds(member[own], here.loc[own, "seed"])
+                        found = {"quantity": named + suffix, **names, **one.row()}
+                        rows.append(found | {"n": n})
+                if named in planted:
+                    own = here["state"] == TUNED
+                    found_share = _share_found(member[own], here.loc[own, "seed"], planted[named])
+                    rows.append({"quantity": f"{named}_found", **names, **found_share.row()})
     return pd.DataFrame(rows, columns=list(FINDINGS))
 
 
@@ -206,18 +221,22 @@ def _members(heads: pd.DataFrame, region_sets: Mapping[str, Sequence[str]]) -> d
     }
 
 
-def _states(member: pd.Series, heads: pd.DataFrame) -> Iterator[tuple[str, dict[str, float | int]]]:
-    """Rows of fine-tuned networks, of their backbones, and of the difference where both are."""
-    per_seed = []
-    for state, suffix in ((TUNED, ""), (UNTOUCHED, "_untouched")):
-        own = heads["state"] == state
-        if own.any():
-            seeds = heads.loc[own, "seed"]
-            yield suffix, statistics.share_over_seeds(member[own], seeds).row()
-            per_seed.append(member[own].groupby(seeds).mean())
-    if len(per_seed) == 2:
-        excess = statistics.over_seeds(per_seed[0] - per_seed[1], (-1.0, 1.0))
-        yield "_excess_over_untouched", excess
+_SUFFIXES = {TUNED: "", UNTOUCHED: "_untouched", PERMUTED: "_permuted"}
+
+
+def _share_found(member: pd.Series, seeds: pd.Series, planted: Planted) -> Interval:
+    """Heads drawn anew around a planted share, networks as far apart as they are."""
+    grouped = member.groupby(seeds)
+    shares, n = grouped.mean(), grouped.size().mean()
+    by_chance = (shares * (1 - shares)).mean() / n
+    sd = np.sqrt(max(float(shares.var(ddof=1)) - by_chance, 0.0)) if len(shares) > 1 else 0.0
+    codes = seeds.rank(method="dense").to_numpy(int) - 1
+
+    def draw(rng: np.random.Generator) -> Interval:
+        chances = np.clip(planted.effect + sd * rng.standard_normal(len(shares)), 0, 1)
+        return statistics.share_over_seeds(rng.random(len(codes)) < chances[codes], codes)
+
+    return share_found(draw, planted.claimed, 0)
 
 
 def attention_and_effect(
@@ -245,8 +264,11 @@ def attention_and_effect(
     """
     kinds = head_selectivity(tests)
     keys = [*RUN, "state", "variant", "layer", "head"]
-    seen = tests[tests["region"] == region].merge(kinds[[*keys, "kind"]], on=keys)
-    seen = seen[(seen["state"] == TUNED) & (seen["variant"] == variant)]
+    named = kinds[[*keys, "kind", "region"]].rename(columns={"region": "selective_for"})
+    seen = tests[(tests["region"] == region) & (tests["variant"] == variant)].merge(named, on=keys)
+    place = [*RUN, "layer", "head"]
+    before = seen[seen["state"] == UNTOUCHED].set_index(place)["ratio"].rename("ratio_untouched")
+    seen = seen[seen["state"] == TUNED].join(before, on=place)
     single = effects[(effects["groups"] == "heads") & (effects["baseline"] == baseline)]
     parts = []
     for names, part in groups(single, RUN):
@@ -259,7 +281,7 @@ def attention_and_effect(
         )
         parts.append(found)
     effect = join(parts)
-    columns = [*RUN, "layer", "head", "region", "ratio", "passes", "kind"]
+    columns = [*place, "region", "ratio", "ratio_untouched", "passes", "kind", "selective_for"]
     both = seen[columns].merge(effect, on=[*RUN, "layer", "head"], validate="one_to_one")
     if both.empty:
         raise ValueError(f"tests and effects share no run with region {region!r}; allowed is 1+")
@@ -267,83 +289,50 @@ def attention_and_effect(
     return both.astype({"attends": bool, "has_effect": bool})
 
 
-def agreement_table(heads: pd.DataFrame) -> pd.DataFrame:
-    """Heads that attend and heads with an effect, two by two, with the odds ratio over seeds.
-
-    Args:
-        heads: of :func:`attention_and_effect`.
-
-    Returns:
-        The table ``tables/agreement.csv``.
-    """
-    rows = []
-    for names, part in groups(heads, [*CONDITION, "region"]):
-        per_seed = _per_seed(part)
-        one = statistics.over_seeds(per_seed["attention_effect_log_odds_ratio"])
-        ends = {key: np.exp(one[key]) for key in ("estimate", "ci_low", "ci_high")}
-        ratio = {"odds_ratio": ends.pop("estimate"), **ends}
-        counts = dict(zip(COUNTS, _counts(part), strict=True))
-        rows.append({**names, **counts, **ratio, "n": _n_heads(part), "seeds": one["seeds"]})
-    return pd.DataFrame(rows)
+_CORRELATION = "attention_effect_partial_rank_correlation"
 
 
-def _counts(part: pd.DataFrame) -> list[int]:
-    attends, effect = part["attends"].to_numpy(), part["has_effect"].to_numpy()
-    cells = (attends & effect, attends & ~effect, ~attends & effect, ~attends & ~effect)
-    return [int(cell.sum()) for cell in cells]
-
-
-def _per_seed(part: pd.DataFrame) -> pd.DataFrame:
-    """Quantities of one network, a row per seed; nan where one cannot be computed."""
-    rows = {}
-    for seed, one in part.groupby("seed"):
-        a, b, c, d = (count + _HALF for count in _counts(one))
-        mono, poly = (one.loc[one["kind"] == kind, "effect"].mean() for kind in KINDS[:2])
-        both = one["ratio"].nunique() > 1 and one["effect"].nunique() > 1
-        rows[seed] = {
-            "attention_effect_rank_correlation": (
-                stats.spearmanr(one["ratio"], one["effect"]).statistic if both else np.nan
-            ),
-            "attention_predicts_effect_auroc": auroc(
-                one["ratio"].to_numpy(), one["has_effect"].to_numpy()
-            ),
-            "attention_effect_log_odds_ratio": np.log(a * d / (b * c)),
-            "effect_monosemantic_minus_polysemantic_percent": mono - poly,
-            "share_of_heads_that_attend": one["attends"].mean(),
-            "share_of_heads_with_effect": one["has_effect"].mean(),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-_ENDS: dict[Any, tuple[float, float]] = {
-    "attention_effect_rank_correlation": (-1.0, 1.0),
-    "attention_predicts_effect_auroc": (0.0, 1.0),
-    "share_of_heads_that_attend": (0.0, 1.0),
-    "share_of_heads_with_effect": (0.0, 1.0),
-}
-
-
-def agreement_findings(heads: pd.DataFrame) -> pd.DataFrame:
-    """How well attention to a region predicts which heads have an effect, over seeds.
+def agreement_findings(heads: pd.DataFrame, planted: Mapping[str, Planted]) -> pd.DataFrame:
+    """How well attention to a region predicts the effects of heads, over networks.
 
     That attention distinguishes heads by what they attend to is true by definition; what they do is
     measured by ablation, so attention is compared with that.
 
     Args:
         heads: of :func:`attention_and_effect`, of one region.
+        planted: positive controls, by quantity.
 
     Returns:
-        Columns `tables.FINDINGS`: ``attention_effect_rank_correlation`` (Spearman, over heads),
-        ``attention_predicts_effect_auroc`` (0.5: chance),
-        ``attention_effect_log_odds_ratio`` (0: chance),
-        ``effect_monosemantic_minus_polysemantic_percent`` (mean effect on the loss),
-        ``share_of_heads_that_attend`` and ``share_of_heads_with_effect``. Seeds in which one cannot
-        be computed (for one, no head has an effect) are left out of it.
+        Columns `tables.FINDINGS`: ``attention_effect_partial_rank_correlation``, the mean over
+        networks of the correlation of the ranks, within a network, of attention and effect, each
+        less its layer's mean; with ``_untouched`` behind, of attention before fine-tuning with the
+        effect after it; with ``_found``, how often a planted correlation would be found;
+        ``share_of_heads_that_attend`` and ``share_of_heads_with_effect``.
     """
     rows = []
     for names, part in groups(heads, CONDITION):
-        n = _n_heads(part)
-        for quantity, column in _per_seed(part).items():
-            row = statistics.over_seeds(column, _ENDS.get(quantity, (-np.inf, np.inf)))
-            rows.append({"quantity": quantity, **names, **row, "n": n})
+        n, seeds = _n_heads(part), part["seed"]
+        for measure in ("attends", "has_effect"):
+            one = statistics.share_over_seeds(part[measure], seeds)
+            quantity = {"attends": "that_attend", "has_effect": "with_effect"}[measure]
+            found = {"quantity": f"share_of_heads_{quantity}", **names, **one.row(), "n": n}
+            rows.append(found)
+        for column, suffix in (("ratio", ""), ("ratio_untouched", "_untouched")):
+            if part[column].isna().any():
+                continue
+            x, y = (_within_layers(part, name) for name in (column, "effect"))
+            z = statistics.fisher_z(x, y, seeds.to_numpy())
+            one = statistics.intervals_of(z, seeds.to_numpy())[0].mapped(np.tanh)
+            rows.append({"quantity": _CORRELATION + suffix, **names, **one.row(), "n": n})
+            if not suffix and _CORRELATION in planted:
+                wanted = planted[_CORRELATION]
+                draw = redrawn(z, np.arctanh(wanted.effect), seeds.to_numpy(), function=np.tanh)
+                found = share_found(draw, wanted.claimed, 0).row()
+                rows.append({"quantity": f"{_CORRELATION}_found", **names, **found})
     return pd.DataFrame(rows, columns=list(FINDINGS))
+
+
+def _within_layers(heads: pd.DataFrame, column: str) -> np.ndarray:
+    """Ranks among the heads of a network, less the mean of the layer."""
+    ranks = heads.groupby("seed")[column].rank()
+    return (ranks - ranks.groupby([heads["seed"], heads["layer"]]).transform("mean")).to_numpy()

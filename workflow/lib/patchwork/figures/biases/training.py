@@ -101,9 +101,12 @@ def loss_curves(frame: pd.DataFrame, transitions: pd.DataFrame, *, window: int =
     grid.legend(least=1)
     found = [f"{words(d)} {(transitions['detector'] == d).sum()}" for d in marks]
     steps = frame.groupby(_CURVE, sort=False).size()
+    looked_for = f"Transitions found: {', '.join(found) or 'none'}. "
+    if not len(transitions.columns):  # this study looks for none
+        looked_for = ""
     caption = (
         f"Light: loss at each logged step. Dark: running median over {window} logged steps, one "
-        f"line per target and seed. Transitions found: {', '.join(found) or 'none'}. "
+        f"line per target and seed. {looked_for}"
         f"n = {panels.span(steps)} logged steps per line; {panels.counts(frame, '')}"
     )
     return grid.finish("Training loss of each target", caption)

@@ -25,7 +25,7 @@ _NAMES = {
 }
 
 
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
+def methods_of(frame: pd.DataFrame) -> pd.DataFrame:
     """Methods, those that were trained first: backbone, with the protocol if there are several."""
     trained = frame["protocol"] != _BASELINE
     several = frame.loc[trained, "protocol"].nunique() > 1
@@ -34,11 +34,12 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     return named.sort_values("protocol", key=lambda c: c == _BASELINE, kind="stable")
 
 
-def _target(name: Any) -> str:
+def target_name(name: Any) -> str:
+    """A target as figures call it, without its unit."""
     return _NAMES.get(str(name), words(name))
 
 
-def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def styles_of(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Colour and dash of each method; baselines are dashed."""
     methods = frame.drop_duplicates("method").set_index("method")["protocol"]
     colours = theme.colours(methods.index)
@@ -46,14 +47,14 @@ def _styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {n: {"color": colours[n], "ls": theme.DASHES[int(dashed[n])]} for n in methods.index}
 
 
-def _label_rows(grid: Grid, x: str, y: str) -> None:
+def label_rows(grid: Grid, x: str, y: str) -> None:
     """Name target and unit on both axes of each row, and the dataset where there are several."""
     datasets = {part["dataset"].iloc[0] for _, part in grid}
     for (row, column), (axes, part) in grid.cells.items():
         first = part.iloc[0]
         if not grid.wrapped and (row - 1, column) in grid.cells:
             axes.set_title("")  # named above
-        quantity = f"{_target(first['target'])} ({first['unit']})"
+        quantity = f"{target_name(first['target'])} ({first['unit']})"
         if x:
             axes.set_xlabel(f"{x} ({first['unit']})")
         if not any((row, left) in grid.cells for left in range(column)):
@@ -81,9 +82,9 @@ def predicted_against_true(frame: pd.DataFrame) -> Figure:
     panels.require(
         frame, [*needed, "slope", "intercept", "pearson_r", "n"], "predicted_against_true"
     )
-    named = _named(frame)
+    named = methods_of(frame)
     facets = Facets(("dataset", "target"), ("method",), 3.6, 6, 8.0, aside=True)
-    grid, styles = panels.grid(named, facets), _styles(named)
+    grid, styles = panels.grid(named, facets), styles_of(named)
     for axes, part in grid:
         own = named[named["target"] == part["target"].iloc[0]]
         values = own[["actual", "predicted"]].to_numpy()
@@ -100,7 +101,7 @@ def predicted_against_true(frame: pd.DataFrame) -> Figure:
         axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(3))
-    _label_rows(grid, "True", "Predicted")
+    label_rows(grid, "True", "Predicted")
     grid.legend(least=1)
     return grid.finish("Predictions against the truth", _points_caption(named))
 
@@ -112,7 +113,7 @@ def _points_caption(frame: pd.DataFrame) -> str:
     for method, own in fits.groupby("method", sort=False):
         known = own.dropna(subset="pearson_r")
         names = (known["dataset"].map(words) + " " if several else "") + known["target"].map(
-            _target
+            target_name
         )
         each = [f"{n} {r:.3f}" for n, r in zip(names, known["pearson_r"], strict=True)]
         if each:
@@ -142,9 +143,9 @@ def error_along(frame: pd.DataFrame) -> Figure:
     panels.require(frame, [*needed, *INTERVAL], "error_along")
     # Noise and signal to noise are one column: a dataset has either.
     abscissa = frame["along"].where(~frame["along"].isin(_LEVELS), "level")
-    named = _named(frame.assign(bin_name=frame["bin_name"].fillna(""), abscissa=abscissa))
+    named = methods_of(frame.assign(bin_name=frame["bin_name"].fillna(""), abscissa=abscissa))
     grid = panels.grid(named, Facets(("dataset", "target"), ("abscissa",), 3.8, aside=True))
-    styles = _styles(named)
+    styles = styles_of(named)
     for (row, column), (axes, part) in grid.cells.items():
         kinds = part.drop_duplicates("bin").sort_values("bin")
         drawn = _dodged if (kinds["bin_name"] != "").all() else _curves
@@ -162,7 +163,7 @@ def error_along(frame: pd.DataFrame) -> Figure:
         below = grid.cells.get((row + 1, column))
         if below is None or below[1]["along"].iloc[0] != part["along"].iloc[0]:
             axes.set_xlabel(_abscissa(part.iloc[0]))
-    _label_rows(grid, "", "Error of")
+    label_rows(grid, "", "Error of")
     _share_rows(grid)
     grid.legend(least=1)
     caption = (
@@ -179,7 +180,9 @@ def _abscissa(first: pd.Series) -> str:
         return _NAMES[along]
     unit = first["along_unit"]
     known = isinstance(unit, str) and unit
-    return f"Chirp {_target(along)} ({unit})" if known else f"{words(along).capitalize()} (kind)"
+    return (
+        f"Chirp {target_name(along)} ({unit})" if known else f"{words(along).capitalize()} (kind)"
+    )
 
 
 def _curves(axes: Axes, part: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
@@ -222,7 +225,7 @@ def coverage(frame: pd.DataFrame) -> Figure:
     needed = [*CONDITION, "seed", "target", "unit", "group", "wanted", "half_width", "coverage"]
     ends = ["ci_low", "ci_high", "expected_low", "expected_high", "n"]
     panels.require(frame, [*needed, *ends], "coverage")
-    named = _named(frame[frame["group"] == _ALL])
+    named = methods_of(frame[frame["group"] == _ALL])
     pooled = named[named["seed"].astype(str) == _ALL]
     panels.require(pooled, needed, "coverage of group and seed 'all'")
     most = int(pooled.groupby(["dataset", "target"])["method"].nunique().max())
@@ -258,7 +261,7 @@ def _percent(values: pd.Series) -> str:
 
 
 def _title(first: pd.Series, several: bool) -> str:
-    name = _target(first["target"]).capitalize()
+    name = target_name(first["target"]).capitalize()
     return f"{name}, {words(first['dataset'])}" if several else name
 
 
@@ -303,8 +306,8 @@ def presence_roc(frame: pd.DataFrame) -> Figure:
     """
     needed = [*CONDITION, "false_positive_rate", "true_positive_rate", "auroc", *INTERVAL]
     panels.require(frame, needed, "presence_roc")
-    named = _named(frame)
-    grid, styles = panels.grid(named, Facets((), ("dataset",), 6.4)), _styles(named)
+    named = methods_of(frame)
+    grid, styles = panels.grid(named, Facets((), ("dataset",), 6.4)), styles_of(named)
     for axes, part in grid:
         axes.plot([0, 1], [0, 1], color=theme.PALE, lw=0.6)
         methods = list(part.groupby("method", sort=False))

@@ -4,6 +4,7 @@ Frames are the tables of these names (see `tables.toml`), with layers and heads 
 raises a ValueError of one line where a column is missing or no row is left.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -17,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from patchwork.figures import panels, theme
 from patchwork.figures.panels import Facets, words
+from patchwork.tables import RUN
 
 INTERVAL = ["ci_low", "ci_high"]
 # Mass over area is drawn as a power of two; beyond 16-fold the colour stays.
@@ -124,27 +126,89 @@ def selectivity_by_layer(frame: pd.DataFrame) -> Figure:
 
 @theme.styled
 def attention_overlay(maps: pd.DataFrame, picture: pd.DataFrame) -> Figure:
-    """Attention of every head laid over one picture: layers down, heads across.
+    """Attention of every head laid over the first picture: layers down, heads across.
 
     Args:
         maps: `overlay` of one run.
         picture: `overlay_picture`, drawn in grey.
     """
-    panels.require(maps, ["layer", "head", "row", "column", "weight"], "attention_overlay")
-    panels.require(picture, ["row", "column", "red", "green", "blue"], "attention_overlay")
-    keys = ["layer", "head", "row", "column"]
+    weights, grey = _maps_and_pictures(maps, picture, "attention_overlay")
+    rows = [[_blended(grey[0], one) for one in layer] for layer in weights[0]]
+    n_layers, n_heads = weights.shape[1:3]
+    figure, axes = _mosaic_figure(rows)
+    axes.set(xticks=range(1, n_heads + 1), yticks=range(1, n_layers + 1))
+    axes.set_xlabel("Head (no.)")
+    axes.set_ylabel("Layer (no.)")
+    caption = f"One test picture, in grey; layers and heads counted from 1{_run_of(maps)}."
+    return theme.finish(figure, "Attention of every head on one picture", caption)
+
+
+@theme.styled
+def attention_by_kind(maps: pd.DataFrame, picture: pd.DataFrame, heads: pd.DataFrame) -> Figure:
+    """Mean attention of the heads of each kind laid over pictures: pictures down, kinds across.
+
+    Args:
+        maps: `overlay` of one run.
+        picture: `overlay_picture`, drawn in grey.
+        heads: `attention_and_effect`, which says what each head of the run is selective for.
+    """
+    panels.require(heads, [*RUN, "layer", "head", "kind", "selective_for"], "attention_by_kind")
+    weights, grey = _maps_and_pictures(maps, picture, "attention_by_kind")
+    own = heads
+    for key in [key for key in RUN if key in maps]:
+        own = own[own[key] == maps[key].iloc[0]]
+    if own.empty:  # a network that has not learnt its task has no kinds of heads
+        own = pd.DataFrame({"layer": [0], "head": [0], "kind": ["unknown"], "selective_for": ""})
+    named = _kinds(own)
+    order = [*sorted(set(named) - set(_OTHER_KINDS)), *(k for k in _OTHER_KINDS if k in set(named))]
+    places = [own[named == kind][["layer", "head"]].to_numpy().T for kind in order]
+    rows = [
+        [_blended(one, weights[i][layers, numbers].mean(0)) for layers, numbers in places]
+        for i, one in enumerate(grey)
+    ]
+    figure, axes = _mosaic_figure(rows)
+    axes.set_xticks(range(1, len(order) + 1), [
+        f"{words(kind)}\nn = {len(place[0])}" for kind, place in zip(order, places, strict=True)
+    ])  # fmt: skip
+    axes.set_yticks(range(1, len(grey) + 1))
+    axes.set_xlabel("Heads that are selective for (region)")
+    axes.set_ylabel("Picture (no.)")
+    caption = f"Test pictures, in grey; n counts heads{_run_of(maps)}."
+    return theme.finish(figure, "Attention by kind of head", caption)
+
+
+_OTHER_KINDS = ("polysemantic", "neither", "unknown")
+
+
+def _kinds(heads: pd.DataFrame) -> pd.Series:
+    """The region that each head alone is selective for, or its kind."""
+    # A region without text is read back from a file as missing.
+    return heads["selective_for"].where(heads["kind"] == "monosemantic", heads["kind"])
+
+
+def _run_of(maps: pd.DataFrame) -> str:
+    known = [key for key in RUN if key in maps]
+    run = ", ".join(f"{words(key)} {words(maps[key].iloc[0])}" for key in known)
+    return f"; {run}" if run else ""
+
+
+def _maps_and_pictures(
+    maps: pd.DataFrame, picture: pd.DataFrame, what: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights, shape (pictures, layers, heads, rows, columns), and pictures in grey, 0 to 1."""
+    keys = ["example", "layer", "head", "row", "column"]
+    panels.require(maps, [*keys, "weight"], what)
+    panels.require(picture, ["example", "row", "column", "red", "green", "blue"], what)
     if maps.duplicated(keys).any():
-        raise ValueError("attention_overlay: maps of several runs; allowed is one")
-    grey = picture[["red", "green", "blue"]].mean(axis=1).to_numpy() / 255
-    side = (int(picture["row"].max()) + 1, int(picture["column"].max()) + 1)
-    grey = grey[np.lexsort((picture["column"], picture["row"]))].reshape(side)
-    step = -(-max(side) // _TILE_PX)
-    grey = grey[::step, ::step]
+        raise ValueError(f"{what}: maps of several runs; allowed is one")
+    places = ["example", "row", "column"]
+    ordered = picture.sort_values(places)
+    sides = [int(picture[key].max()) + 1 for key in places]
+    grey = ordered[["red", "green", "blue"]].mean(axis=1).to_numpy().reshape(sides) / 255
+    step = -(-max(sides[1:]) // _TILE_PX)
     shape = [int(maps[key].max()) + 1 for key in keys]
     weights = maps.sort_values(keys)["weight"].to_numpy(float).reshape(shape)
-    rows = [np.concatenate([_blended(grey, one) for one in layer], axis=1) for layer in weights]
-    mosaic = np.concatenate(rows)
-    return _mosaic_figure(mosaic, shape[0], shape[1], maps)
+    return weights, grey[:, ::step, ::step]
 
 
 def _blended(grey: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -158,18 +222,18 @@ def _blended(grey: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return tile
 
 
-def _mosaic_figure(mosaic: np.ndarray, n_layers: int, n_heads: int, maps: pd.DataFrame) -> Figure:
-    width = theme.DOUBLE_CM if n_heads > 2 else theme.SINGLE_CM
+def _mosaic_figure(tiles: Sequence[Sequence[np.ndarray]]) -> tuple[Figure, Axes]:
+    """Tiles in rows, at whole numbers from 1, with the scale of their colour."""
+    mosaic = np.concatenate([np.concatenate(row, axis=1) for row in tiles])
+    down, across = len(tiles), len(tiles[0])
+    width = theme.DOUBLE_CM if across > 2 else theme.SINGLE_CM
     height = (width - 3) * mosaic.shape[0] / mosaic.shape[1] + 2.2
     figure = Figure(figsize=(width * theme.CM, height * theme.CM), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(mosaic, extent=(0.5, n_heads + 0.5, n_layers + 0.5, 0.5), aspect="auto",
+    axes.imshow(mosaic, extent=(0.5, across + 0.5, down + 0.5, 0.5), aspect="auto",
                 interpolation="nearest")  # fmt: skip
-    axes.set(xticks=range(1, n_heads + 1), yticks=range(1, n_layers + 1))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("Head (no.)")
-    axes.set_ylabel("Layer (no.)")
     shades = LinearSegmentedColormap.from_list("overlay", ["white", theme.PALETTE[1]])
     norm = LogNorm(1, _FULL)
     bar = figure.colorbar(
@@ -179,11 +243,7 @@ def _mosaic_figure(mosaic: np.ndarray, n_layers: int, n_heads: int, maps: pd.Dat
     bar.set_ticks([1, 2, 4, _FULL], labels=["1", "2", "4", str(_FULL)], minor=False)
     bar.ax.xaxis.set_minor_formatter(NullFormatter())
     bar.set_label("Attention of the class token, times a patch's fair share (no unit)")
-    known = [key for key in ("dataset", "backbone", "protocol", "seed") if key in maps]
-    run = ", ".join(f"{words(key)} {words(maps[key].iloc[0])}" for key in known)
-    caption = "One test picture, in grey; layers and heads counted from 1"
-    caption += f"; {run}." if run else "."
-    return theme.finish(figure, "Attention of every head on one picture", caption)
+    return figure, axes
 
 
 def _at_least(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
@@ -193,6 +253,46 @@ def _at_least(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> Non
         (axes.get_ylim(), y, axes.set_ylim),
     ):
         set_limits(min(limits[0], wanted[0]), max(limits[1], wanted[1]))
+
+
+@theme.styled
+def head_table(frame: pd.DataFrame) -> Figure:
+    """What every head of every network is selective for, and what its ablation does to the loss.
+
+    Args:
+        frame: `attention_and_effect`, of one condition.
+
+    Returns:
+        One panel per seed, layers down and heads across: colours are regions, areas of squares
+        grow with the logarithm of the effect.
+    """
+    panels.require(frame, ["seed", "layer", "head", "kind", "effect", "has_effect"], "head_table")
+    named = _centred(frame).assign(name=_kinds(frame), network="seed " + frame["seed"].astype(str))
+    regions = sorted(set(named["name"]) - set(_OTHER_KINDS))
+    shades: dict[Any, str] = theme.colours(regions) | {
+        "polysemantic": theme.INK, "neither": theme.PALE
+    }  # fmt: skip
+    depth = int(named["y"].max())
+    grid = panels.grid(named, Facets((), ("network",), max(3.0, 0.55 * depth), 5))
+    for axes, part in grid:
+        for name in [name for name in shades if name in set(named["name"])]:
+            some = part[part["name"] == name]
+            # Percent of the loss, from 0.01 to 100.
+            size = np.log10(some["effect"].clip(0.01, 100)) + 2
+            faces = np.where(some["has_effect"], shades[name], "none")
+            axes.scatter(some["x"], some["y"], s=6 + 12 * size, marker="s", facecolors=faces,
+                         edgecolors=shades[name], linewidths=0.8)  # fmt: skip
+            axes.plot([], [], "s", color=shades[name], ms=4, label=words(name))
+        _whole_numbers(axes)
+        axes.set(xlim=(0.4, named["x"].max() + 0.6), ylim=(depth + 0.6, 0.4))
+    grid.label("Head (no.)", "Layer (no.)")
+    grid.legend(least=1)
+    caption = (
+        "Colours: the one region that a head is selective for; filled: the loss rises without the "
+        "head. Squares grow with the logarithm of the rise, from 0.01 to 100 %. Layers and heads "
+        f"counted from 1. {panels.counts(frame, 'head')}"
+    )
+    return grid.finish("Every head: what it attends to, and what it does", caption)
 
 
 @theme.styled

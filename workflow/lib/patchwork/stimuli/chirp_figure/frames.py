@@ -309,6 +309,11 @@ class Frames:
         apart = np.abs(found - self._redrawn(array, caption)).max(axis=2) > LEVELS_APART
         return bool(apart.mean() <= SHARE_APART)
 
+    @property
+    def data(self) -> tuple[slice, slice]:
+        """Rows and columns of the pixels that lie in the data area."""
+        return self._regions.data
+
     def _layout(self, array: np.ndarray) -> BarLayout:
         return self._stamps.layout(float(array.min()), float(array.max()))
 

@@ -37,14 +37,14 @@ class RegionMap:
         columns = (np.arange(width) + 0.5) * WIDTH_PX / width
         rows = (rows - box.bottom) / (box.top - box.bottom) * GRID
         columns = (columns - box.left) / (box.right - box.left) * GRID
-        self._data = (
+        self.data = (
             _pixels(box.top, box.bottom, HEIGHT_PX, height),
             _pixels(box.left, box.right, WIDTH_PX, width),
         )
-        cells = rows[self._data[0]], columns[self._data[1]]
+        cells = rows[self.data[0]], columns[self.data[1]]
         self._cells = np.ix_(*(np.clip(np.floor(c).astype(np.int64), 0, GRID - 1) for c in cells))
         self._ground = np.full((height, width), REGION["margin"], dtype=np.uint8)
-        self._ground[self._data] = REGION["background"]
+        self._ground[self.data] = REGION["background"]
         frame = (parts.frame_ink() > _FRAME_INK).astype(np.int64)
         touched = _touches(HEIGHT_PX, height) @ frame @ _touches(WIDTH_PX, width).T
         self._ground[touched > 0] = REGION["frame"]
@@ -71,7 +71,7 @@ class RegionMap:
             shape (height, width), uint8, indices into `REGIONS`.
         """
         regions = self._ground.copy()
-        data = regions[self._data]
+        data = regions[self.data]
         data[mask[self._cells] & (data == REGION["background"])] = REGION["chirp"]
         for label in labels:
             self._fill(regions, label, "colour_bar_labels")
