@@ -10,6 +10,7 @@ from patchwork.figures import rearing
 from patchwork.figures.biases import colour, orientation, training
 from patchwork.figures.chirps import learning, localisation
 from patchwork.figures.heads import head_effects, pictures, regions
+from patchwork.figures.knowledge import tracing
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -142,6 +143,12 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
             regions.head_table,
             regions.selectivity_by_layer,
             regions.region_masses,
+            tracing.component_recovery,
+            tracing.edit_scores,
+            tracing.known_shares,
+            tracing.recovery_maps,
+            tracing.released_recovery,
+            tracing.set_curves,
         )
     },
 }

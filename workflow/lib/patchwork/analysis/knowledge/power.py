@@ -1,0 +1,115 @@
+"""Positive controls: how often effects that were planted into the same data are found."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from patchwork.analysis.knowledge import measures
+from patchwork.statistics import Interval, interval, ratio_interval
+from patchwork.statistics.intervals import unknown
+from patchwork.statistics.power import share_found
+
+# Published: 56 % at the first feed-forward layer, with 10 points to either side.
+RECOVERY, RECOVERY_REGION = 0.56, (46.0, 66.0)
+P_REGION, INTERACTION_REGION = (0.0, 0.01), (0.0, 0.05)
+RATIO, RATIO_REGION = 0.25, (None, 0.5)
+INTERACTION = 0.5
+# Fewer permutations than the test itself takes, enough for the interval of a p below .01.
+_N_PERMUTATIONS = 600
+
+
+class Draws(Protocol):
+    """How many effects are planted, and the seed of all."""
+
+    @property
+    def n_draws(self) -> int: ...  # noqa: D102
+
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+def _resampled(seeds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of seeds and facts drawn with replacement, and the label of each row's drawn seed."""
+    names = np.unique(seeds)
+    rows, labels = [], []
+    for label, name in enumerate(rng.choice(names, len(names))):
+        own = np.flatnonzero(seeds == name)
+        rows.append(rng.choice(own, len(own)))
+        labels.append(np.full(len(own), label))
+    return np.concatenate(rows), np.concatenate(labels)
+
+
+def recovery(effect: np.ndarray, gap: np.ndarray, seeds: np.ndarray, draws: Draws) -> Interval:
+    """How often a recovery of 56 % is found between 46 and 66 %."""
+    if len(effect) < 2:
+        return unknown(len(effect), 0)
+    rest = effect - effect.mean() / gap.mean() * gap
+
+    def draw(rng: np.random.Generator) -> Interval:
+        rows, labels = _resampled(seeds, rng)
+        return measures.recovery(rest[rows] + RECOVERY * gap[rows], gap[rows], labels)
+
+    return share_found(draw, RECOVERY_REGION, draws.seed, draws.n_draws)
+
+
+def mean(
+    per_seed: np.ndarray, size: float, region: tuple[float | None, float | None], draws: Draws
+) -> Interval:
+    """How often a planted difference of one number per seed is found in a region."""
+    if len(per_seed) < 2:
+        return unknown(len(per_seed), len(per_seed))
+    rest = per_seed - per_seed.mean()
+    # A draw with replacement has less spread than what it is drawn from.
+    rest = rest * np.sqrt(len(rest) / (len(rest) - 1))
+
+    def draw(rng: np.random.Generator) -> Interval:
+        return interval(size + rng.choice(rest, len(rest)))
+
+    return share_found(draw, region, draws.seed, draws.n_draws)
+
+
+def ratio(first: np.ndarray, second: np.ndarray, draws: Draws) -> Interval:
+    """How often sets of a quarter of the size are found to be at most half as large."""
+    if len(first) < 2:
+        return unknown(len(first), len(first))
+    rest = first - first.mean() / second.mean() * second
+
+    def draw(rng: np.random.Generator) -> Interval:
+        rows = rng.integers(len(first), size=len(first))
+        return ratio_interval(rest[rows] + RATIO * second[rows], second[rows])
+
+    return share_found(draw, RATIO_REGION, draws.seed, draws.n_draws)
+
+
+def layers(effects: np.ndarray, size: float, draws: Draws) -> Interval:
+    """How often an effect of one layer is found: one site gets it, the labels are permuted."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        own = effects[rng.integers(len(effects), size=len(effects))]
+        order = rng.random(own.shape[:2]).argsort(1)
+        own = np.take_along_axis(own, order[..., None], 1)
+        own[:, 0, 0] += size
+        return _p(measures.layer_p(own, _N_PERMUTATIONS, int(rng.integers(2**31))), len(own))
+
+    return share_found(draw, P_REGION, draws.seed, min(draws.n_draws, 30))
+
+
+def interaction(scores: np.ndarray, group: np.ndarray, seeds: np.ndarray, draws: Draws) -> Interval:
+    """How often a difference of kinds of 0.5 in one layer is found: the kinds are permuted."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        labels = group.copy()
+        for one in np.unique(seeds):
+            labels[seeds == one] = rng.permutation(labels[seeds == one])
+        own = scores.copy()
+        own[labels, 0] += INTERACTION
+        found = measures.interaction_p(
+            own, labels, seeds, _N_PERMUTATIONS, int(rng.integers(2**31))
+        )
+        return _p(found, len(own))
+
+    return share_found(draw, INTERACTION_REGION, draws.seed, min(draws.n_draws, 30))
+
+
+def _p(found: tuple[Any, int], n: int) -> Interval:
+    return measures.p_interval(found[1], _N_PERMUTATIONS, n, 0)

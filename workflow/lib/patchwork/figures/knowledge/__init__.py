@@ -1,0 +1,1 @@
+"""Figures of what language models know: tracing, minimal sets, edits."""
