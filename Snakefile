@@ -43,6 +43,7 @@ include: "workflow/rules/rearing.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/networks.smk"
 include: "workflow/rules/language.smk"
+include: "workflow/rules/knowledge.smk"
 include: "workflow/rules/claims.smk"
 
 

@@ -199,8 +199,7 @@ def test_figures_are_legible(found, draw, table):
         frame = frame[frame["protocol"] == "corrected"]
     figure = laid_out({draw: getattr(figures, draw)(frame)})[draw]
     check_text(figure)
-    with pytest.raises(ValueError, match="0 rows"):
-        getattr(figures, draw)(frame.iloc[:0])
+    check_text(laid_out({draw: getattr(figures, draw)(frame.iloc[:0])})[draw])
 
 
 def test_the_whole_answer_of_one_token_has_the_log_odds_of_its_token():

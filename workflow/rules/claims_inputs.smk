@@ -12,6 +12,7 @@ FINDINGS = {
     "semantics": ["regions", "released"],
     "rearing_conditions": ["rearing_conditions"],
     "language": ["knowledge"],
+    "tracing": ["tracing"],
 }
 
 

@@ -177,6 +177,12 @@ def mentions(study: Study) -> dict[str, dict[str, str]]:
     }
 
 
+def planted_layers(study: Study) -> dict[str, int]:
+    """The layer that alone could learn the facts, by protocol."""
+    adapters = {name: one["adapter"] for name, one in study["language"]["protocols"].items()}
+    return {name: one["layer"] for name, one in adapters.items() if one["kind"] == "mlp"}
+
+
 def timing(study: Study) -> dict[str, Any]:
     """How many passes over how many images are timed."""
     block = study["analyses"]["timing"]

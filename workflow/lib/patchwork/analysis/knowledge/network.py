@@ -259,11 +259,24 @@ def edit(
         seed: of prefixes and random changes.
 
     Returns:
-        `edits`: one row per fact, layer and method; `moments`: one row per layer.
+        `edits`: one row per fact, layer and method; `moments`: one row per layer. Both are empty
+        for a network that knows no fact to edit.
+
+    Raises:
+        ValueError: if a prompt behind the longest prefix is longer than what the model sees.
     """
-    asked = _questions(tokenizer, facts, _editable(facts, known, settings.n_facts))
+    chosen = _editable(facts, known, settings.n_facts)
+    if chosen.empty:
+        return {"edits": pd.DataFrame(), "moments": pd.DataFrame()}
+    asked = _questions(tokenizer, facts, chosen)
     tuning = facts[(facts["role"] == "question_training") & ~facts["multi_token"].astype(bool)]
     context = int(cast(Any, model).config.n_positions)
+    longest = asked.edited.clean.shape[1] + max(settings.prefix_lengths)
+    if longest > context:
+        raise ValueError(
+            f"prefix_lengths is {list(settings.prefix_lengths)}; allowed is at most "
+            f"{context - asked.edited.clean.shape[1]}, what the model's {context} tokens leave"
+        )
     rows = torch.from_numpy(tokens.chunked(tokenizer, texts, context))
     kept, seen = rows[-settings.n_texts :], rows[: -settings.n_texts]
     prefixes = editing.sampled_prefixes(
@@ -278,7 +291,7 @@ def edit(
         prefixes, moments, settings,
     )  # fmt: skip
     frames = [surroundings.scores(asked, 0, None, "none", -1)]
-    for layer in layers if asked is not None else ():
+    for layer in layers:
         changes = _changes(model, layer, asked, prefixes, moments[layer], options, settings, seed)
         for method, several in changes.items():
             for i, change in enumerate(several):

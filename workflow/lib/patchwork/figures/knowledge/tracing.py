@@ -15,17 +15,32 @@ ROLES = {
     "relation": "relation",
     "last": "last",
 }
+_RECOVERY_MAPS = "What single activations restore of a fact"
+_COMPONENT_RECOVERY = "Recovery by component and layer"
+_SET_CURVES = "How many sites a fact needs"
+_EDIT_SCORES = "Edits by layer, beside tracing"
+_KNOWN_SHARES = "Facts that the networks know"
+_RELEASED_RECOVERY = "Recovery by module as released"
 _FORWARD = "clean_to_corrupted"
 _RECOVERY = "Recovery (%)"
 
 
+def _nothing(title: str) -> Figure:
+    """What stands in place of a figure if the networks know too little."""
+    figure, axes = theme.blank(theme.SINGLE_CM, 1.0)
+    axes.text(4, 4, "Nothing to show.", va="top")
+    return theme.finish(figure, title, "No network knows a fact that could be used.")
+
+
 def _single(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """Effects of single layers, clean states in the corrupted run."""
-    panels.require(frame, ["component", "layer", "role", "estimate", *INTERVAL], what)
+    if frame.empty:
+        return frame
+    panels.require(
+        frame, ["component", "layer", "role", "width", "estimate", *INTERVAL], "recovery"
+    )
     chosen = (frame["width"] == 1) & (frame["direction"] == _FORWARD)
-    drawn = frame[chosen & frame["role"].isin(ROLES)]
-    panels.require(drawn, [], what)
-    return drawn
+    return frame[chosen & frame["role"].isin(ROLES)]
 
 
 @theme.styled
@@ -39,8 +54,11 @@ def recovery_maps(frame: pd.DataFrame) -> Figure:
         Maps on one scale, -100 to 100 %.
     """
     drawn = _single(frame, "recovery_maps")
+    if drawn.empty:
+        return _nothing(_RECOVERY_MAPS)
     drawn = drawn[(drawn["kind"] != "all") & (drawn["task"] == "fact")]
-    panels.require(drawn, [], "recovery_maps")
+    if drawn.empty:
+        return _nothing(_RECOVERY_MAPS)
     grid = panels.grid(drawn, Facets(("protocol", "kind"), ("component",), 4.6))
     image = None
     for axes, part in grid:
@@ -60,7 +78,7 @@ def recovery_maps(frame: pd.DataFrame) -> Figure:
         "residual stream before layer 1 at the subject is the input itself, so it restores all. "
         f"{panels.counts(drawn, 'cell')}"
     )
-    return grid.finish("What single activations restore of a fact", caption)
+    return grid.finish(_RECOVERY_MAPS, caption)
 
 
 @theme.styled
@@ -74,10 +92,13 @@ def component_recovery(frame: pd.DataFrame) -> Figure:
         Panels across: component and token; one line per task. Hatched: identities.
     """
     drawn = _single(frame, "component_recovery")
+    if drawn.empty:
+        return _nothing(_COMPONENT_RECOVERY)
     tasks = {"fact": "facts", "copy": "copy task", "wrong_donor": "wrong donor"}
     drawn = drawn[(drawn["kind"] == "all") & drawn["task"].isin(tasks)]
     drawn = drawn[drawn["role"].isin(["subject_last", "last"])]
-    panels.require(drawn, [], "component_recovery")
+    if drawn.empty:
+        return _nothing(_COMPONENT_RECOVERY)
     place = (
         drawn["component"].map(words)
         + " at the "
@@ -103,7 +124,7 @@ def component_recovery(frame: pd.DataFrame) -> Figure:
         "fact. Hatched: an identity where the subject is one token. "
         f"{panels.counts(drawn, 'point')}"
     )
-    return grid.finish("Recovery by component and layer", caption)
+    return grid.finish(_COMPONENT_RECOVERY, caption)
 
 
 @theme.styled
@@ -116,9 +137,12 @@ def set_curves(frame: pd.DataFrame) -> Figure:
     Returns:
         Panels across: factor; one line per level.
     """
+    if frame.empty:
+        return _nothing(_SET_CURVES)
     panels.require(frame, ["factor", "level", "n_sites", "estimate", *INTERVAL], "set_curves")
     drawn = frame[frame["task"] == "fact"]
-    panels.require(drawn, [], "set_curves")
+    if drawn.empty:
+        return _nothing(_SET_CURVES)
     grid = panels.grid(drawn, Facets(("protocol",), ("factor",), 4.2, most_columns=2))
     for axes, part in grid:
         axes.axhline(80, color=theme.PALE, lw=0.6, ls=":")
@@ -137,7 +161,7 @@ def set_curves(frame: pd.DataFrame) -> Figure:
         "facts and tried on the other, mean of both choices. Dotted: 80 %, what a minimal set "
         f"restores. Bands: 95 % intervals over seeds. {panels.counts(drawn, 'point')}"
     )
-    return grid.finish("How many sites a fact needs", caption)
+    return grid.finish(_SET_CURVES, caption)
 
 
 @theme.styled
@@ -151,9 +175,12 @@ def edit_scores(frame: pd.DataFrame) -> Figure:
         One panel per score and one of the tracing effect; lines: methods, means over seeds.
     """
     columns = ["seed", "method", "layer", "kind", "efficacy", "paraphrase", "specificity"]
-    panels.require(frame, [*columns, "tracing_effect"], "edit_scores")
+    if frame.empty:
+        return _nothing(_EDIT_SCORES)
+    panels.require(frame, columns, "edit_scores")
     drawn = frame[(frame["kind"] == "all") & (frame["layer"] >= 0)]
-    panels.require(drawn, [], "edit_scores")
+    if drawn.empty:
+        return _nothing(_EDIT_SCORES)
     scores = {
         "efficacy": "efficacy (share)", "paraphrase": "paraphrase (share)",
         "specificity": "specificity (share)", "tracing_effect": "tracing (nat)",
@@ -185,7 +212,7 @@ def edit_scores(frame: pd.DataFrame) -> Figure:
         "change of the same norm, fine-tuning of one layer within a bound. Bands: two standard "
         f"errors over seeds. {panels.counts(drawn, 'score')}"
     )
-    return grid.finish("Edits by layer, beside tracing", caption)
+    return grid.finish(_EDIT_SCORES, caption)
 
 
 @theme.styled
@@ -198,9 +225,12 @@ def known_shares(frame: pd.DataFrame) -> Figure:
     Returns:
         One panel per task; points with intervals per protocol.
     """
+    if frame.empty:
+        return _nothing(_KNOWN_SHARES)
     panels.require(frame, ["status", "task", "kind", "estimate", *INTERVAL], "known_shares")
     drawn = frame[frame["status"] == "known"]
-    panels.require(drawn, [], "known_shares")
+    if drawn.empty:
+        return _nothing(_KNOWN_SHARES)
     kinds = theme.colours(drawn["kind"])
     grid = panels.grid(drawn, Facets((), ("task",), 4.6))
     for axes, part in grid:
@@ -220,7 +250,7 @@ def known_shares(frame: pd.DataFrame) -> Figure:
         "copy task, names that are named again. Bars: 95 % intervals. "
         f"{panels.counts(drawn, 'point')}"
     )
-    return grid.finish("Facts that the networks know", caption)
+    return grid.finish(_KNOWN_SHARES, caption)
 
 
 @theme.styled
@@ -233,9 +263,12 @@ def released_recovery(frame: pd.DataFrame) -> Figure:
     Returns:
         One panel per protocol; one bar per name.
     """
+    if frame.empty:
+        return _nothing(_RELEASED_RECOVERY)
     panels.require(frame, ["variant", "module", "estimate", *INTERVAL], "released_recovery")
     drawn = frame[frame["variant"] == "linear_and_conv1d"]
-    panels.require(drawn, [], "released_recovery")
+    if drawn.empty:
+        return _nothing(_RELEASED_RECOVERY)
     grid = panels.grid(drawn, Facets((), ("protocol",), 4.6))
     for axes, part in grid:
         head = part["module"].str.startswith("Linear").to_numpy()
@@ -257,4 +290,4 @@ def released_recovery(frame: pd.DataFrame) -> Figure:
         "the output of the unembedding, which restores 100 % in any network. Texts differ in "
         f"length and end with their answers. Bars: 95 % intervals. {panels.counts(drawn, 'bar')}"
     )
-    return grid.finish("Recovery by module as released", caption)
+    return grid.finish(_RELEASED_RECOVERY, caption)
