@@ -1,6 +1,7 @@
 """Numbers of traced effects: recovery, how local effects are, and whether layers differ."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -198,7 +199,7 @@ def named_layer(curves: pd.DataFrame) -> int:
 def best_layer(effects: pd.DataFrame) -> int:
     """Layer of the place, layer and role, with the largest mean effect; -1 without effects."""
     mean = effects.groupby(["layer", "role"])["effect"].mean()
-    return int(mean.idxmax()[0]) if len(mean) else -1
+    return int(cast(Any, mean.idxmax())[0]) if len(mean) else -1
 
 
 def paired_levels(
