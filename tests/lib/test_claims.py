@@ -414,6 +414,20 @@ def test_every_figure_that_a_claim_names_is_drawn():
         assert one.get("figure", drawn[0]) in [*drawn, "samples", "rearing_conditions"], name
 
 
+# Claims that still have no positive control, so they cannot fail; the list must only shrink.
+WITHOUT_POWER = {"C1", "C2", "C3", "C4", "C5", "D1", "D2", "D3", "D4"}
+
+
+def test_every_decision_has_a_positive_control():
+    lacking = {
+        name
+        for name, one in STATED.items()
+        for row in one["decisions"]
+        if "kind" not in row and "positive_control" not in row
+    }
+    assert lacking <= WITHOUT_POWER
+
+
 def test_every_identity_names_a_test_that_exists():
     named = [
         row["proved_by"].split("::")
