@@ -145,7 +145,7 @@ def attention_overlay(maps: pd.DataFrame, picture: pd.DataFrame) -> Figure:
 
 @theme.styled
 def attention_by_kind(maps: pd.DataFrame, picture: pd.DataFrame, heads: pd.DataFrame) -> Figure:
-    """Mean attention of the heads of each kind laid over pictures: pictures down, kinds across.
+    """Mean attention of the heads of each kind laid over pictures: kinds down, pictures across.
 
     Args:
         maps: `overlay` of one run.
@@ -163,17 +163,17 @@ def attention_by_kind(maps: pd.DataFrame, picture: pd.DataFrame, heads: pd.DataF
     order = [*sorted(set(named) - set(_OTHER_KINDS)), *(k for k in _OTHER_KINDS if k in set(named))]
     places = [own[named == kind][["layer", "head"]].to_numpy().T for kind in order]
     rows = [
-        [_blended(one, weights[i][layers, numbers].mean(0)) for layers, numbers in places]
-        for i, one in enumerate(grey)
+        [_blended(one, weights[i][layers, numbers].mean(0)) for i, one in enumerate(grey)]
+        for layers, numbers in places
     ]
     figure, axes = _mosaic_figure(rows)
-    axes.set_xticks(range(1, len(order) + 1), [
-        f"{words(kind)}\nn = {len(place[0])}" for kind, place in zip(order, places, strict=True)
-    ])  # fmt: skip
-    axes.set_yticks(range(1, len(grey) + 1))
-    axes.set_xlabel("Heads that are selective for (region)")
-    axes.set_ylabel("Picture (no.)")
-    caption = f"Test pictures, in grey; n counts heads{_run_of(maps)}."
+    counted = zip(order, places, strict=True)
+    names = [f"{words(kind)}\nn = {len(place[0])}" for kind, place in counted]
+    axes.set_yticks(range(1, len(order) + 1), names)
+    axes.set_xticks(range(1, len(grey) + 1))
+    axes.set_ylabel("Heads that are selective for (region)")
+    axes.set_xlabel("Picture (no.)")
+    caption = f"Test pictures, in grey{_run_of(maps)}. n = {len(own)} heads."
     return theme.finish(figure, "Attention by kind of head", caption)
 
 
