@@ -171,7 +171,7 @@ def attention_by_kind(maps: pd.DataFrame, picture: pd.DataFrame, heads: pd.DataF
     names = [f"{words(kind)}\nn = {len(place[0])}" for kind, place in counted]
     axes.set_yticks(range(1, len(order) + 1), names)
     axes.set_xticks(range(1, len(grey) + 1))
-    axes.set_ylabel("Heads that are selective for (region)")
+    axes.set_ylabel("Kind of head (region)")
     axes.set_xlabel("Picture (no.)")
     caption = f"Test pictures, in grey{_run_of(maps)}. n = {len(own)} heads."
     return theme.finish(figure, "Attention by kind of head", caption)
