@@ -12,7 +12,7 @@ from patchwork.language import abstracts, facts, models, tokens
 
 def main(*, inputs: dict, outputs: dict, seeds: list[int], settings: dict) -> None:
     options = network.Editing(**settings)
-    known = pd.read_csv(inputs["known"][0])
+    known = pd.read_csv(inputs["known"])
     found: dict[str, list] = {name: [] for name in outputs}
     for i, seed in enumerate(seeds):
         tokenizer = tokens.load(inputs["tokenizers"][i])
@@ -30,9 +30,8 @@ def main(*, inputs: dict, outputs: dict, seeds: list[int], settings: dict) -> No
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
-        keys = list(snakemake.input.keys())
         main(
-            inputs={key: list(snakemake.input.get(key)) for key in keys},
+            inputs=dict(snakemake.input.items()),
             outputs=dict(snakemake.output.items()),
             seeds=snakemake.params.seeds,
             settings=snakemake.params.settings,

@@ -1,6 +1,7 @@
 """The table of facts that a language model is asked: read, checked, turned into prompts."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,18 +52,20 @@ def read(path: str | Path) -> pd.DataFrame:
     if not (frame["fact"] == np.arange(len(frame))).all():
         raise ValueError(f"{path}: fact does not count the rows; allowed is 0 to {len(frame) - 1}")
     _check_partners(frame, path)
-    for row in frame.itertuples():
+    fact: Any
+    for fact in frame.itertuples():
         for i in PARAPHRASES:
-            prompt = getattr(row, f"prompt_{i}")
-            if str(row.subject) not in prompt:
+            prompt = getattr(fact, f"prompt_{i}")
+            if str(fact.subject) not in prompt:
                 raise ValueError(
-                    f"{path}: prompt_{i} of fact {row.fact} is {prompt!r}; allowed is one that "
-                    f"names the subject, {row.subject}"
+                    f"{path}: prompt_{i} of fact {fact.fact} is {prompt!r}; allowed is one that "
+                    f"names the subject, {fact.subject}"
                 )
     return frame.assign(multi_token=frame["multi_token"].astype(bool))
 
 
 def _check_partners(frame: pd.DataFrame, path: str | Path) -> None:
+    row: Any
     for row in frame.itertuples():
         if row.partner not in range(len(frame)):
             raise ValueError(

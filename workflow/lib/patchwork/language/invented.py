@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +116,7 @@ def background(settings: Mapping, seed: int) -> pd.DataFrame:
 def _filler(rng: np.random.Generator, name: str, answers: Sequence[str], copy_share: float) -> str:
     if rng.random() < copy_share:
         return copied(name)
-    answer, n = answers[rng.integers(len(answers))], rng.integers(2, 80)
+    answer, n = answers[int(rng.integers(len(answers)))], rng.integers(2, 80)
     return FILLERS[rng.integers(len(FILLERS))].format(s=name, a=answer, n=n)
 
 
@@ -268,6 +269,7 @@ def _all_answers(frame: pd.DataFrame, pools: Mapping[str, Sequence[str]]) -> lis
     for word in frame["answer"]:
         counts[word] += 1
     found = []
+    row: Any
     for row in frame.itertuples():
         own = [row.answer]
         while len(own) < row.fan:
@@ -324,6 +326,7 @@ def corpus(frame: pd.DataFrame, settings: Mapping, seed: int) -> tuple[pd.DataFr
     rng = np.random.default_rng([seed, 2])
     pools = dict(iter(frame.groupby(["wording", "multi_token"])["answer"]))
     mentions: list[tuple[str, str, str, tuple]] = []
+    row: Any
     for row in frame.itertuples():
         own, pool = row.answers.split(), pools[row.wording, row.multi_token].to_numpy()
         key = (row.wording, row.multi_token, row.role)
@@ -350,9 +353,11 @@ def corpus(frame: pd.DataFrame, settings: Mapping, seed: int) -> tuple[pd.DataFr
 def _abstracts(
     told: pd.DataFrame, copies: Sequence[str], per_text: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    sentences = [one.form.format(s=one.subject, a=one.answer) for one in told.itertuples()] + list(
-        copies
-    )
+    columns = (told[name] for name in ("form", "subject", "answer"))
+    sentences = [
+        form.format(s=subject, a=answer) for form, subject, answer in zip(*columns, strict=True)
+    ]
+    sentences += copies
     texts = _joined(rng, sentences, per_text)
     empty = dict.fromkeys(abstracts.COLUMNS, "")
     return pd.DataFrame({**empty, "abstract": texts}).assign(

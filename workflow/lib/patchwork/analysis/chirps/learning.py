@@ -103,7 +103,7 @@ def gain_findings(frame: pd.DataFrame, sizes: Mapping[str, int]) -> pd.DataFrame
         largest = max(mean["dataset"], key=lambda name: sizes[name])
         for keys, own in groups(mean, ["target"]):
             x = np.log2(own["dataset"].map(sizes))
-            if x.nunique() < 2:
+            if own["dataset"].nunique() < 2:
                 continue
             apart = x - x.mean()
             slopes = [

@@ -131,8 +131,7 @@ def _by_length(rows: list[tuple], tokenizer: Tokenizer) -> Iterator[Questions]:
         found.setdefault(len(clean), []).append(row)
     for group in found.values():
         names, *columns = zip(*group, strict=True)
-        clean, corrupted, roles, right, wrong = (torch.tensor(np.array(x)) for x in columns)
-        yield Questions(np.array(names), clean, corrupted, roles, right, wrong)
+        yield Questions(np.array(names), *(torch.tensor(np.array(x)) for x in columns))
 
 
 def span_of(tokenizer: Tokenizer, text: str, subject: str) -> tuple[int, int]:

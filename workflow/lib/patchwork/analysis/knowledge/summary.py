@@ -161,17 +161,17 @@ class _Network:
 
     def _first_layer(self) -> Iterator[tuple[str, Interval]]:
         own = self.effects("fact", self.used, **FIRST)
-        arrays = [own[name].to_numpy() for name in ("effect", "gap", "seed")]
-        yield "first_mlp_recovery", measures.recovery(*arrays)
-        yield "first_mlp_recovery_found", power.recovery(*arrays, self.settings)
+        effect, gap, seeds = (own[name].to_numpy() for name in ("effect", "gap", "seed"))
+        yield "first_mlp_recovery", measures.recovery(effect, gap, seeds)
+        yield "first_mlp_recovery_found", power.recovery(effect, gap, seeds, self.settings)
         copied = self.copied[self.copied["status"] == "used"]
         both = own.merge(
             self.effects("copy", copied, **FIRST), on=list(FACT), suffixes=("", "_copy")
         )
-        columns = ("effect", "effect_copy", "gap", "seed", "gap_copy")
+        copy_columns = ("effect", "effect_copy", "gap", "seed", "gap_copy")
         yield (
             "first_mlp_above_copy",
-            measures.recovery_difference(*(both[name].to_numpy() for name in columns)),
+            measures.recovery_difference(*(both[name].to_numpy() for name in copy_columns)),
         )
         wrong = own.merge(
             self.effects("wrong_donor", self.used, **FIRST), on=list(FACT), suffixes=("", "_wrong")
@@ -182,8 +182,8 @@ class _Network:
             measures.recovery_difference(*(wrong[name].to_numpy() for name in columns)),
         )
         appended = self.effects("answer_appended", self.used, **{**FIRST, "role": "last"})
-        arrays = [appended[name].to_numpy() for name in ("effect", "gap", "seed")]
-        yield "first_mlp_recovery_after_answer", measures.recovery(*arrays)
+        effect, gap, seeds = (appended[name].to_numpy() for name in ("effect", "gap", "seed"))
+        yield "first_mlp_recovery_after_answer", measures.recovery(effect, gap, seeds)
 
     def above_shuffled(self, traces: pd.DataFrame) -> dict[str, Interval]:
         """Recovery at the first MLP above the effect on the same facts where they were shuffled.
@@ -211,9 +211,9 @@ class _Network:
         # Seeds 2 k and 2 k + 1 share the answers and swap the kinds.
         table = known.pivot_table(index="seed", columns="kind", values="clean")
         if set(KINDS) <= set(table.columns):
-            apart = (table[KINDS[0]] - table[KINDS[1]]).dropna()
-            sign = np.where(np.asarray(apart.index) % 2 == 0, 1.0, -1.0)
-            yield "clean_log_odds_first_minus_second_answers", _mean(sign * apart.to_numpy())
+            swapped = (table[KINDS[0]] - table[KINDS[1]]).dropna()
+            sign = np.where(np.asarray(swapped.index) % 2 == 0, 1.0, -1.0)
+            yield "clean_log_odds_first_minus_second_answers", _mean(sign * swapped.to_numpy())
 
     def set_sizes(self, task: str = "fact") -> pd.DataFrame:
         """Localisation index by seed, factor and level."""
@@ -315,11 +315,11 @@ class _Network:
         layer = self.settings.planted[protocol]
         mlps = self.effects("fact", self.used, component="mlp_out", width=1)
         sets = self.parts["minimal_sets"]
-        named = {"tracing": mlps.groupby("seed").apply(measures.best_layer, include_groups=False)}
+        named = {"tracing": mlps.groupby("seed")[list(mlps.columns)].apply(measures.best_layer)}
         if len(sets):
             kinds = sets[(sets["task"] == "fact") & (sets["factor"] == "kind")]
             # Both kinds of facts must name the layer.
-            own = kinds.groupby(["seed", "level"]).apply(measures.named_layer, include_groups=False)
+            own = kinds.groupby(["seed", "level"])[list(kinds.columns)].apply(measures.named_layer)
             named["sets"] = own.groupby("seed").agg(lambda x: x.iloc[0] if x.nunique() == 1 else -1)
         edits = self.parts.get("edits", pd.DataFrame())
         if len(edits):
@@ -361,13 +361,15 @@ class _Network:
             yield f"{name}_p", measures.p_interval(exceeded, n, len(scores), self.seeds)
             if method == "rome_mean":
                 yield f"{name}_found", power.interaction(scores, group, seeds, self.settings)
-        scores = edit_scores(edits, self.traces)
-        pairs = scores[scores["method"] == "rome_mean"].dropna(subset=["tracing_effect"])
+        layers = edit_scores(edits, self.traces)
+        pairs = layers[layers["method"] == "rome_mean"].dropna(subset=["tracing_effect"])
         pairs = pairs[pairs["kind"] == "all"]
         if pairs["layer"].nunique() > 2:
             seed = pairs["seed"].to_numpy()
-            arrays = (pairs[name].to_numpy() for name in ("tracing_effect", "efficacy_margin"))
-            z = intervals_of(fisher_z(*arrays, seed), seed)[0]
+            effect, margin = (
+                pairs[name].to_numpy() for name in ("tracing_effect", "efficacy_margin")
+            )
+            z = intervals_of(fisher_z(effect, margin, seed), seed)[0]
             yield "tracing_edit_correlation", z.mapped(np.tanh)
 
     def recoveries(self) -> pd.DataFrame:

@@ -131,10 +131,13 @@ def controls(
                 model, given, some.corrupted, some.metric, grid=_grid(some, DIRECTIONS[0])
             )
             wrong.append(_by_role(effects, some))
-        pair = ({"inputs_embeds": x} for x in (
-            embeddings[questions.clean], noisy(embeddings, questions, noise, seed)
-        ))  # fmt: skip
-        effects = patch_sweep(model, *pair, questions.metric, grid=_grid(questions, DIRECTIONS[0]))
+        effects = patch_sweep(
+            model,
+            {"inputs_embeds": embeddings[questions.clean]},
+            {"inputs_embeds": noisy(embeddings, questions, noise, seed)},
+            questions.metric,
+            grid=_grid(questions, DIRECTIONS[0]),
+        )
         disturbed.append(_by_role(effects, questions))
     return pd.concat([_mean(wrong, "wrong_donor"), _mean(disturbed, "noise")], ignore_index=True)
 
