@@ -236,7 +236,7 @@ def counts(_: str) -> str:
     """One sentence: how many verdicts of each kind."""
     known = pd.read_csv(CLAIMS)
     found = known["verdict"].value_counts()
-    listed = [f"{n} *{verdict}*" for verdict, n in found.items()]
+    listed = [f"{n} *{show.spoken(verdict)}*" for verdict, n in found.items()]
     said = f"{', '.join(listed[:-1])} and {listed[-1]}" if len(listed) > 1 else listed[0]
     return (
         f"In the documented run, {known['claim'].nunique()} claims of {known['study'].nunique()} "

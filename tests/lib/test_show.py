@@ -31,8 +31,8 @@ def test_the_text_holds_every_claim_verdict_and_reason():
     joined = " ".join(" ".join(text).split())
     assert "X1 Things are large." in joined
     assert "artefact: The estimate 1.5 [90 %: 1.1, 1.9] lies in the claimed region" in joined
-    assert "undetermined: not yet computed" in joined
-    assert "artefact: 1, undetermined: 1" in text[-1]
+    assert "not run: This run did not compute the estimate." in joined
+    assert "artefact: 1, not run: 1" in text[-1]
 
 
 def test_the_markdown_has_one_row_per_claim_and_one_column_per_protocol():
@@ -40,15 +40,15 @@ def test_the_markdown_has_one_row_per_claim_and_one_column_per_protocol():
     known.loc[1, "protocol"] = "q"
     assert show.markdown(known) == [
         "| claim | p | q |", "|---|---|---|",
-        "| **X1** Things are large. | artefact | undetermined |",
+        "| **X1** Things are large. | artefact | not run |",
     ]  # fmt: skip
     other = known.loc[1:].assign(claim="X2", statement="Others are small.")
     both = show.markdown(pd.concat([known, other]))
-    assert both[3] == "| **X2** Others are small. |  | undetermined |"
+    assert both[3] == "| **X2** Others are small. |  | not run |"
 
 
 def test_two_decisions_of_one_protocol_share_a_cell():
-    assert show.markdown(table())[2].endswith("| artefact; undetermined |")
+    assert show.markdown(table())[2].endswith("| artefact; not run |")
 
 
 def test_the_full_markdown_has_one_row_per_decision():
@@ -56,7 +56,7 @@ def test_the_full_markdown_has_one_row_per_decision():
     assert len(text) == 4
     said = "| **X1** Things are large. | p | 1.5 [1, 2] | 0.605 | a null: 0.5 |  | artefact |"
     assert text[2] == said
-    assert text[3] == "|  | p |  |  |  |  | undetermined |"
+    assert text[3] == "|  | p |  |  |  |  | not run |"
 
 
 def test_an_estimate_without_interval_says_so():
@@ -81,9 +81,9 @@ def test_changes_name_verdicts_that_differ_are_new_or_are_gone():
     previous = table()
     assert show.changes(table(), previous) == []
     now = previous.assign(verdict=["artefact", "fails"])
-    assert show.changes(now, previous) == ["X1 p: fails, was undetermined"]
+    assert show.changes(now, previous) == ["X1 p: fails, was not run"]
     assert show.changes(now, previous[:1]) == ["X1 p: fails (new)"]
-    assert show.changes(now[:1], previous) == ["X1 p: gone, was undetermined"]
+    assert show.changes(now[:1], previous) == ["X1 p: gone, was not run"]
     # Numbers that move without a verdict are no change.
     assert show.changes(previous.assign(estimate=7.0), previous) == []
 
@@ -109,7 +109,7 @@ def test_a_summary_compares_with_the_last_summary(tmp_path, capsys):
         return capsys.readouterr().out
 
     first = shown(table())
-    assert first.startswith("2 verdicts: artefact: 1, undetermined: 1\n1 of 1 tested rows ")
+    assert first.startswith("2 verdicts: artefact: 1, not run: 1\n1 of 1 tested rows ")
     assert str(tmp_path / "report.html") in first
     assert "no verdict changed since the last run" in shown(table())
     changed = shown(table().assign(verdict=["replicates", "undetermined"]))

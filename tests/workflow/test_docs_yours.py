@@ -102,7 +102,7 @@ def test_your_claim(copy, tiny):
         table.loc["X1", ["estimate", "ci_low", "control_estimate"]].astype(float)
     ).all()
     assert "X1  Nodes with many edges" in said
-    assert table.loc["A7", "reason"].endswith("not yet computed.")
+    assert table.loc["A7", "verdict"] == "not_run"
 
 
 def test_your_study(copy):

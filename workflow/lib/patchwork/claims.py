@@ -17,7 +17,9 @@ from scipy import stats
 
 from patchwork.tables import ENDS
 
-VERDICTS = ("replicates", "artefact", "fails", "undetermined", "not_applicable", "identity")
+VERDICTS = (
+    "replicates", "artefact", "fails", "undetermined", "not_applicable", "identity", "not_run",
+)  # fmt: skip
 _ADDRESS = ("quantity", "dataset", "backbone", "protocol")
 # The power that a study is commonly planned for (Cohen 1988, "Statistical power analysis for the
 # behavioral sciences").
@@ -115,13 +117,13 @@ def verdict(decision: Mapping[str, Any], find: Find) -> tuple[str, str]:
     if decision.get("kind") == "identity":
         return "identity", f"{decision['reason']} Proved by {decision['proved_by']}."
     unit, seeds_min = decision.get("unit", ""), decision.get("seeds_min", 1)
+    found, region = find(decision), region_of(decision["claimed"])
     for premise in decision.get("applies_if", ()):
         unmet = _unmet(premise, find(premise), seeds_min)
-        if unmet is not None:
+        if unmet is not None and (found is not None or unmet[0] == "not_applicable"):
             return unmet
-    found, region = find(decision), region_of(decision["claimed"])
     if found is None:
-        return "undetermined", "not yet computed"
+        return "not_run", "This run did not compute the estimate."
     estimate, claimed = found.text(unit), _region_text(region, unit)
     if math.isnan(found.estimate):
         return "undetermined", "The quantity is not defined in these data, so there is no estimate."
@@ -333,14 +335,14 @@ def decide(
 ) -> pd.DataFrame:
     """Every claim under every protocol for which it has a decision.
 
-    Each decision of a claim is one row: an `identity`, which needs no data; or, if a finding of
-    `applies_if` lies outside of its region, `not_applicable`. Interval of the estimate outside
-    `claimed`: `fails`, if `positive_control` was found in 80 % of draws, else `undetermined`;
-    across its border: `undetermined`; inside: the control decides, if its `gate` holds: inside
-    `survives`: `replicates`; outside: `artefact`; across: `undetermined`. Rows that do not exist:
-    `undetermined`, "not yet computed". Fewer seeds than `seeds_min` decide nothing, neither the
-    estimate's nor the control's; a control with no seeds at all (0 or nan: nothing was trained) has
-    too few never.
+    Each decision of a claim is one row: an `identity`, which needs no data; `not_run` without a row
+    of findings for the estimate; or, if a finding of `applies_if` lies outside of its region,
+    `not_applicable`. Interval of the estimate outside `claimed`: `fails`, if `positive_control` was
+    found in 80 % of draws, else `undetermined`; across its border: `undetermined`; inside: the
+    control decides, if its `gate` holds: inside `survives`: `replicates`; outside: `artefact`;
+    across, or without a row of findings: `undetermined`. Fewer seeds than `seeds_min` decide
+    nothing, neither the estimate's nor the control's; a control with no seeds at all (0 or nan:
+    nothing was trained) has too few never.
 
     Args:
         claims: claim name to its mapping, as claims.schema.yaml describes it.

@@ -19,6 +19,11 @@ from patchwork.claims import multiplicity
 _LEFT = 20
 
 
+def spoken(verdict: str) -> str:
+    """A verdict as a reader would write it."""
+    return verdict.replace("_", " ")
+
+
 def lines(claims: pd.DataFrame, width: int) -> list[str]:
     """The table of claims as text, one claim and protocol after the other.
 
@@ -31,7 +36,7 @@ def lines(claims: pd.DataFrame, width: int) -> list[str]:
         head = f"{claim}  {rows['statement'].iloc[0]}"
         text += textwrap.wrap(head, width, subsequent_indent="    ")
         for row in rows.to_dict("records"):
-            reason = f"{row['verdict']}: {row['reason']}"
+            reason = f"{spoken(row['verdict'])}: {row['reason']}"
             wrapped = textwrap.wrap(reason, max(width - _LEFT, 20))
             labels = [f"    {row['protocol']}", *[""] * len(wrapped)]
             pairs = zip(labels, wrapped, strict=False)
@@ -45,7 +50,7 @@ def counts(claims: pd.DataFrame) -> str:
     Args:
         claims: with a column ``verdict``.
     """
-    return ", ".join(f"{name}: {n}" for name, n in claims["verdict"].value_counts().items())
+    return ", ".join(f"{spoken(name)}: {n}" for name, n in claims["verdict"].value_counts().items())
 
 
 def changes(claims: pd.DataFrame, previous: pd.DataFrame) -> list[str]:
@@ -57,7 +62,8 @@ def changes(claims: pd.DataFrame, previous: pd.DataFrame) -> list[str]:
         previous: the same of an earlier run.
     """
     now, before = (
-        {key: row["verdict"] for key, row in _keyed(one).items()} for one in (claims, previous)
+        {key: spoken(row["verdict"]) for key, row in _keyed(one).items()}
+        for one in (claims, previous)
     )
     text = []
     for row in dict.fromkeys([*now, *before]):
@@ -88,7 +94,9 @@ def differences(runs: Mapping[str, pd.DataFrame]) -> list[str]:
         if len({row["verdict"] for row in found.values()}) == 1 and len(found) == len(tables):
             continue
         text.append(f"{key[0]} {key[1]}:")
-        text += [f"  {name}: {row['verdict']}, {_interval(row)}" for name, row in found.items()]
+        text += [
+            f"  {name}: {spoken(row['verdict'])}, {_interval(row)}" for name, row in found.items()
+        ]
     same = len(known) - sum(not line.startswith(" ") for line in text)
     return [*text, f"{same} of {len(known)} verdicts are the same in {', '.join(runs)}"]
 
@@ -148,7 +156,7 @@ def markdown(claims: pd.DataFrame) -> list[str]:
     protocols = list(dict.fromkeys(claims["protocol"]))
     text = [f"| claim | {' | '.join(map(str, protocols))} |", "|" + "---|" * (1 + len(protocols))]
     for claim, rows in claims.groupby("claim", sort=False):
-        found = rows.groupby("protocol")["verdict"].agg("; ".join)
+        found = rows.groupby("protocol")["verdict"].agg(lambda several: spoken("; ".join(several)))
         cells = [found.get(protocol, "") for protocol in protocols]
         text.append(f"| **{claim}** {rows['statement'].iloc[0]} | {' | '.join(cells)} |")
     return text
@@ -171,7 +179,7 @@ def markdown_full(claims: pd.DataFrame) -> list[str]:
             known = (row[key] for key in ("detectable", "power"))
             detectable, power = ("" if pd.isna(one) else _number(one) for one in known)
             cells = (name, row["protocol"], _interval(row), detectable, control, power,
-                     row["verdict"])  # fmt: skip
+                     spoken(row["verdict"]))  # fmt: skip
             text.append(f"| {' | '.join(map(str, cells))} |")
     return text
 

@@ -14,7 +14,7 @@ from patchwork.figures.panels import words
 # A mark beside each colour, for readers who do not see it.
 MARKS = {
     "replicates": "\u2713", "artefact": "!", "fails": "\u2717", "undetermined": "?",
-    "not_applicable": "\u2013", "identity": "\u2261",
+    "not_applicable": "\u2013", "identity": "\u2261", "not_run": "\u00b7",
 }  # fmt: skip
 
 _PAGE = """<!DOCTYPE html>

@@ -38,6 +38,7 @@ VERDICTS = {
     "undetermined": "#999999",
     "not_applicable": "#DDDDDD",
     "identity": "#56B4E9",
+    "not_run": "#FFFFFF",
 }
 
 STYLE: dict[str, Any] = {
