@@ -57,9 +57,10 @@ def schema_of(path: str | Path) -> Schema:
     Raises:
         ValueError: if no table of that name is declared.
     """
-    for file, schema in schemas().items():
-        if PurePath(path).match(file):
-            return schema
+    fitting = [file for file in schemas() if PurePath(path).match(file)]
+    if fitting:
+        # A name in full comes before a pattern.
+        return schemas()[min(fitting, key=lambda file: "*" in file)]
     raise ValueError(f"{path}: is no declared table; allowed is {', '.join(schemas())}")
 
 

@@ -26,6 +26,7 @@ from patchwork.statistics.influence import codes_of
 
 LEVEL = 0.95
 _HELD = 4_000_000  # points of integrals held at once: 32 MB
+_LEAST_DF = 1.0  # of a variance from two values
 _REACH = 8.0  # standard normal deviates over which chi-square variables are integrated
 _ROUNDING = 1e-9  # of the largest influence: below it, a row has none
 
@@ -98,6 +99,8 @@ class SamplingError:
         """Indices of estimates that have variance and share degrees of freedom."""
         known = np.flatnonzero(np.isfinite(self.few) & (self.few + self.many > 0))
         pairs = np.stack([self.df_few[known], self.df_many[known]], axis=1)
+        # Below this the integral overflows.
+        pairs = np.maximum(pairs, _LEAST_DF)
         kinds, member = np.unique(pairs, axis=0, return_inverse=True)
         for i, (df_few, df_many) in enumerate(kinds):
             yield known[member.reshape(-1) == i], (float(df_few), float(df_many))
