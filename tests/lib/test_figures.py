@@ -93,7 +93,7 @@ def test_axes_carry_units_on_the_outer_panels(drawn, name):
 def test_captions_count_n_and_seeds(drawn, name):
     caption = theme.text_of(drawn[name], "caption")
     assert "n = " in caption
-    assert ("seeds: 3" in caption) or (name == "loss_seven" and "seeds: 1" in caption)
+    assert ("seeds: 3" in caption) or (name in ("loss_seven", "scatter") and "seeds: 1" in caption)
 
 
 def test_caption_follows_the_data():

@@ -42,7 +42,7 @@ def test_the_running_median_is_that_of_the_window():
 
 def test_no_transition_found_is_said():
     frame = frames.losses(("described",), ("angle",), steps=20)
-    figure = training.loss_curves(frame, pd.DataFrame())
+    figure = training.loss_curves(frame, frames.transitions(frame).iloc[:0])
     assert "Transitions found: none" in theme.text_of(figure, "caption")
 
 

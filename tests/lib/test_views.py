@@ -273,7 +273,8 @@ def test_the_smallest_allowed_picture_fills_the_view_however_it_is_turned(magnif
     side = condition(**settings).side_min_px
     flat = np.full((20, side, side, 3), 90, np.uint8)
     for turn in ({}, {"rotation_deg": 45}, {"rotation_deg": 22.5}, {"isotropic": True}):
-        assert (look(flat, condition(**settings, **turn)) == 128).all()
+        # The mean grey is 127.5, which a rounding error moves either way.
+        assert np.isin(look(flat, condition(**settings, **turn)), (127, 128)).all()
     with pytest.raises(ValueError, match=rf"side of {side - 1} px; allowed is at least {side}"):
         look(flat[:, 1:, 1:], condition(**settings))
 

@@ -73,7 +73,7 @@ def test_a_training_writes_only_to_another_folder_of_results(project):
     before = set(project.folder.rglob("*"))
     run = project.snakemake(
         "--cores", "1", *TINY, "--config", "pathvars={results: elsewhere}", "--",
-        "elsewhere/lines/angle/random/corrected/seed0/model.safetensors",
+        "elsewhere/lines/angle/random/full/seed0/model.safetensors",
     )  # fmt: skip
     new = {path.relative_to(project.folder) for path in set(project.folder.rglob("*")) - before}
     shutil.rmtree(project.folder / "elsewhere", ignore_errors=True)

@@ -36,9 +36,7 @@ def _single(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """Effects of single layers, clean states in the corrupted run."""
     if frame.empty:
         return frame
-    panels.require(
-        frame, ["component", "layer", "role", "width", "estimate", *INTERVAL], "recovery"
-    )
+    panels.require(frame, ["component", "layer", "role", "width", "estimate", *INTERVAL], what)
     chosen = (frame["width"] == 1) & (frame["direction"] == _FORWARD)
     return frame[chosen & frame["role"].isin(ROLES)]
 
