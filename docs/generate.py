@@ -103,9 +103,9 @@ def allowed(node: dict[str, Any]) -> str:
     return " ".join([kind, *bounds])
 
 
-def children(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+def children(node: dict[str, Any], file: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Key below the node, what it holds, and whether it must be there."""
-    branches = [one for branch in BRANCHES for one in node.get(branch, ())]
+    branches = [resolve(one, file)[0] for branch in BRANCHES for one in node.get(branch, ())]
     branches += [node[key] for key in ("then", "else") if key in node]
     for part in [node, *branches]:
         for key, child in part.get("properties", {}).items():
@@ -121,10 +121,10 @@ def walk(
     node: dict[str, Any], file: str, prefix: str, sections: dict[str, tuple[dict[str, Any], str]]
 ) -> Iterator[tuple[str, str, str, str]]:
     """Rows of all keys below a node; what has a name of its own becomes a section."""
-    for key, child, needed in children(node):
+    for key, child, needed in children(node, file):
         found, where, name = resolve(child, file)
         path = f"{prefix}{key}".lstrip(".")
-        below = list(children(found))
+        below = list(children(found, where))
         link = ""
         if name and any(found_key != "[]" for found_key, _, _ in below):
             sections.setdefault(name, (resolve({**child, "description": None}, file)[0], where))
@@ -246,7 +246,7 @@ def counts(_: str) -> str:
 
 
 def documented(_: str) -> str:
-    """Where the documented run comes from."""
+    """Where the documented run comes from, for a page in ``docs``."""
     file = EVIDENCE / "provenance.json"
     if not file.is_file():
         return (
@@ -326,7 +326,9 @@ def filled(text: str) -> str:
         head = f"{name} {of}".strip()
         return f"<!-- {head} -->\n{PARTS[name](of)}\n<!-- /{name} -->"
 
-    return PART.sub(part, text)
+    text = PART.sub(part, text)
+    # A part is the same on every page, so its links are those of a page in docs.
+    return text if "docs" in path.parts[-2:-1] else text.replace("](evidence/", "](docs/evidence/")
 
 
 def pages() -> list[Path]:
@@ -336,10 +338,18 @@ def pages() -> list[Path]:
 
 def draw_rules() -> None:
     """The graph of all rules, with those that are run by name alone."""
-    any_file = "{chirps: {recordings: {files: {any: README.md}}}}"  # only has to exist
-    targets = ["all", "localise_chirps", "results/chirps/ridge/data/README.md"]
+    # The recording only has to exist, and nothing is fetched.
+    pubmed = "{kind: pubmed, query: epilepsy, from_day: 2020/01/01, to_day: 2020/01/02, n_max: 1}"
+    fetched = f"{{vocabulary: 300, validation_share: 0.1, source: {pubmed}}}"
+    more = (
+        f"{{chirps: {{recordings: {{files: {{any: README.md}}}}}}, "
+        f"clap: {{language: {{datasets: {{pubmed: {fetched}}}}}}}}}"
+    )
+    every = ", ".join(sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml")))
+    targets = ["all", "localise_chirps", "results/chirps/ridge/data/README.md",
+               "results/clap/pubmed/data/abstracts.parquet"]  # fmt: skip
     snakemake = [sys.executable, "-m", "snakemake", "--rulegraph", "dot", "--forceall", "--quiet",
-                 "all", "--config", f"studies={any_file}", "--", *targets]  # fmt: skip
+                 "all", "--config", f"studies={more}", f"run=[{every}]", "--", *targets]  # fmt: skip
     said = subprocess.run(snakemake, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     # Snakemake numbers rules in another order each time; sorted, the picture stays as it is.
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', said))

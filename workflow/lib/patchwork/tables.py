@@ -59,8 +59,8 @@ def schema_of(path: str | Path) -> Schema:
     """
     fitting = [file for file in schemas() if PurePath(path).match(file)]
     if fitting:
-        # A name in full comes before a pattern.
-        return schemas()[min(fitting, key=lambda file: "*" in file)]
+        # A name in full comes before a pattern, and one with its folder before one without.
+        return schemas()[min(fitting, key=lambda file: ("*" in file, -file.count("/")))]
     raise ValueError(f"{path}: is no declared table; allowed is {', '.join(schemas())}")
 
 
