@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -245,8 +246,8 @@ def counts(_: str) -> str:
     )
 
 
-def documented(_: str) -> str:
-    """Where the documented run comes from, for a page in ``docs``."""
+def documented(folder: str) -> str:
+    """Where the documented run comes from; `folder` is docs for a page outside of it."""
     file = EVIDENCE / "provenance.json"
     if not file.is_file():
         return (
@@ -265,10 +266,11 @@ def documented(_: str) -> str:
     every = {one["study"] for one in read("config/claims.yaml")["claims"].values()}
     missing = ", ".join(sorted(every - set(seeds))) or "none"
     first, last = (began[i]["utc"][:10] for i in (0, -1))
+    link = f"{folder}/evidence/provenance.json".lstrip("/")
     return (
         f"The documented run is of {first} to {last}, from commit {commits}, on {machines}; "
         f"{sum(known['core_hours'].values()):.1f} core-hours. Studies, with their number of seeds: "
-        f"{ran}. Not run: {missing}. More: [provenance](evidence/provenance.json)."
+        f"{ran}. Not run: {missing}. More: [provenance]({link})."
     )
 
 
@@ -326,9 +328,7 @@ def filled(text: str) -> str:
         head = f"{name} {of}".strip()
         return f"<!-- {head} -->\n{PARTS[name](of)}\n<!-- /{name} -->"
 
-    text = PART.sub(part, text)
-    # A part is the same on every page, so its links are those of a page in docs.
-    return text if "docs" in path.parts[-2:-1] else text.replace("](evidence/", "](docs/evidence/")
+    return PART.sub(part, text)
 
 
 def pages() -> list[Path]:
@@ -339,18 +339,25 @@ def pages() -> list[Path]:
 def draw_rules() -> None:
     """The graph of all rules, with those that are run by name alone."""
     # The recording only has to exist, and nothing is fetched.
-    pubmed = "{kind: pubmed, query: epilepsy, from_day: 2020/01/01, to_day: 2020/01/02, n_max: 1}"
-    fetched = f"{{vocabulary: 300, validation_share: 0.1, source: {pubmed}}}"
-    more = (
-        f"{{chirps: {{recordings: {{files: {{any: README.md}}}}}}, "
-        f"clap: {{language: {{datasets: {{pubmed: {fetched}}}}}}}}}"
-    )
-    every = ", ".join(sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml")))
+    source = {"kind": "pubmed", "query": "epilepsy", "from_day": "2020/01/01",
+              "to_day": "2020/01/02", "n_max": 1}  # fmt: skip
+    fetched = {"vocabulary": 300, "validation_share": 0.1, "source": source}
+    more = {
+        "run": sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml")),
+        "studies": {
+            "chirps": {"recordings": {"files": {"any": "README.md"}}},
+            "clap": {"language": {"datasets": {"pubmed": fetched}}},
+        },
+    }
     targets = ["all", "localise_chirps", "results/chirps/ridge/data/README.md",
                "results/clap/pubmed/data/abstracts.parquet"]  # fmt: skip
-    snakemake = [sys.executable, "-m", "snakemake", "--rulegraph", "dot", "--forceall", "--quiet",
-                 "all", "--config", f"studies={more}", f"run=[{every}]", "--", *targets]  # fmt: skip
-    said = subprocess.run(snakemake, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(more, file)
+        file.flush()
+        snakemake = [sys.executable, "-m", "snakemake", "--rulegraph", "dot", "--forceall",
+                     "--quiet", "all", "--configfile", file.name, "--", *targets]  # fmt: skip
+        run = subprocess.run(snakemake, cwd=ROOT, capture_output=True, text=True, check=True)
+    said = run.stdout
     # Snakemake numbers rules in another order each time; sorted, the picture stays as it is.
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', said))
     arrows = {f"{names[a]} -> {names[b]};" for a, b in re.findall(r"(\d+) -> (\d+)", said)}

@@ -83,7 +83,9 @@ def test_every_table_of_a_rule_is_declared_once_and_no_other():
     for path in written_by_rules():
         fitting = [file for file in tables.schemas() if Path(path).match(file)]
         assert fitting, path
-        used.add(next(file for file, one in tables.schemas().items() if one is tables.schema_of(path)))
+        used.add(
+            next(file for file, one in tables.schemas().items() if one is tables.schema_of(path))
+        )
     assert used == set(tables.schemas())
 
 
