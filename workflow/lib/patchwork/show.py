@@ -50,7 +50,9 @@ def counts(claims: pd.DataFrame) -> str:
     Args:
         claims: with a column ``verdict``.
     """
-    return ", ".join(f"{spoken(str(name))}: {n}" for name, n in claims["verdict"].value_counts().items())
+    return ", ".join(
+        f"{spoken(str(name))}: {n}" for name, n in claims["verdict"].value_counts().items()
+    )
 
 
 def changes(claims: pd.DataFrame, previous: pd.DataFrame) -> list[str]:
