@@ -101,7 +101,7 @@ def test_your_claim(copy, tiny):
     assert np.isfinite(
         table.loc["X1", ["estimate", "ci_low", "control_estimate"]].astype(float)
     ).all()
-    assert "X1  Nodes with many edges" in said
+    assert "X1  Nodes with strong edges" in said
     assert table.loc["A7", "verdict"] == "not_run"
 
 

@@ -17,9 +17,11 @@ def test_the_claims_table_has_every_claim_and_column(tiny):
     assert {"A1", "A2", "A3", "A4", "A5", "A6", "A7", "E1", "E2", "E3"} <= set(table["claim"])
     assert set(table["verdict"]) <= set(claims.VERDICTS)
     assert table["reason"].str.len().gt(5).all()
-    last = table[table["claim"] == "A7"]
-    # Two seeds cannot say whether there is a bias that could be kept.
-    assert last["reason"].str.startswith("Whether the claim applies is open: ").all()
+    # The tiny run fine-tunes on few lines only, so what more of them leave is not computed.
+    assert set(table.loc[table["claim"] == "A7", "verdict"]) == {"not_run"}
+    # Two seeds cannot say whether the networks have learnt their pictures.
+    reasons = table.loc[table["claim"] == "R1a", "reason"]
+    assert reasons.str.startswith("Whether the claim applies is open: ").all()
 
 
 def test_every_figure_has_picture_vector_and_numbers(tiny):
