@@ -28,8 +28,6 @@ from patchwork.tables import schemas
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "docs/evidence"
 CLAIMS = EVIDENCE / "claims.csv"
-if not CLAIMS.is_file():
-    CLAIMS = ROOT / "docs/claims.csv"
 # What is kept of a run, if it is not larger than this.
 KEPT = (
     "claims.csv", "claims.html", "claims/*", "*/findings/*.csv", "*/*/findings.csv",
@@ -37,11 +35,6 @@ KEPT = (
 )  # fmt: skip
 KEPT_MB = 1
 PAGES = ("README.md", "config/README.md", "docs/*.md", "docs/studies/*.md")
-PICTURES = (
-    "lines/figures/error_vs_angle.png",
-    "distorted/figures/attention_and_effect.png",
-    "stability/figures/attention_instability.png",
-)
 PART = re.compile(r"<!-- (?P<name>\w+)(?: (?P<of>\w+))? -->\n.*?<!-- /(?P=name) -->", re.DOTALL)
 BRANCHES = ("oneOf", "allOf")
 
@@ -248,14 +241,7 @@ def counts(_: str) -> str:
 
 def documented(folder: str) -> str:
     """Where the documented run comes from; `folder` is docs for a page outside of it."""
-    file = EVIDENCE / "provenance.json"
-    if not file.is_file():
-        return (
-            "The documented run is one of the default scale: small networks, three seeds (rearing: "
-            "five), budgets far below the published ones. There a verdict is about what such "
-            "networks do; *undetermined* mostly says that three seeds are few."
-        )
-    known = json.loads(file.read_text())
+    known = json.loads((EVIDENCE / "provenance.json").read_text())
     began, seeds = known["starts"], known["starts"][-1]["seeds"]
     commits = " and ".join(dict.fromkeys(f"`{str(one['commit'])[:10]}`" for one in began))
     machines = "; ".join(dict.fromkeys(
@@ -265,10 +251,10 @@ def documented(folder: str) -> str:
     ran = ", ".join(f"{name} ({len(values)})" for name, values in seeds.items())
     every = {one["study"] for one in read("config/claims.yaml")["claims"].values()}
     missing = ", ".join(sorted(every - set(seeds))) or "none"
-    first, last = (began[i]["utc"][:10] for i in (0, -1))
+    days = " to ".join(dict.fromkeys(began[i]["utc"][:10] for i in (0, -1)))
     link = f"{folder}/evidence/provenance.json".lstrip("/")
     return (
-        f"The documented run is of {first} to {last}, from commit {commits}, on {machines}; "
+        f"The documented run is of {days}, from commit {commits}, on {machines}; "
         f"{sum(known['core_hours'].values()):.1f} core-hours. Studies, with their number of seeds: "
         f"{ran}. Not run: {missing}. More: [provenance]({link})."
     )
@@ -391,16 +377,12 @@ def document(results: Path) -> None:
     origin = {"starts": starts.read(results), "core_hours": core_hours(results),
               "too_large_to_keep": large}  # fmt: skip
     (EVIDENCE / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n")
-    for picture in filter(lambda one: (results / one).is_file(), PICTURES):
-        shutil.copyfile(results / picture, ROOT / "docs/figures" / Path(picture).name)
 
 
 def main(results: str = "") -> None:
     """Write every page and picture; `results` is the folder of a run to be documented."""
-    global CLAIMS
     if results:
         document(Path(results))
-        CLAIMS = EVIDENCE / "claims.csv"
         print("now read what is said of the documented run: README.md, docs/claims.md, "
               "docs/performance.md, docs/studies")  # fmt: skip
     for path in pages():
