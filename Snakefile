@@ -9,7 +9,6 @@ min_version("9.27")
 pathvars:
     results="results",
     logs="<results>/logs",
-    benchmarks="<results>/benchmarks",
     condition="{study}/{dataset}/{backbone}/{protocol}",
     run="<condition>/seed{seed}",
 
@@ -49,6 +48,7 @@ include: "workflow/rules/claims.smk"
 
 onstart:
     start_jobs_without_limit()
+    share_imports()
     record_start()
 
 

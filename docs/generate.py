@@ -356,10 +356,10 @@ def draw_rules() -> None:
 def core_hours(results: Path) -> dict[str, float]:
     """Hours of CPU of a run's jobs, by study."""
     spent: dict[str, float] = {}
-    for file in sorted((results / "benchmarks").rglob("*.tsv")):
-        study = file.relative_to(results / "benchmarks").parts[0].removesuffix(".tsv")
-        seconds = pd.read_csv(file, sep="\t", na_values="-")["cpu_time"].sum()
-        spent[study] = spent.get(study, 0.0) + float(seconds) / 3600
+    for file in sorted((results / "logs").rglob("*.log")):
+        study = file.relative_to(results / "logs").parts[0].removesuffix(".log")
+        for seconds in re.findall(r"([\d.]+) s of CPU, ", file.read_text()):
+            spent[study] = spent.get(study, 0.0) + float(seconds) / 3600
     return {name: round(hours, 3) for name, hours in spent.items()}
 
 

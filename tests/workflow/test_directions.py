@@ -102,7 +102,7 @@ def test_every_rule_has_its_script_and_every_script_its_rule():
     # A file holds rules or functions, never both, so a rule ends where the next one starts.
     files = [re.split(r"^rule ", path.read_text(), flags=re.MULTILINE) for path in RULES]
     for block in (block for _, *blocks in files for block in blocks):
-        for word in ("log:", "benchmark:", "threads:", "resources:", "mem_mb", "runtime", "conda:"):
+        for word in ("log:", "threads:", "resources:", "mem_mb", "runtime", "conda:"):
             assert word in block, (block.split(":")[0], word)
         assert "lambda" not in block
         assert not re.search(r"^\s+run:", block, re.MULTILINE)

@@ -47,8 +47,8 @@ def test_a_run_is_documented_with_its_tables_figures_and_origin(generate, tmp_pa
         "claims.csv": "claim\n", "lines/findings/metrics.csv": "a\n", "lines/figures/one.png": "p",
         "lines/figures/one.svg": "s", "lines/angle/random/described/predictions.parquet": "x",
         "lines/tables/large.csv": "0" * 1_100_000, "stability/actuator/findings.csv": "b\n",
-        "benchmarks/lines/a.tsv": "s\tcpu_time\n9\t7200\n",
-        "benchmarks/lines/b/c.tsv": "s\tcpu_time\n9\t-\n",
+        "logs/lines/a.log": "read\n9.0 s, 7000.0 s of CPU, 9 MiB at most\n",
+        "logs/lines/b/c.log": "9.0 s, 200.0 s of CPU, 9 MiB at most\n",
         "starts.jsonl": '{"utc": "2026-01-01", "seeds": {"lines": [1000]}}\n',
     }  # fmt: skip
     for name, text in files.items():

@@ -64,7 +64,7 @@ def test_the_default_profile_takes_the_gpu_from_every_rule_that_has_one(project)
 def test_another_folder_of_results_holds_every_file(project):
     elsewhere = ["--config", "pathvars={results: elsewhere}"]
     said = plan(project, *elsewhere, "--", "all")
-    for path in ("claims.csv", "logs/", "benchmarks/"):
+    for path in ("claims.csv", "logs/"):
         assert f"elsewhere/{path}" in said
     assert not re.findall(r"\S*\bresults/\S*", said)
 
@@ -80,7 +80,7 @@ def test_a_training_writes_only_to_another_folder_of_results(project):
     assert run.returncode == 0, run.stdout[-3000:]
     assert {path.parts[0] for path in new} <= {"elsewhere", ".snakemake", "workflow"}
     assert {path.parts[1] for path in new if path.parts[1:] and path.parts[0] == "elsewhere"} == {
-        "lines", "logs", "benchmarks", "tensorboard", "checkpoints", "starts.jsonl",
+        "lines", "logs", "tensorboard", "checkpoints", "starts.jsonl",
     }  # fmt: skip
 
 

@@ -10,8 +10,6 @@ rule score_predictions:
         findings="<results>/{study}/findings/metrics.csv",
     log:
         "<logs>/{study}/score_predictions.log",
-    benchmark:
-        "<benchmarks>/{study}/score_predictions.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -38,8 +36,6 @@ rule analyse_orientation:
         findings="<results>/{study}/findings/orientation.csv",
     log:
         "<logs>/{study}/analyse_orientation.log",
-    benchmark:
-        "<benchmarks>/{study}/analyse_orientation.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -63,8 +59,6 @@ rule predict_colours:
         errors="<results>/<condition>/paired_colours.parquet",
     log:
         "<logs>/<condition>/predict_colours.log",
-    benchmark:
-        "<benchmarks>/<condition>/predict_colours.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -92,8 +86,6 @@ rule analyse_colour:
         findings="<results>/{study}/findings/colour.csv",
     log:
         "<logs>/{study}/analyse_colour.log",
-    benchmark:
-        "<benchmarks>/{study}/analyse_colour.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -121,8 +113,6 @@ rule detect_transitions:
         findings="<results>/{study}/findings/transitions.csv",
     log:
         "<logs>/{study}/detect_transitions.log",
-    benchmark:
-        "<benchmarks>/{study}/detect_transitions.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

@@ -9,8 +9,6 @@ rule gather_pictures:
         pictures="<results>/{study}/pictures.h5",
     log:
         "<logs>/{study}/gather_pictures.log",
-    benchmark:
-        "<benchmarks>/{study}/gather_pictures.tsv"
     priority: 20
     conda:
         "../../envs/patchwork.yaml"
@@ -35,8 +33,6 @@ rule prepare_backbone:
         log="<results>/{study}/backbones/{backbone}/seed{seed}_training.parquet",
     log:
         "<logs>/{study}/backbones/{backbone}/prepare_backbone_seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{study}/backbones/{backbone}/prepare_backbone_seed{seed}.tsv"
     # Preparing a backbone is on the path of everything else, so it starts first.
     priority: 10
     conda:

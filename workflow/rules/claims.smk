@@ -9,8 +9,6 @@ rule decide_claims:
         claims="<results>/claims.csv",
     log:
         "<logs>/decide_claims.log",
-    benchmark:
-        "<benchmarks>/decide_claims.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -38,8 +36,6 @@ rule plot_claims:
         png="<results>/claims/claims.png",
     log:
         "<logs>/plot_claims.log",
-    benchmark:
-        "<benchmarks>/plot_claims.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

@@ -1,5 +1,7 @@
 # What the stages share: runs, conditions, and paths made from them.
 import os
+import sys
+import tempfile
 
 SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 # For the jobs: glibc would give memory back after each step and map it anew for the next, which
@@ -9,7 +11,7 @@ os.environ.setdefault(
     "GLIBC_TUNABLES", ":".join(f"glibc.malloc.{one}" for one in KEPT.split())
 )
 
-from patchwork.jobs import settings, starts
+from patchwork.jobs import preload, settings, starts
 from patchwork.jobs.provenance import code_digest
 
 
@@ -21,6 +23,19 @@ def start_jobs_without_limit() -> None:
     """
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+
+
+# With fewer jobs to run than this, each imports its libraries itself.
+FEW_JOBS = 8
+
+
+def share_imports() -> None:
+    """Runs the scripts of this machine in copies of one process that has imported the libraries."""
+    n_jobs = sum(1 for _ in workflow.dag.needrun_jobs())
+    if workflow.local_exec and n_jobs >= FEW_JOBS and hasattr(os, "pidfd_open"):
+        global SERVER  # its standard input stays open as long as this process lives
+        python, SERVER = preload.start(tempfile.mkdtemp(prefix="patchwork-"))
+        sys.executable = str(python)
 
 
 def record_start() -> None:

@@ -11,8 +11,6 @@ rule synthesise_shard:
         shard=temp("<results>/{study}/{dataset}/data/{split}_{scatteritem}.h5"),
     log:
         "<logs>/{study}/{dataset}/synthesise_shard_{split}_{scatteritem}.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/synthesise_shard_{split}_{scatteritem}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -35,8 +33,6 @@ rule synthesise_dataset:
         dataset="<results>/{study}/{dataset}/data/{split}.h5",
     log:
         "<logs>/{study}/{dataset}/synthesise_dataset_{split}.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/synthesise_dataset_{split}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -58,8 +54,6 @@ rule describe_dataset:
         card="<results>/{study}/{dataset}/data/README.md",
     log:
         "<logs>/{study}/{dataset}/describe_dataset.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/describe_dataset.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

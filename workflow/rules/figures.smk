@@ -14,8 +14,6 @@ rule plot_samples:
         shown="<results>/{study}/figures/samples.csv",
     log:
         "<logs>/{study}/figures/samples.log",
-    benchmark:
-        "<benchmarks>/{study}/figures/samples.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -39,8 +37,6 @@ rule plot_figure:
         shown="<results>/{study}/figures/{figure}.csv",
     log:
         "<logs>/{study}/figures/{figure}.log",
-    benchmark:
-        "<benchmarks>/{study}/figures/{figure}.tsv"
     wildcard_constraints:
         figure=figure_names("figures"),
     conda:

@@ -11,8 +11,6 @@ rule ablate_heads:
         effects="<results>/<condition>/head_effects.parquet",
     log:
         "<logs>/<condition>/ablate_heads.log",
-    benchmark:
-        "<benchmarks>/<condition>/ablate_heads.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -38,8 +36,6 @@ rule patch_layers:
         picture="<results>/<condition>/patch_picture.csv",
     log:
         "<logs>/<condition>/patch_layers.log",
-    benchmark:
-        "<benchmarks>/<condition>/patch_layers.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -67,8 +63,6 @@ rule compare_heads:
         picture="<results>/{study}/pictures/{backbone}/{protocol}.csv",
     log:
         "<logs>/{study}/heads/{backbone}/{protocol}.log",
-    benchmark:
-        "<benchmarks>/{study}/heads/{backbone}/{protocol}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -118,8 +112,6 @@ rule summarise_heads:
         findings="<results>/{study}/findings/heads.csv",
     log:
         "<logs>/{study}/summarise_heads.log",
-    benchmark:
-        "<benchmarks>/{study}/summarise_heads.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

@@ -15,8 +15,6 @@ rule trace_facts:
         released="<results>/<condition>/released_modules.csv",
     log:
         "<logs>/<condition>/trace_facts.log",
-    benchmark:
-        "<benchmarks>/<condition>/trace_facts.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -43,8 +41,6 @@ rule edit_facts:
         moments="<results>/<condition>/moments.csv",
     log:
         "<logs>/<condition>/edit_facts.log",
-    benchmark:
-        "<benchmarks>/<condition>/edit_facts.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -78,8 +74,6 @@ rule summarise_tracing:
         findings="<results>/{study}/findings/tracing.csv",
     log:
         "<logs>/{study}/summarise_tracing.log",
-    benchmark:
-        "<benchmarks>/{study}/summarise_tracing.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

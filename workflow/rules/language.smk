@@ -7,8 +7,6 @@ rule invent_background:
         background="<results>/{study}/{dataset}/data/background.parquet",
     log:
         "<logs>/{study}/{dataset}/invent_background.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/invent_background.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -29,8 +27,6 @@ rule train_tokenizer:
         tokenizer="<results>/{study}/{dataset}/tokenizer/seed{seed}/tokenizer.json",
     log:
         "<logs>/{study}/{dataset}/train_tokenizer_seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/train_tokenizer_seed{seed}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -54,8 +50,6 @@ rule invent_corpus:
         facts="<results>/{study}/{dataset}/data/seed{seed}/facts.csv",
     log:
         "<logs>/{study}/{dataset}/invent_corpus_seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/invent_corpus_seed{seed}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -76,8 +70,6 @@ rule fetch_abstracts:
         abstracts="<results>/{study}/{dataset}/data/abstracts.parquet",
     log:
         "<logs>/{study}/{dataset}/fetch_abstracts.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/fetch_abstracts.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -102,8 +94,6 @@ rule pretrain_language_model:
         epochs="<results>/{study}/{dataset}/backbones/{backbone}_seed{seed}/language_validation.csv",
     log:
         "<logs>/{study}/{dataset}/backbones/pretrain_{backbone}_seed{seed}.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/backbones/pretrain_{backbone}_seed{seed}.tsv"
     priority: 10
     conda:
         "../../envs/patchwork.yaml"
@@ -139,8 +129,6 @@ rule fine_tune_language_model:
         epochs="<results>/<run>/language_validation.csv",
     log:
         "<logs>/<run>/fine_tune_language_model.log",
-    benchmark:
-        "<benchmarks>/<run>/fine_tune_language_model.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -175,8 +163,6 @@ rule score_knowledge:
         losses="<results>/<condition>/text_losses.csv",
     log:
         "<logs>/<condition>/score_knowledge.log",
-    benchmark:
-        "<benchmarks>/<condition>/score_knowledge.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -203,8 +189,6 @@ rule summarise_knowledge:
         findings="<results>/{study}/findings/knowledge.csv",
     log:
         "<logs>/{study}/summarise_knowledge.log",
-    benchmark:
-        "<benchmarks>/{study}/summarise_knowledge.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

@@ -10,8 +10,6 @@ rule time_inference:
         findings="<results>/{study}/findings/timing.csv",
     log:
         "<logs>/{study}/time_inference.log",
-    benchmark:
-        "<benchmarks>/{study}/time_inference.tsv"
     conda:
         "../../envs/patchwork.yaml"
     # All of the run's cores: passes are timed with no other job beside them.
@@ -48,8 +46,6 @@ rule analyse_localisation:
         findings="<results>/{study}/findings/localisation.csv",
     log:
         "<logs>/{study}/analyse_localisation.log",
-    benchmark:
-        "<benchmarks>/{study}/analyse_localisation.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -77,8 +73,6 @@ rule localise_recording:
         overlays=directory("<results>/{study}/recordings/{recording}/overlays"),
     log:
         "<logs>/{study}/recordings/{recording}.log",
-    benchmark:
-        "<benchmarks>/{study}/recordings/{recording}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

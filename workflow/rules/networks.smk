@@ -15,8 +15,6 @@ rule describe_networks:
         edge_sweeps="<results>/{study}/{dataset}/edge_sweeps.csv",
     log:
         "<logs>/{study}/{dataset}/describe_networks.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/describe_networks.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -36,8 +34,6 @@ rule score_released_attention:
         scores="<results>/{study}/{dataset}/released_scores.csv",
     log:
         "<logs>/{study}/{dataset}/score_released_attention.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/score_released_attention.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -57,8 +53,6 @@ rule train_graph_attention:
         attention="<results>/{study}/{dataset}/trained_attention.csv",
     log:
         "<logs>/{study}/{dataset}/train_graph_attention.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/train_graph_attention.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 2
@@ -88,8 +82,6 @@ rule associate_attention:
         findings="<results>/{study}/{dataset}/findings.csv",
     log:
         "<logs>/{study}/{dataset}/associate_attention.log",
-    benchmark:
-        "<benchmarks>/{study}/{dataset}/associate_attention.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -114,8 +106,6 @@ rule plot_networks:
         shown="<results>/{study}/figures/{figure}.csv",
     log:
         "<logs>/{study}/figures/{figure}.log",
-    benchmark:
-        "<benchmarks>/{study}/figures/{figure}.tsv"
     wildcard_constraints:
         figure=figure_names("networks", "figures"),
     conda:

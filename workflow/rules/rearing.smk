@@ -9,8 +9,6 @@ rule probe_backbones:
         measures="<results>/{study}/rearing_conditions/{backbone}.csv",
     log:
         "<logs>/{study}/rearing_conditions/{backbone}.log",
-    benchmark:
-        "<benchmarks>/{study}/rearing_conditions/{backbone}.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -41,8 +39,6 @@ rule describe_rearing:
         shown="<results>/{study}/figures/rearing_conditions.csv",
     log:
         "<logs>/{study}/describe_rearing.log",
-    benchmark:
-        "<benchmarks>/{study}/describe_rearing.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -77,8 +73,6 @@ rule contrast_rearing:
         findings="<results>/{study}/findings/rearing_conditions.csv",
     log:
         "<logs>/{study}/contrast_rearing.log",
-    benchmark:
-        "<benchmarks>/{study}/contrast_rearing.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

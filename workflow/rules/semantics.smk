@@ -13,8 +13,6 @@ rule attend_regions:
         picture="<results>/<run>/overlay_picture.csv",
     log:
         "<logs>/<run>/attend_regions.log",
-    benchmark:
-        "<benchmarks>/<run>/attend_regions.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -40,8 +38,6 @@ rule ablate_groups:
         spread="<results>/<run>/prediction_spread.csv",
     log:
         "<logs>/<run>/ablate_groups.log",
-    benchmark:
-        "<benchmarks>/<run>/ablate_groups.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -67,8 +63,6 @@ rule ablate_rows:
         scales="<results>/<run>/label_scales.csv",
     log:
         "<logs>/<run>/ablate_rows.log",
-    benchmark:
-        "<benchmarks>/<run>/ablate_rows.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -106,8 +100,6 @@ rule summarise_regions:
         findings="<results>/{study}/findings/regions.csv",
     log:
         "<logs>/{study}/summarise_regions.log",
-    benchmark:
-        "<benchmarks>/{study}/summarise_regions.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -138,8 +130,6 @@ rule summarise_released:
         findings="<results>/{study}/findings/released.csv",
     log:
         "<logs>/{study}/summarise_released.log",
-    benchmark:
-        "<benchmarks>/{study}/summarise_released.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

@@ -13,8 +13,6 @@ rule fine_tune:
         epochs="<results>/<run>/validation.csv",
     log:
         "<logs>/<run>/fine_tune.log",
-    benchmark:
-        "<benchmarks>/<run>/fine_tune.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1
@@ -42,8 +40,6 @@ rule evaluate:
         predictions="<results>/<condition>/predictions.parquet",
     log:
         "<logs>/<condition>/evaluate.log",
-    benchmark:
-        "<benchmarks>/<condition>/evaluate.tsv"
     conda:
         "../../envs/patchwork.yaml"
     threads: 1

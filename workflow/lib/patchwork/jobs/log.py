@@ -1,6 +1,7 @@
 """A job's own log: logging, warnings and the traceback go to its file and to standard error."""
 
 import logging
+import resource
 import sys
 import time
 import traceback
@@ -19,7 +20,7 @@ def job_log(path: str | Path) -> Iterator[None]:
     """Send logging, warnings and an escaping exception to a file and to standard error.
 
     A ``ValueError`` (bad input) is shown as its one line; any other exception with its traceback.
-    The file holds the traceback in both cases.
+    The file holds the traceback in both cases, and at its end what the process has used.
 
     Args:
         path: the log file; its folder is made when missing.
@@ -34,7 +35,7 @@ def job_log(path: str | Path) -> Iterator[None]:
         for handler in handlers:
             LOGGER.addHandler(handler)
         LOGGER.setLevel(logging.INFO)
-        previous = warnings.showwarning
+        previous, began = warnings.showwarning, time.monotonic()
         warnings.showwarning = _log_warning
         try:
             yield
@@ -46,6 +47,13 @@ def job_log(path: str | Path) -> Iterator[None]:
             file.write(traceback.format_exc())
             raise
         finally:
+            used = [
+                resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+            ]
+            cpu = sum(one.ru_utime + one.ru_stime for one in used)
+            memory = max(one.ru_maxrss for one in used) / 1024
+            seconds = time.monotonic() - began
+            file.write(f"{seconds:.1f} s, {cpu:.1f} s of CPU, {memory:.0f} MiB at most\n")
             warnings.showwarning = previous
             for handler in handlers:
                 LOGGER.removeHandler(handler)
