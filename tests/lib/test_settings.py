@@ -7,7 +7,7 @@ from patchwork import stimuli
 from patchwork.figures import registry
 from patchwork.figures.networks import report
 from patchwork.jobs import configuration, settings
-from patchwork.models import backbones, fine_tuned, tasks
+from patchwork.models import backbones, fine_tuned, packages, tasks
 from patchwork.stimuli import chirps, lines, objects, views
 from patchwork.stimuli.common import palettes
 from patchwork.training import trainer
@@ -291,6 +291,10 @@ def test_enums_of_the_schema_are_the_registries_of_the_library():
         (generator["signal"], chirps.SIGNALS),
         (generator["sweeps"]["items"], chirps.SWEEPS),
         (STUDY["backbone"]["properties"]["source"], backbones.SOURCES),
+        (
+            STUDY["backbone"]["properties"]["package"]["properties"]["converter"],
+            packages.CONVERTERS,
+        ),
         (STUDY["protocol"]["properties"]["readout"], fine_tuned.READOUTS),
         (STUDY["protocol"]["properties"]["adapter"]["properties"]["kind"], fine_tuned.ADAPTERS),
         (target["encoding"], tasks.ENCODINGS),
@@ -326,3 +330,17 @@ def test_a_condition_that_nothing_trains_is_not_timed():
         ValueError, match="is ridge/pretrained/imagined; allowed is one that the runs"
     ):
         configuration.check_study("chirps", study)
+
+
+@pytest.mark.parametrize(
+    ("block", "differs"),
+    [
+        ({"source": "random"}, True),
+        ({"source": "pretrained"}, True),
+        ({"source": "package"}, False),
+        ({"source": "local", "shuffled": False}, False),
+        ({"source": "package", "shuffled": True}, True),
+    ],
+)
+def test_weights_made_elsewhere_are_the_same_for_every_seed_unless_shuffled(block, differs):
+    assert settings.differs_by_seed(block) is differs

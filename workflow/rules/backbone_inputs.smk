@@ -7,7 +7,7 @@ def backbone_file(study: str, backbone: str, seed: int | str) -> str:
     if "same_as" in block:
         owner = block["same_as"]
         return backbone_file(owner["study"], owner["backbone"], seed)
-    if block["source"] not in ("pretrained", "random"):
+    if not settings.differs_by_seed(block):
         seed = config["studies"][study]["seeds"][0]
     return f"<results>/{study}/backbones/{backbone}/seed{seed}.safetensors"
 

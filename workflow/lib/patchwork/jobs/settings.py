@@ -65,6 +65,11 @@ def tasks(study: Study, backbone: str, protocol: str) -> list[str]:
     ]
 
 
+def differs_by_seed(backbone: Mapping[str, Any]) -> bool:
+    """Whether a backbone is another one for every seed; weights made elsewhere are the same."""
+    return backbone["source"] in ("pretrained", "random") or backbone.get("shuffled", False)
+
+
 def training(study: Study, dataset: str, protocol: str) -> dict[str, Any]:
     """How a run trains: the study's numbers, then the protocol's own, then the dataset's."""
     return {

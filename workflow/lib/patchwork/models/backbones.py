@@ -1,6 +1,7 @@
-"""One loader for every backbone: hub weights, a local file, pre-trained here, or random."""
+"""One loader for every backbone: hub, local file, package, pre-trained here, or random."""
 
 import contextlib
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,13 @@ import torch
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch.nn import functional
 
 from patchwork.data.tensors import read_tensors, write_tensors
 from patchwork.jobs.provenance import check_sha256, file_sha256, from_metadata
+from patchwork.models import packages
 
-SOURCES = ("hub", "local", "random", "pretrained")
+SOURCES = ("hub", "local", "package", "random", "pretrained")
 WEIGHTS_FILE = "model.safetensors"
 # The hub answers or it does not; retries for minutes hide a missing network.
 _HUB_TIMEOUT_S = 5.0
@@ -54,9 +57,11 @@ def prepare(settings: Mapping, image_px: int, *, seed: int) -> Backbone:
         settings: ``source``, one of `SOURCES`; ``architecture`` with ``name`` and ``options``;
             ``position_scale`` (random, pretrained): factor on 2-D sin-cos positions, null for
             timm's own initial values; for ``hub`` ``repository`` and ``revision``; for ``local``
-            ``path`` and ``sha256``.
+            ``path`` and ``sha256``; for ``package`` ``package``, see `packages.weights`;
+            ``shuffled``: whether loaded weights are shuffled within each tensor, a control that
+            keeps their values and loses what was learnt.
         image_px: side of the images that it will see.
-        seed: of initial values; without effect on loaded weights.
+        seed: of initial values and of shuffling; without effect on weights loaded as they are.
 
     Returns:
         The backbone in eval mode; for ``pretrained`` its initial state.
@@ -77,8 +82,15 @@ def prepare(settings: Mapping, image_px: int, *, seed: int) -> Backbone:
             **{key: settings[key] for key in keys},
             "sha256": file_sha256(path),
         }
+    elif source == "package":
+        state, origin = packages.weights(settings["package"])
+        _fill_in(backbone.encoder, state, f"package {origin['name']}")
+        backbone.provenance = {"source": source, "package": origin}
     elif settings.get("position_scale") is not None:
         _set_positions(backbone.encoder, settings["position_scale"])
+    if settings.get("shuffled"):
+        _shuffle(backbone.encoder, seed)
+        backbone.provenance |= {"shuffled": True, "seed": seed}
     return backbone
 
 
@@ -158,8 +170,38 @@ def _fill(encoder: VisionTransformer, path: Path) -> None:
     try:
         encoder.load_state_dict(checkpoint_filter_fn(kept, encoder))
     except (RuntimeError, KeyError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: does not fit the architecture ({text})") from error
+        raise _misfit(path, error) from error
+
+
+def _misfit(what: str | Path, error: Exception) -> ValueError:
+    text = " ".join(str(error).split())[:200]
+    return ValueError(f"{what}: does not fit the architecture ({text})")
+
+
+def _fill_in(encoder: Any, state: Mapping[str, torch.Tensor], what: str) -> None:
+    """Load weights under timm's names; positions of a square are resampled to the image size.
+
+    By bicubic interpolation without antialiasing, as DINOv2 does; timm's own blurs them.
+    """
+    n_prefix, table = encoder.num_prefix_tokens, state["pos_embed"]
+    side = math.isqrt(table.shape[1] - n_prefix)
+    square = table[:, n_prefix:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    size = encoder.patch_embed.grid_size
+    drawn = functional.interpolate(square, size, mode="bicubic", antialias=False)
+    places = torch.cat([table[:, :n_prefix], drawn.flatten(2).transpose(1, 2)], dim=1)
+    try:
+        encoder.load_state_dict({**state, "pos_embed": places})
+    except RuntimeError as error:
+        raise _misfit(what, error) from error
+
+
+def _shuffle(encoder: VisionTransformer, seed: int) -> None:
+    """Give every parameter its own values in a random order."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, value in sorted(encoder.named_parameters()):
+            order = torch.randperm(value.numel(), generator=generator)
+            value.copy_(value.flatten()[order].view_as(value))
 
 
 def save(backbone: Backbone, path: str | Path) -> None:
@@ -230,6 +272,5 @@ def snapshots(backbone: Backbone, path: str | Path) -> Iterator[tuple[dict, Visi
         try:
             backbone.encoder.load_state_dict(own)
         except RuntimeError as error:
-            text = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path}: does not fit the architecture ({text})") from error
+            raise _misfit(path, error) from error
         yield records[key], backbone.encoder
