@@ -113,10 +113,19 @@ def test_no_event_is_no_annotation(tmp_path):
         assert len(written(EVENTS[:0], CLOCK, tmp_path, kind)) == 0
 
 
-def test_a_date_before_edf_is_refused(tmp_path):
-    clock = readers.Clock(datetime(1970, 1, 1, tzinfo=UTC))
-    with pytest.raises(ValueError, match=r"a.edf: recording is of 1970; allowed in EDF is 1985"):
-        annotations.save(EVENTS, clock, tmp_path / "a.edf")
+@pytest.mark.parametrize("year", [1925, 1984, 2085])
+def test_a_date_that_edf_cannot_hold_costs_nothing_but_the_date(tmp_path, caplog, year):
+    clock = readers.Clock(datetime(year, 1, 1, 4, tzinfo=UTC))
+    with caplog.at_level("WARNING", logger="patchwork"):
+        found = {kind: written(EVENTS, clock, tmp_path, kind) for kind in ("fif", "csv", "edf")}
+    (line,) = caplog.messages
+    assert f"found.edf: recording is of {year}, and EDF holds dates of 1985 to 2084" in line
+    np.testing.assert_allclose(found["edf"].onset, EVENTS["onset_s"], atol=1e-4)
+    for kind in ("fif", "csv"):
+        begin_s = (found[kind].orig_time - clock.meas_date).total_seconds()
+        np.testing.assert_allclose(found[kind].onset + begin_s, EVENTS["onset_s"], atol=1e-4)
+    with pytest.raises(edfio.AnonymizedDateError):
+        edfio.read_edf(tmp_path / "found.edf").startdate  # noqa: B018
 
 
 def test_a_chirp_that_is_off_by_the_lost_samples_would_show(whole):

@@ -6,6 +6,7 @@ import edfio
 import mne
 import pandas as pd
 
+from patchwork.jobs.log import LOGGER
 from patchwork.recordings.readers import Clock
 
 DESCRIPTION = "chirp"
@@ -46,9 +47,10 @@ def save(events: pd.DataFrame, clock: Clock, path: str | Path) -> None:
         path: ``-annot.fif`` (onsets in single precision), ``.csv`` as MNE writes it (microseconds;
             with an `ANCHOR` where there is no date or no event, without which MNE could not read
             it), or ``.edf``, an EDF+ file of annotations alone that starts when the recording does.
+            A date that EDF cannot hold is left out there, and a line in the log says so.
 
     Raises:
-        ValueError: for another ending, or a date that EDF cannot hold.
+        ValueError: for another ending.
     """
     suffix = Path(path).suffix
     if suffix not in (".fif", ".csv", ".edf"):
@@ -67,10 +69,11 @@ def _write_edf(events: pd.DataFrame, clock: Clock, path: Path) -> None:
     """Source: Kemp and Olivan 2003, "European data format 'plus'", section 2.2."""
     begin = clock.moment(0.0)
     if begin is not None and not _EDF_YEARS[0] <= begin.year <= _EDF_YEARS[1]:
-        raise ValueError(
-            f"{path}: recording is of {begin.year}; allowed in EDF is {_EDF_YEARS[0]} to "
-            f"{_EDF_YEARS[1]}"
-        )
+        LOGGER.warning(
+            "%s: recording is of %d, and EDF holds dates of %d to %d: its date is left out",
+            path, begin.year, *_EDF_YEARS,
+        )  # fmt: skip
+        begin = None
     rows = annotate(events, Clock())
     texts = [
         edfio.EdfAnnotation(onset, duration or None, f"{DESCRIPTION}{_AT}{channel}")
