@@ -8,8 +8,9 @@ import mne
 import numpy as np
 import planted
 import pytest
-from patchwork.recordings import readers
+from patchwork.recordings import channels, readers
 from patchwork.stimuli.spectrograms import COLUMN_S, GRID
+from scipy import io
 
 LSB = 400e-6 / 2**15
 
@@ -83,7 +84,7 @@ def test_units_are_used_where_the_header_has_none(tmp_path):
     bare = readers.open_recording(path)
     told = readers.open_recording(path, units="uV")
     np.testing.assert_allclose(one(told, 0, 1, "Cz"), one(bare, 0, 1, "Cz") * 1e-6)
-    assert told.clock.meas_date is None or told.clock.meas_date.year == 1985
+    assert (bare.unknown, told.unknown) == ({"Cz": ""}, {})
 
 
 @pytest.mark.filterwarnings("ignore:Number of records")
@@ -95,8 +96,8 @@ def test_a_recording_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path):
     found = readers.open_recording(path)
     assert found.duration_s == 79
     assert len(one(found, 60, 100, "Cz")) == 19 * 256
-    path.write_bytes(data[: len(data) // 2])
-    refused(path, "lasts 49 s")
+    path.write_bytes(data[: len(data) // 8])
+    refused(path, "lasts 11 s", "15 s or more")
 
 
 @pytest.mark.filterwarnings("ignore:Channel names are not unique")
@@ -139,10 +140,13 @@ def test_a_channel_too_slow_for_the_band_is_refused(tmp_path):
             for name, hz in {"Cz": 512, "Pz": rate}.items()
         }
         path = planted.write_edf(tmp_path / f"{rate}.edf", samples)
+        found = readers.open_recording(path)
         if rate == 200:
-            assert readers.open_recording(path).channels == ("Cz", "Pz")
+            assert found.channels == ("Cz", "Pz")
         else:
-            refused(path, "Pz", "199 Hz", "200 Hz")
+            assert found.channels == ("Cz",)
+            assert found.choice.line() == "Pz (199 Hz, below 200 Hz)"
+            refused(path, "Pz", "199 Hz", "200 Hz", picks=["Cz", "Pz"])
 
 
 @pytest.mark.filterwarnings("ignore:Invalid tag")
@@ -170,26 +174,181 @@ def test_unknown_channels_units_and_short_recordings_are_refused(cropped, tmp_pa
     refused(path, "'Fz'", "Cz, Pz", picks=["Cz", "Fz"])
     refused(path, "picks is empty", picks=[])
     refused(path, "'uV'", units="uV")
-    planted.raw(256, 59, {"Cz": []}).save(tmp_path / "short_raw.fif", verbose="error")
-    refused(tmp_path / "short_raw.fif", "59 s", "60 s")
+    refused(path, "exclude has 'Fz'", exclude=["Fz"])
+    refused(path, "'Cz'", "excluded", picks=["Cz"], exclude=["Cz"])
+    planted.raw(256, 14, {"Cz": []}).save(tmp_path / "short_raw.fif", verbose="error")
+    refused(tmp_path / "short_raw.fif", "14 s", "15 s")
 
 
-def test_a_recording_with_gaps_is_refused(tmp_path):
-    samples = {"Cz": (256, planted.eeg(256, 61, {"Cz": []})[0])}
-    path = planted.write_edf(tmp_path / "a.edf", samples, annotations=[])
+def with_records(path: Path, begins: dict[int, int], n: int) -> Path:
+    """Make an EDF+D of an EDF+ with records of 1 s: records start at other times than they did."""
+    data = path.read_bytes().replace(b"EDF+C", b"EDF+D", 1)
+    for i in reversed(range(n)):
+        late = max((by for first, by in begins.items() if first <= i), default=0)
+        old, new = (f"+{one}".encode() for one in (i, i + late))
+        marks = b"\x14\x14\x00"
+        assert data.count(old + marks) == 1
+        grown = old + marks + b"\x00" * (len(new) - len(old))
+        data = data.replace(grown, new + marks, 1)
+    path.write_bytes(data)
+    return path
+
+
+def edf_plus(path: Path, seconds: int, **notes) -> np.ndarray:
+    samples = planted.eeg(256, seconds, {"Cz": []})[0]
+    listed = [edfio.EdfAnnotation(0, None, "a note long enough to leave room"),
+              *notes.get("annotations", [])]  # fmt: skip
+    planted.write_edf(path, {"Cz": (256, samples)}, annotations=listed)
+    path.write_bytes(path.read_bytes().replace(b"EDF+C", b"EDF+D", 1))
+    return samples
+
+
+def test_an_edf_d_without_gaps_is_read_as_it_is(tmp_path):
+    samples = edf_plus(tmp_path / "a.edf", 61)
+    found = readers.open_recording(tmp_path / "a.edf")
+    assert found.clock.stretches == ()
+    np.testing.assert_allclose(one(found, 20, 30, "Cz"), samples[5120:7680], atol=LSB)
+
+
+def test_gaps_are_counted_and_hold_no_data(tmp_path, caplog):
+    samples = edf_plus(
+        tmp_path / "a.edf", 150, annotations=[edfio.EdfAnnotation(170, 5, "BAD_late")]
+    )
+    path = with_records(tmp_path / "a.edf", {70: 25, 100: 30}, 150)
+    with caplog.at_level("WARNING", logger="patchwork"):
+        found = readers.open_recording(path)
+    assert "has 2 gaps of 30 s together" in caplog.text
+    assert found.duration_s == 180
+    assert found.bad == (readers.Bad(170, 175),)
+    whole = one(found, 0, 200, "Cz")
+    expected = np.r_[samples[: 70 * 256], np.full(25 * 256, np.nan), samples[70 * 256 : 100 * 256],
+                     np.full(5 * 256, np.nan), samples[100 * 256 :]]  # fmt: skip
+    np.testing.assert_allclose(whole, expected, atol=LSB)
+    np.testing.assert_array_equal(one(found, 94.5, 127.25, "Cz"), whole[24192:32576])
+    # MNE closes the gaps: what lies at 130 s there has 100 s of recording before it.
+    assert [found.clock.in_file(s) for s in (10, 80, 95, 130)] == [10, 70, 70, 100]
+
+
+def test_records_that_overlap_are_refused(tmp_path):
+    edf_plus(tmp_path / "a.edf", 61)
+    data = (tmp_path / "a.edf").read_bytes()
+    (tmp_path / "a.edf").write_bytes(data.replace(b"+30\x14\x14", b"+28\x14\x14", 1))
+    refused(tmp_path / "a.edf", "record 30 starts -1 s after the one before")
+
+
+def test_annotations_in_latin_1_are_read(tmp_path, caplog):
+    note = edfio.EdfAnnotation(30, 2, "bad_x")
+    planted.write_edf(
+        tmp_path / "a.edf", {"Cz": (256, planted.eeg(256, 60, {"Cz": []})[0])}, annotations=[note]
+    )
+    data = (tmp_path / "a.edf").read_bytes()
+    (tmp_path / "a.edf").write_bytes(data.replace(b"bad_x", b"bad\xe9x"))
+    with caplog.at_level("WARNING", logger="patchwork"):
+        found = readers.open_recording(tmp_path / "a.edf")
+    assert [line.split(": ")[1] for line in caplog.messages] == [
+        "annotations are not UTF-8 and are read as Latin-1"
+    ]
+    assert found.bad == (readers.Bad(30, 32),)
+
+
+def test_a_file_of_annotations_alone_is_refused(tmp_path):
+    edfio.Edf([], annotations=[edfio.EdfAnnotation(0, 30, "x")]).write(tmp_path / "a.edf")
+    refused(tmp_path / "a.edf", "holds annotations alone")
+
+
+@pytest.mark.parametrize("blank", [b"  .  .  ", b"        "])
+@pytest.mark.parametrize("field", [168, 176])
+def test_a_blank_start_claims_no_clock(tmp_path, field, blank):
+    path = planted.write_edf(tmp_path / "a.edf", {"Cz": (256, planted.eeg(256, 60, {"": []})[0])})
+    told = readers.open_recording(path).clock.moment(1.5)
+    assert told.isoformat() == "2021-03-04T05:06:08.500000"  # local: it has no zone
     data = path.read_bytes()
-    path.write_bytes(data[:192] + b"EDF+D" + data[197:])
-    refused(path, "EDF+D", "gaps")
+    path.write_bytes(data[:field] + blank + data[field + 8 :])
+    assert readers.open_recording(path).clock.moment(1.5) is None
 
 
-def test_channels_without_data_are_all_named(tmp_path):
+def test_unknown_units_and_odd_amplitudes_are_said(tmp_path, caplog):
+    path = planted.write_edf(tmp_path / "a.edf", {"Cz": (256, planted.eeg(256, 60, {"": []})[0])})
+    data = path.read_bytes()
+    for unit, words in ((b"V ", "is not that of an EEG"), (b".V", "no known unit in channel Cz")):
+        path.write_bytes(data.replace(b"uV  ", unit + b"  ", 1))
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="patchwork"):
+            readers.check_signal(readers.open_recording(path), 60)
+        (line,) = caplog.messages
+        assert words in line
+        assert "Cz" in line
+    told = readers.open_recording(path, units="uV")
+    assert one(told, 0, 9, "Cz").std() == pytest.approx(1e-5, rel=0.05)
+    refused(path, "'ohm'", "V, mV, uV", units="ohm")
+
+
+def test_other_formats_are_read_through_mne(tmp_path):
+    raw = planted.raw(256, 61, {"Cz": [], "EOG left": []})
+    expected = raw.get_data(["Cz"])[0]
+    raw.save(tmp_path / "a_raw.fif.gz", fmt="double", verbose="error")
+    # EEGLAB
+    chanlocs = np.array([("Cz",), ("EOG left",)], dtype=[("labels", object)])
+    eeg = {
+        "setname": "a", "nbchan": 2, "pnts": raw.n_times, "trials": 1, "srate": 256.0,
+        "xmin": 0.0, "xmax": 61.0, "data": raw.get_data() * 1e6, "chanlocs": chanlocs,
+        "event": [], "epoch": [], "ref": "common",
+    }  # fmt: skip
+    io.savemat(tmp_path / "a.set", {"EEG": eeg}, appendmat=False)
+    # BrainVision
+    (raw.get_data().T * 1e6).astype("<f4").tofile(tmp_path / "a.eeg")
+    (tmp_path / "a.vmrk").write_text(
+        "Brain Vision Data Exchange Marker File, Version 1.0\n[Common Infos]\nDataFile=a.eeg\n"
+        "[Marker Infos]\nMk1=New Segment,,1,1,0,20210304050607250000\n"
+    )
+    (tmp_path / "a.vhdr").write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nDataFile=a.eeg\n"
+        "MarkerFile=a.vmrk\nDataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels=2\n"
+        "SamplingInterval=3906.25\n[Binary Infos]\nBinaryFormat=IEEE_FLOAT_32\n[Channel Infos]\n"
+        "Ch1=Cz,,1,\xb5V\nCh2=EOG left,,1,\xb5V\n", encoding="latin-1",
+    )  # fmt: skip
+    for name in ("a_raw.fif.gz", "a.set", "a.vhdr"):
+        found = readers.open_recording(tmp_path / name, exclude=["EOG left"])
+        assert found.channels == ("Cz",)
+        np.testing.assert_allclose(one(found, 20, 30, "Cz"), expected[5120:7680], atol=1e-9)
+        if name != "a_raw.fif.gz":
+            assert readers.open_recording(tmp_path / name).choice.line() == "EOG left (eog)"
+    local = readers.open_recording(tmp_path / "a.vhdr").clock.moment(0)
+    assert local.isoformat() == "2021-03-04T05:06:07.250000"
+
+
+LABELS = {
+    "eeg": ["Cz", "EEG Fpz-Cz", "C3-A2", "T3", "E1", "LOC1", "ACC2", "TEMP 3", "LAT1", "A1", "POz"],
+    "eog": ["EOG left", "LOC-A2", "ROC", "VEOG", "EEG EOGR-Ref"],
+    "emg": ["EMG chin", "Chin1", "LEG/L", "Lleg"],
+    "ecg": ["ECG", "EEG EKG1-REF", "Pulse", "HR"],
+    "resp": ["Resp nasal", "THOR RES", "Airflow", "Snore", "Pleth"],
+    "oxygen": ["SpO2", "SaO2", "SAO2"],
+    "stim": ["STI 014", "Status", "Event marker", "TRIG"],
+    "other": ["Temp rectal", "DC01", "IBI", "Light"],
+}
+
+
+def test_labels_tell_what_a_channel_is():
+    for kind, labels in LABELS.items():
+        for label in labels:
+            assert channels.kind_of(label) == kind, label
+
+
+def test_channels_without_data_are_all_named(tmp_path, caplog):
     raw = planted.raw(256, 130, {name: [] for name in ("Cz", "flat", "nan", "late")})
     values = raw.get_data()
     values[1], values[2], values[3, : 125 * 256] = 3e-6, np.nan, 0
     path = tmp_path / "a_raw.fif"
     mne.io.RawArray(values, raw.info, verbose="error").save(path, fmt="double", verbose="error")
-    refused(path, "flat (flat at 3e-06), nan (not a number throughout);")
-    readers.check_signal(readers.open_recording(path, picks=["Cz", "late"]), 60)
+    names = ["Cz", "flat", "nan", "late"]
+    refused(path, "flat (flat at 3e-06), nan (not a number throughout);", picks=names)
+    found = readers.open_recording(path)
+    with caplog.at_level("WARNING", logger="patchwork"):
+        readers.check_signal(found, 60)
+    assert found.channels == ("Cz", "late")
+    (line,) = caplog.messages
+    assert line.endswith("left out: flat (flat at 3e-06); nan (not a number throughout)")
 
 
 def test_a_folder_is_mapped_by_channel(tmp_path):
@@ -206,7 +365,7 @@ def test_a_folder_is_mapped_by_channel(tmp_path):
     assert readers.open_recording(tmp_path, picks=["b"]).channels == ("b",)
     refused(tmp_path, "'c'", "a, b", picks=["c"])
     np.save(tmp_path / "a.npy", np.ones((GRID, 300)))
-    refused(tmp_path, "a (flat at 1)")
+    refused(tmp_path, "a (flat at 1)", picks=["a"])
 
 
 def test_arrays_of_another_shape_or_kind_are_refused(tmp_path):

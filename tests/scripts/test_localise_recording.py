@@ -30,8 +30,8 @@ TARGETS = {
 }  # fmt: skip
 PROTOCOL = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "none"}}
 SETTINGS = {
-    "picks": "data", "units": None, "overlap_s": 30, "edge_s": 5, "threshold": 0.0, "merge_s": 2,
-    "coverage": 0.9, "seed": 0,
+    "picks": "data", "exclude": [], "units": None, "overlap_s": 30, "edge_s": 5,
+    "threshold": 0.0, "merge_s": 2, "coverage": 0.9, "seed": 0,
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_every_output_tells_of_the_same_events(files, tmp_path):
     np.testing.assert_allclose(
         table["onset_high_s"], np.minimum(table["onset_s"] + 2.5, 129.5 + 1 / 256), atol=1e-5
     )
-    assert table["onset_utc"].str.startswith("2021-03-04T05:").all()
+    assert table["onset_clock"].str.startswith("2021-03-04T05:").all()
     raw = mne.io.read_raw_fif(files["recording"], verbose="error")
     for kind in ("fif", "csv", "edf"):
         read = annotations.read_edf if kind == "edf" else mne.read_annotations
@@ -108,13 +108,27 @@ def test_predictions_of_the_network_are_written(files, tmp_path, monkeypatch):
     assert raw.annotations.onset[0] == pytest.approx(40, abs=0.6)
 
 
+def test_channels_are_counted_and_left_out_in_one_line(files, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(detection, "predictor", lambda network: planted.observe)
+    with caplog.at_level("WARNING", logger="patchwork"):
+        outputs = localise(files, tmp_path, threshold=0.5, exclude=["C3/A2"])
+    assert [line for line in caplog.messages if "left out" in line] == [
+        f"{files['recording']}: left out: C3/A2 (excluded)"
+    ]
+    table = pd.read_csv(outputs["channels"]).set_index("channel")
+    assert table.loc["C3/A2", "left_out"] == "excluded"
+    one = table.loc["Cz"]
+    assert (one["n_events"], one["n_in_bad"], one["searched_share"]) == (1, 0, 1)
+    assert one["events_per_hour"] == pytest.approx(3600 / 129.5, rel=1e-3)
+
+
 def test_a_folder_of_arrays_is_a_recording(files, tmp_path):
     (tmp_path / "arrays").mkdir()
     array = np.random.Generator(np.random.Philox(1)).random((128, 256), np.float32)
     np.save(tmp_path / "arrays/Cz.npy", array)
     table = pd.read_csv(localise(files, tmp_path, str(tmp_path / "arrays"))["events"])
     assert set(table["channel"]) == {"Cz"}
-    assert table["onset_utc"].isna().all()
+    assert table["onset_clock"].isna().all()
 
 
 def test_bad_input_leaves_one_line_and_no_output(files, tmp_path):

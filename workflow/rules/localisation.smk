@@ -67,6 +67,7 @@ rule localise_recording:
         unpack(search_files),
     output:
         events="<results>/{study}/recordings/{recording}/events.csv",
+        channels="<results>/{study}/recordings/{recording}/channels.csv",
         fif="<results>/{study}/recordings/{recording}/events-annot.fif",
         csv="<results>/{study}/recordings/{recording}/events-annot.csv",
         edf="<results>/{study}/recordings/{recording}/events-annot.edf",
@@ -81,7 +82,7 @@ rule localise_recording:
         mem_mb=4000,
         runtime=240,
     params:
-        settings=of_study(settings.search),
+        settings=of_study(settings.search, "recording"),
         code=code_of("localise_recording.py"),
     script:
         "../scripts/localise_recording.py"

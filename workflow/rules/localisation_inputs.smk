@@ -23,7 +23,7 @@ def search_files(wildcards) -> dict[str, str]:
     block = study_of(wildcards)["recordings"]
     network = block["network"]
     return {
-        "recording": block["files"][wildcards.recording],
+        "recording": settings.recording_path(block["files"][wildcards.recording]),
         "model": path("<results>/<run>/model.safetensors", wildcards, **network),
         "backbone": backbone_file(
             wildcards.study, network["backbone"], network["seed"]

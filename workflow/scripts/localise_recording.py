@@ -20,7 +20,9 @@ def main(
     device: str,
 ) -> None:  # fmt: skip
     """Network is the files of model and backbone; calibration, what it predicted of test images."""
-    found = readers.open_recording(recording, picks=settings["picks"], units=settings.get("units"))
+    found = readers.open_recording(
+        recording, **{key: settings[key] for key in ("picks", "exclude", "units")}
+    )
     search = detection.Search(
         **{field.name: settings[field.name] for field in fields(detection.Search)}
     )
@@ -30,6 +32,7 @@ def main(
     readers.check_signal(found, DURATION_S)
     result = detection.localise(found, predict, search, widths)
     tables.write(result.events.round(6), outputs["events"])
+    tables.write(result.channels.round(6), outputs["channels"])
     for kind in ("fif", "csv", "edf"):
         annotations.save(result.events, found.clock, outputs[kind])
     searched = figures.SearchedRecording(

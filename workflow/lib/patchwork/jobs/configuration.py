@@ -122,7 +122,8 @@ def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]])
         if "stimuli" in studies[name]:
             check_stimuli(name, studies[name])
     for name, study in studies.items():
-        for recording, path in study.get("recordings", {}).get("files", {}).items():
+        for recording, one in study.get("recordings", {}).get("files", {}).items():
+            path = settings.recording_path(one)
             if not Path(path).exists():
                 raise ConfigurationError(
                     ["studies", name, "recordings", "files", recording],

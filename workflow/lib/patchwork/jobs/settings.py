@@ -225,11 +225,23 @@ def planted(study: Study, claims: Iterable[Mapping[str, Any]]) -> dict[str, dict
     }
 
 
-def search(study: Study) -> dict[str, Any]:
-    """How recordings are searched, without any path."""
+def search(study: Study, recording: str) -> dict[str, Any]:
+    """How one recording is searched, without any path: what it says of itself comes first.
+
+    Args:
+        study: with ``recordings``.
+        recording: key of ``recordings.files``.
+    """
     block = study["recordings"]
-    own = {key: block[key] for key in block if key not in ("files", "network")}
-    return {**own, "seed": block["network"]["seed"]}
+    shared = {key: block[key] for key in block if key not in ("files", "network")}
+    one = block["files"][recording]
+    own = {} if isinstance(one, str) else {key: one[key] for key in one if key != "path"}
+    return {**shared, **own, "seed": block["network"]["seed"]}
+
+
+def recording_path(one: str | Mapping[str, Any]) -> str:
+    """The path of an entry of ``recordings.files``: a path, or a mapping with one."""
+    return one if isinstance(one, str) else one["path"]
 
 
 def reference(study: Study, cited: Mapping[str, Any]) -> str:

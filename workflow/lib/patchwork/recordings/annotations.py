@@ -27,10 +27,11 @@ def annotate(events: pd.DataFrame, clock: Clock) -> mne.Annotations:
     Returns:
         One annotation per event, named `DESCRIPTION` and bound to its channel. Onsets count from
         the recording's ``meas_date``; where it has none, from the file's first sample, as MNE does.
+        Gaps of the file are closed, as MNE closes them.
     """
     offset = 0.0 if clock.meas_date is None else clock.first_time_s
     return mne.Annotations(
-        onset=events["onset_s"].to_numpy(float) + offset,
+        onset=[clock.in_file(onset) + offset for onset in events["onset_s"]],
         duration=events["duration_s"] if "duration_s" in events else [0.0] * len(events),
         description=[DESCRIPTION] * len(events),
         orig_time=clock.meas_date,

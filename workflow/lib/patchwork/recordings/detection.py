@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from scipy import signal, special
+from scipy import interpolate, signal, special
 
 from patchwork.jobs.log import LOGGER, Progress
 from patchwork.models import fine_tuned
 from patchwork.models.tasks import Category, decode_all
+from patchwork.recordings import measures
 from patchwork.recordings.readers import Recording, Signals
 from patchwork.statistics import conformal
 from patchwork.stimuli import spectrograms
@@ -28,10 +29,10 @@ COLUMNS = {
 }
 # Read on either side of a window, so that its outermost columns are full and no filter's edge
 # shows.
-MARGIN_S = 1.0
+MARGIN_S = 4.0
 # ASSUME: drift slower than this is no part of the picture. Training noise is flat below 0.5 Hz; a
 # filter there would darken the lowest rows, and with them the whole scale of colours.
-HIGH_PASS_HZ = 0.1
+DRIFT_HZ = 0.1
 
 # A picture of 17 cm at 300 dpi has 2000 columns; this is six rows of 512.
 OVERVIEW_COLUMNS = 3072
@@ -82,8 +83,9 @@ class Overview:
         n = min(OVERVIEW_COLUMNS, int(self.duration_s / COLUMN_S))
         held = self.levels.setdefault(channel, np.zeros((GRID, n), np.uint8))
         times = start_s + (np.arange(GRID) + 0.5) * COLUMN_S
-        places = np.clip((times / self.duration_s * n).astype(int), 0, n - 1)
-        colours = spectrograms.colour_indices(array).astype(np.uint8)
+        inside = times < self.duration_s + COLUMN_S / 2
+        places = np.clip((times / self.duration_s * n).astype(int), 0, n - 1)[inside]
+        colours = spectrograms.colour_indices(array).astype(np.uint8)[:, inside]
         np.maximum.at(held.T, places, colours.T)
 
 
@@ -94,12 +96,14 @@ class Detections:
     Attributes:
         events: see `localise`.
         overview: pictures of each channel.
+        channels: one row per channel, see `summary`.
         n_pictures: windows and channels that the network saw.
         n_empty: windows and channels that were not, for want of data.
     """
 
     events: pd.DataFrame
     overview: Overview
+    channels: pd.DataFrame
     n_pictures: int
     n_empty: int
 
@@ -108,26 +112,30 @@ def window_starts(duration_s: float, overlap_s: float, step_s: float) -> np.ndar
     """First moments of windows that cover a recording to its last step; the last ends with it.
 
     Args:
-        duration_s: length of the recording, at least one window.
+        duration_s: length of the recording; one window if it is no longer than that.
         overlap_s: what two windows share, at least; the last two may share more.
         step_s: starts are multiples of this: one sample or one column.
 
     Returns:
         shape (n,), seconds, ascending.
     """
-    last = int((duration_s - DURATION_S) / step_s + 1e-6)
+    last = max(0, int((duration_s - DURATION_S) / step_s + 1e-6))
     hop = max(1, int((DURATION_S - overlap_s) / step_s + 1e-6))
     starts = np.arange(0, last + 1, hop)
     return np.append(starts, last)[: len(starts) + (starts[-1] != last)] * step_s
 
 
-def spectrogram(samples: np.ndarray, rate_hz: float, margin: int) -> np.ndarray | None:
+def spectrogram(
+    samples: np.ndarray, rate_hz: float, margin: int, beyond: tuple[int, int] = (0, 0)
+) -> np.ndarray | None:
     """The time-frequency array of a window, through the transform that made the training data.
 
     Args:
         samples: shape (n,), any unit: the window with margins of this many samples on both sides.
         rate_hz: sampling rate, 200 Hz or more.
         margin: samples before the window, about `MARGIN_S`.
+        beyond: samples that are missing before and after, because the recording ends; they are
+            mirrored.
 
     Returns:
         shape (128, 128), float32, dB, frequency upwards; None where the window lacks data: a sample
@@ -138,34 +146,93 @@ def spectrogram(samples: np.ndarray, rate_hz: float, margin: int) -> np.ndarray 
     second = int(rate_hz)
     if (np.ptp(samples[: len(samples) // second * second].reshape(-1, second), axis=1) == 0).any():
         return None
+    level = np.pad(samples - drift(samples, rate_hz), beyond, mode="reflect")
     ratio = Fraction(spectrograms.SAMPLE_RATE_HZ / rate_hz).limit_denominator(20_000)
-    even = signal.resample_poly(
-        signal.detrend(samples), ratio.numerator, ratio.denominator, padtype="line"
-    )
-    passed = signal.sosfiltfilt(_high_pass(), even)
+    even = signal.resample_poly(level, ratio.numerator, ratio.denominator, padtype="line")
     first = round(margin * ratio) + spectrograms.HOP_SAMPLES // 2
-    density = spectrograms.transform().spectrogram(passed, p0=0, p1=GRID, k_offset=first)
+    density = spectrograms.transform().spectrogram(even, p0=0, p1=GRID, k_offset=first)
     return (10 * np.log10(density[1 : 2 * GRID : 2])).astype(np.float32)
 
 
-def _high_pass() -> np.ndarray:
-    return signal.butter(2, HIGH_PASS_HZ, "highpass", fs=spectrograms.SAMPLE_RATE_HZ, output="sos")
+def drift(samples: np.ndarray, rate_hz: float) -> np.ndarray:
+    """What is slower than `DRIFT_HZ`: a Butterworth filter of second order, there and back.
+
+    It runs over means of one second, which hold no mains noise. Over the samples it would start
+    from the outermost one, take the crest of a wave of 50 Hz for an offset, and need seconds to
+    forget it.
+
+    Args:
+        samples: shape (n,), finite, 3 s or more.
+        rate_hz: sampling rate.
+
+    Returns:
+        shape (n,).
+    """
+    second = round(rate_hz)
+    n = len(samples) // second
+    means = samples[: n * second].reshape(n, second).mean(axis=1)
+    low_pass = signal.butter(2, DRIFT_HZ, fs=rate_hz / second, output="sos")
+    slow = signal.sosfiltfilt(low_pass, means, padlen=min(n - 1, 30))
+    middles = (np.arange(n) + 0.5) * second - 0.5
+    return interpolate.CubicSpline(middles, slow)(np.arange(len(samples)))
 
 
 def arrays(recording: Recording, start_s: float) -> Iterator[tuple[str, np.ndarray | None]]:
     """Each channel's array of one window, (128, 128) float32, or None where data lack."""
     if not isinstance(recording, Signals):
+        held = whole_columns(start_s, recording.duration_s, 0.0)
         for name, array in recording.read(start_s, start_s + DURATION_S):
-            yield name, array.astype(np.float32) if np.isfinite(array).all() else None
+            yield name, pad_columns(array, held) if np.isfinite(array).all() else None
         return
+    held = whole_columns(start_s, recording.duration_s, spectrograms.WINDOW_SAMPLES)
     begin = max(0.0, start_s - MARGIN_S)
     for name, samples in recording.read(begin, start_s + DURATION_S + MARGIN_S):
         rate = recording.rates_hz[name]
         margin = round(MARGIN_S * rate)
         before = max(0, margin - round(start_s * rate))
         after = max(0, round(DURATION_S * rate) + 2 * margin - before - len(samples))
-        # Beyond the recording's ends it is mirrored.
-        yield name, spectrogram(np.pad(samples, (before, after), mode="reflect"), rate, margin)
+        array = spectrogram(samples, rate, margin, (before, after))
+        yield name, None if array is None else pad_columns(array, held)
+
+
+def whole_columns(start_s: float, duration_s: float, samples: float) -> np.ndarray:
+    """Columns of a window that hold nothing but recording.
+
+    Args:
+        start_s: start of the window, seconds.
+        duration_s: length of the recording, seconds.
+        samples: that a column sees, at the rate of the transform.
+
+    Returns:
+        shape (128,), bool.
+    """
+    middles = start_s + (np.arange(GRID) + 0.5) * COLUMN_S
+    # A column of a folder of arrays is whole if its middle is.
+    reach = samples / spectrograms.SAMPLE_RATE_HZ / 2
+    return (middles - reach >= 0) & (middles + reach <= duration_s)
+
+
+def pad_columns(array: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Where a recording ends within a window, noise like that of the rest goes on.
+
+    Each value is drawn from those of its row, so that a row keeps its level, no chirp goes on, and
+    no seam of the mirrored signal shows.
+
+    Args:
+        array: shape (128, columns), any number of columns from the first.
+        held: shape (128,), bool: columns that are data; the others are replaced.
+
+    Returns:
+        shape (128, 128), float32.
+    """
+    filled = np.empty((GRID, GRID), np.float32)
+    known = array[:, np.flatnonzero(held)]
+    filled[:, held] = known
+    # The seed is a constant: one recording gives one result.
+    rng = np.random.Generator(np.random.Philox(0))
+    drawn = rng.integers(known.shape[1], size=(GRID, int((~held).sum())))
+    filled[:, ~held] = np.take_along_axis(known, drawn, axis=1)
+    return filled
 
 
 def render(array: np.ndarray, image_px: int) -> np.ndarray:
@@ -276,14 +343,17 @@ def localise(
     starts = window_starts(recording.duration_s, search.overlap_s, recording.step_s)
     overview = Overview(recording.duration_s)
     progress, parts, n_pictures = Progress("windows", len(starts)), [], 0
+    searched: dict[str, list[float]] = {name: [] for name in recording.channels}
     for i, start_s in enumerate(starts):
         seen = {name: array for name, array in arrays(recording, start_s) if array is not None}
         for name, array in seen.items():
             overview.add(name, start_s, array)
+            searched[name].append(start_s)
         if seen:
             columns = {"channel": list(seen), **predict(np.stack(list(seen.values())))}
             frame = pd.DataFrame(columns).assign(window_s=start_s)
-            parts.append(above_threshold(frame, starts, i, search))
+            found = above_threshold(frame, starts, i, search)
+            parts.append(measures.with_strength(found, seen))
         n_pictures += len(seen)
         progress.step(i + 1)
     n_empty = len(starts) * len(recording.channels) - n_pictures
@@ -293,7 +363,9 @@ def localise(
         raise ValueError(f"{recording.path}: no window has data; allowed is 60 s without a gap")
     events = merge(_in_recording(pd.concat(parts), recording.duration_s), search.merge_s)
     events = _with_intervals(events, recording, widths or {})
-    return Detections(events, overview, n_pictures, n_empty)
+    events = measures.with_context(events, recording)
+    summary = measures.summary(events, recording, searched)
+    return Detections(events, overview, summary, n_pictures, n_empty)
 
 
 def above_threshold(
@@ -316,12 +388,15 @@ def above_threshold(
 def _in_recording(raw: pd.DataFrame, duration_s: float) -> pd.DataFrame:
     """Predictions about windows as events of the recording, within what is possible."""
     onset = raw["window_s"] + raw["start_s"].clip(0, DURATION_S)
+    if duration_s < DURATION_S:  # where the window is padded there is nothing to be found
+        raw, onset = raw[onset < duration_s], onset[onset < duration_s]
     frame = pd.DataFrame({"channel": raw["channel"], "onset_s": onset.clip(upper=duration_s)})
     if "duration_s" in raw:
         frame["duration_s"] = np.clip(raw["duration_s"], 0, duration_s - frame["onset_s"])
     for name in ("start_hz", "end_hz"):
         frame[name] = raw[name].clip(0, FREQUENCY_MAX_HZ)
-    return frame.assign(score=raw["score"], window_s=raw["window_s"])
+    kept = ["score", "window_s", *(name for name in measures.STRENGTH if name in raw)]
+    return frame.assign(**{name: raw[name] for name in kept})
 
 
 def merge(events: pd.DataFrame, merge_s: float) -> pd.DataFrame:
@@ -371,7 +446,7 @@ def _with_intervals(
     """Events with date and time, and with intervals cut to what is possible."""
     moments = [recording.clock.moment(onset) for onset in events["onset_s"]]
     found = events.copy()
-    found.insert(2, "onset_utc", ["" if one is None else one.isoformat() for one in moments])
+    found.insert(2, "onset_clock", ["" if one is None else one.isoformat() for one in moments])
     tops = {"onset_s": recording.duration_s, "duration_s": recording.duration_s}
     for label, width in widths.items():
         value, low, high = COLUMNS[label]
