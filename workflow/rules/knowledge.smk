@@ -84,7 +84,8 @@ rule summarise_tracing:
         conditions=text_conditions,
         edited=edited_conditions,
         settings=from_config("studies/{study}/tracing/comparison"),
-        planted=of_study(settings.planted_layers),
+        layers=of_study(settings.planted_layers),
+        planted=planted_effects,
         code=code_of("summarise_tracing.py"),
     script:
         "../scripts/summarise_tracing.py"

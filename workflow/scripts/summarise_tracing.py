@@ -3,10 +3,17 @@
 from patchwork import tables
 from patchwork.analysis.knowledge import summary
 from patchwork.jobs.log import job_log
+from patchwork.statistics.redraws import planted_of
 
 
 def main(
-    *, inputs: dict, outputs: dict, conditions: list[dict], edited: list[dict], settings: dict
+    *,
+    inputs: dict,
+    outputs: dict,
+    conditions: list[dict],
+    edited: list[dict],
+    settings: dict,
+    planted: dict,
 ) -> None:
     of_edits = {"edits", "moments"}
     gathered = {
@@ -14,7 +21,7 @@ def main(
         for name, paths in inputs.items()
         if paths
     }
-    found = summary.summarise(gathered, summary.Settings(**settings))
+    found = summary.summarise(gathered, summary.Settings(**settings, controls=planted_of(planted)))
     for name, table in found.items():
         tables.write(table, outputs[name])
 
@@ -27,5 +34,6 @@ if __name__ == "__main__":
             outputs=dict(snakemake.output.items()),
             conditions=snakemake.params.conditions,
             edited=snakemake.params.edited,
-            settings=snakemake.params.settings | {"planted": snakemake.params.planted},
+            settings=snakemake.params.settings | {"layers": snakemake.params.layers},
+            planted=snakemake.params.planted,
         )

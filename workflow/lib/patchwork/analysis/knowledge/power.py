@@ -5,15 +5,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from patchwork.analysis.knowledge import measures
-from patchwork.statistics import Interval, interval, ratio_interval
+from patchwork.statistics import Interval, ratio_interval
 from patchwork.statistics.intervals import unknown
 from patchwork.statistics.power import share_found
+from patchwork.statistics.redraws import Planted
 
-# Published: 56 % at the first feed-forward layer, with 10 points to either side.
-RECOVERY, RECOVERY_REGION = 0.56, (46.0, 66.0)
-P_REGION, INTERACTION_REGION = (0.0, 0.01), (0.0, 0.05)
-RATIO, RATIO_REGION = 0.25, (None, 0.5)
-INTERACTION = 0.5
 # Fewer permutations than the test itself takes, enough for the interval of a p below .01.
 _N_PERMUTATIONS = 600
 
@@ -39,76 +35,71 @@ def _resampled(seeds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
     return np.concatenate(rows), np.concatenate(labels)
 
 
-def recovery(effect: np.ndarray, gap: np.ndarray, seeds: np.ndarray, draws: Draws) -> Interval:
-    """How often a recovery of 56 % is found between 46 and 66 %."""
+def recovery(
+    effect: np.ndarray, gap: np.ndarray, seeds: np.ndarray, planted: Planted, draws: Draws
+) -> Interval:
+    """How often a planted recovery, in %, is found in the claimed region."""
     if len(effect) < 2:
         return unknown(len(effect), 0)
     rest = effect - effect.mean() / gap.mean() * gap
 
     def draw(rng: np.random.Generator) -> Interval:
         rows, labels = _resampled(seeds, rng)
-        return measures.recovery(rest[rows] + RECOVERY * gap[rows], gap[rows], labels)
+        added = planted.effect / measures.PERCENT * gap[rows]
+        return measures.recovery(rest[rows] + added, gap[rows], labels)
 
-    return share_found(draw, RECOVERY_REGION, draws.seed, draws.n_draws)
-
-
-def mean(
-    per_seed: np.ndarray, size: float, region: tuple[float | None, float | None], draws: Draws
-) -> Interval:
-    """How often a planted difference of one number per seed is found in a region."""
-    if len(per_seed) < 2:
-        return unknown(len(per_seed), len(per_seed))
-    rest = per_seed - per_seed.mean()
-    # A draw with replacement has less spread than what it is drawn from.
-    rest = rest * np.sqrt(len(rest) / (len(rest) - 1))
-
-    def draw(rng: np.random.Generator) -> Interval:
-        return interval(size + rng.choice(rest, len(rest)))
-
-    return share_found(draw, region, draws.seed, draws.n_draws)
+    return share_found(draw, planted.claimed, draws.seed, draws.n_draws)
 
 
-def ratio(first: np.ndarray, second: np.ndarray, draws: Draws) -> Interval:
-    """How often sets of a quarter of the size are found to be at most half as large."""
+def ratio(first: np.ndarray, second: np.ndarray, planted: Planted, draws: Draws) -> Interval:
+    """How often a planted ratio of sizes, one pair per seed, is found in the claimed region."""
     if len(first) < 2:
         return unknown(len(first), len(first))
     rest = first - first.mean() / second.mean() * second
 
     def draw(rng: np.random.Generator) -> Interval:
         rows = rng.integers(len(first), size=len(first))
-        return ratio_interval(rest[rows] + RATIO * second[rows], second[rows])
+        return ratio_interval(rest[rows] + planted.effect * second[rows], second[rows])
 
-    return share_found(draw, RATIO_REGION, draws.seed, draws.n_draws)
+    return share_found(draw, planted.claimed, draws.seed, draws.n_draws)
 
 
-def layers(effects: np.ndarray, size: float, draws: Draws) -> Interval:
-    """How often an effect of one layer is found: one site gets it, the labels are permuted."""
+def layers(effects: np.ndarray, gap: float, planted: Planted, draws: Draws) -> Interval:
+    """How often an effect of one layer is found: one site gets it, the labels are permuted.
+
+    The effect is in % of the gap, the claimed region that of the p value.
+    """
 
     def draw(rng: np.random.Generator) -> Interval:
         own = effects[rng.integers(len(effects), size=len(effects))]
         order = rng.random(own.shape[:2]).argsort(1)
         own = np.take_along_axis(own, order[..., None], 1)
-        own[:, 0, 0] += size
+        own[:, 0, 0] += planted.effect / measures.PERCENT * gap
         return _p(measures.layer_p(own, _N_PERMUTATIONS, int(rng.integers(2**31))), len(own))
 
-    return share_found(draw, P_REGION, draws.seed, min(draws.n_draws, 30))
+    return share_found(draw, planted.claimed, draws.seed, min(draws.n_draws, 30))
 
 
-def interaction(scores: np.ndarray, group: np.ndarray, seeds: np.ndarray, draws: Draws) -> Interval:
-    """How often a difference of kinds of 0.5 in one layer is found: the kinds are permuted."""
+def interaction(
+    scores: np.ndarray, group: np.ndarray, seeds: np.ndarray, planted: Planted, draws: Draws
+) -> Interval:
+    """How often a difference of kinds in one layer is found: the kinds are permuted.
+
+    The effect is that difference of scores, the claimed region that of the p value.
+    """
 
     def draw(rng: np.random.Generator) -> Interval:
         labels = group.copy()
         for one in np.unique(seeds):
             labels[seeds == one] = rng.permutation(labels[seeds == one])
         own = scores.copy()
-        own[labels, 0] += INTERACTION
+        own[labels, 0] += planted.effect
         found = measures.interaction_p(
             own, labels, seeds, _N_PERMUTATIONS, int(rng.integers(2**31))
         )
         return _p(found, len(own))
 
-    return share_found(draw, INTERACTION_REGION, draws.seed, min(draws.n_draws, 30))
+    return share_found(draw, planted.claimed, draws.seed, min(draws.n_draws, 30))
 
 
 def _p(found: tuple[Any, int], n: int) -> Interval:

@@ -20,6 +20,8 @@ from patchwork.statistics import (
     share_intervals,
 )
 from patchwork.statistics.intervals import unknown
+from patchwork.statistics.planted import mean_found
+from patchwork.statistics.redraws import Planted
 
 KINDS = ("definitional", "associative")
 FORWARD = "clean_to_corrupted"
@@ -35,8 +37,9 @@ class Settings:
     Attributes:
         reference: protocol whose networks know the facts.
         shuffled: protocol of networks trained on the same words with the facts shuffled.
-        planted: layer that alone could learn the facts, by protocol.
+        layers: layer that alone could learn the facts, by protocol.
         n_permutations: of each permutation test.
+        controls: effect that a positive control plants, by quantity.
         n_draws: planted effects of each positive control.
         gap_bins: bins in which the gaps of both kinds are made equal.
         seed: of permutations, draws and splits.
@@ -44,7 +47,8 @@ class Settings:
 
     reference: str
     shuffled: str
-    planted: Mapping[str, int]
+    layers: Mapping[str, int]
+    controls: Mapping[str, Planted]
     n_permutations: int
     n_draws: int
     gap_bins: int
@@ -163,7 +167,9 @@ class _Network:
         own = self.effects("fact", self.used, **FIRST)
         effect, gap, seeds = (own[name].to_numpy() for name in ("effect", "gap", "seed"))
         yield "first_mlp_recovery", measures.recovery(effect, gap, seeds)
-        yield "first_mlp_recovery_found", power.recovery(effect, gap, seeds, self.settings)
+        if planted := self.settings.controls.get("first_mlp_recovery"):
+            found = power.recovery(effect, gap, seeds, planted, self.settings)
+            yield "first_mlp_recovery_found", found
         copied = self.copied[self.copied["status"] == "used"]
         both = own.merge(
             self.effects("copy", copied, **FIRST), on=list(FACT), suffixes=("", "_copy")
@@ -204,10 +210,11 @@ class _Network:
         known = self.facts[self.facts["right"] == 1]
         for name in ("clean", "full"):
             apart = measures.paired_levels(known, "kind", KINDS, name)
-            yield f"{name}_log_odds_definitional_minus_associative", _mean(apart)
-            if name == "clean":
-                found = power.mean(apart, 1.0, (0.5, None), self.settings)
-                yield "clean_log_odds_found", found
+            quantity = f"{name}_log_odds_definitional_minus_associative"
+            yield quantity, _mean(apart)
+            if planted := self.settings.controls.get(quantity):
+                size, claimed = planted.effect, planted.claimed
+                yield "clean_log_odds_found", mean_found(apart, size, claimed, self.settings.seed)
         # Seeds 2 k and 2 k + 1 share the answers and swap the kinds.
         table = known.pivot_table(index="seed", columns="kind", values="clean")
         if set(KINDS) <= set(table.columns):
@@ -240,7 +247,9 @@ class _Network:
             if task == "fact":
                 for kind, values in zip(KINDS, (first, second), strict=True):
                     yield f"{prefix}_{kind}", _mean(values)
-                yield f"{prefix}_ratio_found", power.ratio(first, second, self.settings)
+                if planted := self.settings.controls.get(f"{prefix}_ratio"):
+                    found = power.ratio(first, second, planted, self.settings)
+                    yield f"{prefix}_ratio_found", found
         for kind in KINDS:
             yield f"participation_ratio_{kind}", _mean(self._participation(kind))
 
@@ -291,8 +300,9 @@ class _Network:
                 "layer_effects_above_wrong_donor_p",
                 measures.p_interval(exceeded, n, len(right), self.seeds),
             )
-        gap = float(known["gap"].mean())
-        yield "layer_effects_found", power.layers(right, 0.56 * gap, self.settings)
+        if planted := self.settings.controls.get("layer_effects_p"):
+            gap = float(known["gap"].mean())
+            yield "layer_effects_found", power.layers(right, gap, planted, self.settings)
 
     def _released(self) -> Iterator[tuple[str, Interval]]:
         own = self.parts["released"]
@@ -310,9 +320,9 @@ class _Network:
 
     def _planted(self) -> Iterator[tuple[str, Interval]]:
         protocol = self.facts["protocol"].iloc[0]
-        if protocol not in self.settings.planted:
+        if protocol not in self.settings.layers:
             return
-        layer = self.settings.planted[protocol]
+        layer = self.settings.layers[protocol]
         mlps = self.effects("fact", self.used, component="mlp_out", width=1)
         sets = self.parts["minimal_sets"]
         named = {"tracing": mlps.groupby("seed")[list(mlps.columns)].apply(measures.best_layer)}
@@ -359,8 +369,9 @@ class _Network:
             _, exceeded = measures.interaction_p(scores, group, seeds, n, self.settings.seed)
             name = f"{method}_kind_by_layer_{measure}"
             yield f"{name}_p", measures.p_interval(exceeded, n, len(scores), self.seeds)
-            if method == "rome_mean":
-                yield f"{name}_found", power.interaction(scores, group, seeds, self.settings)
+            if planted := self.settings.controls.get(f"{name}_p"):
+                found = power.interaction(scores, group, seeds, planted, self.settings)
+                yield f"{name}_found", found
         layers = edit_scores(edits, self.traces)
         pairs = layers[layers["method"] == "rome_mean"].dropna(subset=["tracing_effect"])
         pairs = pairs[pairs["kind"] == "all"]
