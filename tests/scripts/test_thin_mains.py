@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from patchwork.data import store
+from patchwork.data import sources, store, tensors
 from patchwork.jobs import provenance
 from patchwork.models import backbones, fine_tuned
 from rule_files import outputs_of
@@ -20,6 +20,7 @@ sys.path.insert(0, str(SCRIPTS))
 import ablate_heads  # noqa: E402
 import compare_heads  # noqa: E402
 import evaluate  # noqa: E402
+import extract_features  # noqa: E402
 import fine_tune  # noqa: E402
 import gather_pictures  # noqa: E402
 import patch_layers  # noqa: E402
@@ -127,6 +128,34 @@ def test_predictions_of_the_saved_model_stand_beside_labels(made, tuned, tmp_pat
     network = fine_tuned.load(tuned["model"], made["backbone"])
     expected = fine_tuned.predict(network, images)["length"][:, 0] * 32
     assert table["predicted_length_px"].to_numpy() == pytest.approx(expected, rel=1e-4)
+
+
+def test_heads_on_features_that_were_kept_are_those_on_images(made, tmp_path):
+    frozen = PROTOCOL | {"adapter": {"kind": "none"}}
+    kept = outputs_of("extract_features", tmp_path)
+    extract_features.main(
+        images={name: made[name] for name in ("train", "validation")}, backbone=made["backbone"],
+        protocol=frozen, device="cpu", **kept,
+    )  # fmt: skip
+    models = []
+    for i, more in enumerate(({}, kept)):
+        inputs, outputs, _, *rest = arguments(made, tmp_path / str(i))
+        fine_tune.main(inputs | more, outputs, frozen, *rest)
+        models.append(outputs["model"])
+    one, other = (tensors.read_tensors(path)[0] for path in models)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    data, network = sources.Stored(made["train"]), fine_tuned.load(models[0], made["backbone"])
+    vectors = tensors.read_tensors(kept["features"])[0]["validation"]
+    with pytest.raises(ValueError, match="16 vectors are given; allowed are 32"):
+        sources.Features(data, network, vectors)
+    table = str(tmp_path / "predictions.parquet")
+    evaluate.main(
+        test=made["test"], files=[(model, made["backbone"]) for model in models], seeds=[0, 1],
+        predictions=table, device="cpu",
+    )  # fmt: skip
+    by_seed = [part.drop(columns="seed") for _, part in pd.read_parquet(table).groupby("seed")]
+    pd.testing.assert_frame_equal(*(part.reset_index(drop=True) for part in by_seed))
 
 
 @pytest.fixture(scope="module")

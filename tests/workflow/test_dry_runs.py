@@ -18,6 +18,7 @@ PLANS = {
     "slurm": (["--workflow-profile", "profiles/slurm"], 1),
     "tiny": (TINY, 0),
     "other_seeds": (["--configfile", "config/scales/other_seeds.yaml"], 0),
+    "real": (["--configfile", "config/scales/real.yaml"], 0),
     "evidence": (["--configfile", "config/scales/evidence.yaml"], 0),
     "paper": (["--configfile", "config/scales/paper.yaml"], 0),
 }
@@ -113,3 +114,13 @@ def test_splits_of_the_benchmark_hold_100000_images_of_their_own(project):
     splits = study["stimuli"]["splits"].values()
     numbers = [range(one["first_index"], one["first_index"] + one["n"]) for one in splits]
     assert len(set().union(*numbers)) == sum(map(len, numbers)) == 100_000
+
+
+def test_heads_on_a_network_that_others_trained_share_its_features(project):
+    said = plan(project, "--configfile", "config/scales/real.yaml")
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE))
+    assert (counts["extract_features"], counts["fine_tune"]) == ("3", "30")
+    assert counts["prepare_backbone"] == "3"  # one of each kind, whatever the number of seeds
+    assert "ablate_heads" not in counts
+    assert "real/lines/tables/bias_by_depth.csv" in said
+    assert "extract_features" not in plan(project)

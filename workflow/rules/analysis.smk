@@ -51,6 +51,52 @@ rule analyse_orientation:
         "../scripts/analyse_orientation.py"
 
 
+rule probe_depth:
+    input:
+        backbone=shared_backbone,
+    output:
+        errors="<results>/{study}/depth/{backbone}_errors.parquet",
+    log:
+        "<logs>/{study}/depth/{backbone}.log",
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=120,
+    params:
+        images=of_study(settings.depth_images),
+        settings=from_config("studies/{study}/analyses/depth"),
+        code=code_of("probe_depth.py"),
+    script:
+        "../scripts/probe_depth.py"
+
+
+rule summarise_depth:
+    input:
+        errors=collect(
+            "<results>/{{study}}/depth/{backbone}_errors.parquet",
+            backbone=from_config("studies/{study}/analyses/depth/backbones"),
+        ),
+    output:
+        bias="<results>/{study}/tables/bias_by_depth.csv",
+    log:
+        "<logs>/{study}/summarise_depth.log",
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        images=of_study(settings.depth_images),
+        settings=from_config("studies/{study}/analyses/depth"),
+        code=code_of("summarise_depth.py"),
+    script:
+        "../scripts/summarise_depth.py"
+
+
 rule predict_colours:
     input:
         backbones=backbone_files,

@@ -12,6 +12,25 @@ def backbone_file(study: str, backbone: str, seed: int | str) -> str:
     return f"<results>/{study}/backbones/{backbone}/seed{seed}.safetensors"
 
 
+def shared_backbone(wildcards) -> str:
+    """The backbone of a condition whose seeds have the same one."""
+    first = study_of(wildcards)["seeds"][0]
+    return backbone_file(wildcards.study, wildcards.backbone, first)
+
+
+def features_of_run(wildcards) -> dict[str, str]:
+    """What a frozen encoder says of the training images, if all seeds share it."""
+    study = study_of(wildcards)
+    owner = study["backbones"][wildcards.backbone]
+    while "same_as" in owner:
+        same = owner["same_as"]
+        owner = config["studies"][same["study"]]["backbones"][same["backbone"]]
+    frozen = study["protocols"][wildcards.protocol]["adapter"]["kind"] == "none"
+    if not frozen or settings.differs_by_seed(owner):
+        return {}
+    return {"features": "<results>/<condition>/features.safetensors"}
+
+
 def backbone_of_run(wildcards) -> str:
     """The backbone of a run."""
     return backbone_file(wildcards.study, wildcards.backbone, wildcards.seed)

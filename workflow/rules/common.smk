@@ -135,5 +135,6 @@ wildcard_constraints:
     recording="[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
+settings.leave_out(config)
 check_configuration()
 settings.share_seeds(config)

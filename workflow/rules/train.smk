@@ -1,8 +1,33 @@
 # Fine-tuning of a backbone on one dataset under one protocol, and its predictions.
 
 
+rule extract_features:
+    input:
+        train="<results>/{study}/{dataset}/data/train.h5",
+        validation=selection_images,
+        backbone=shared_backbone,
+    output:
+        features="<results>/<condition>/features.safetensors",
+    log:
+        "<logs>/<condition>/extract_features.log",
+    priority: 5
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        protocol=from_config("studies/{study}/protocols/{protocol}"),
+        code=code_of("extract_features.py"),
+    script:
+        "../scripts/extract_features.py"
+
+
 rule fine_tune:
     input:
+        unpack(features_of_run),
         train="<results>/{study}/{dataset}/data/train.h5",
         validation=selection_images,
         backbone=backbone_of_run,

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from patchwork import tables
 from patchwork.data import sources
+from patchwork.data.tensors import read_tensors
 from patchwork.jobs import devices, provenance
 from patchwork.jobs.log import job_log
 from patchwork.models import backbones, fine_tuned, tasks
@@ -30,7 +31,10 @@ def main(
     targets = tasks.read_targets(protocol["targets"], data.labels, data.image_px)
     network = fine_tuned.build(backbone, targets, protocol, seed=seed).to(torch.device(device))
     if protocol["adapter"]["kind"] == "none":
-        data, validation = (sources.Features(one, network) for one in (data, validation))
+        # Of an encoder that all seeds share they were read once.
+        kept = read_tensors(inputs["features"])[0] if "features" in inputs else {}
+        data = sources.Features(data, network, kept.get("train"))
+        validation = sources.Features(validation, network, kept.get("validation"))
     checkpoints, events = map(Path, folders)
     log = trainer.fit(
         network, data, validation, settings, seed=seed, folder=checkpoints, events=events

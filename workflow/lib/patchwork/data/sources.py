@@ -209,30 +209,45 @@ class Views:
         yield from store.read_ahead(self.draw, order, batch_size)
 
 
+def read_out(source: Source, network: Network, batch_size: int = 256) -> torch.Tensor:
+    """Read-out vectors float32 (n, width) of a whole source, in its order.
+
+    Args:
+        source: images.
+        network: it is in eval mode afterwards.
+        batch_size: images at once.
+    """
+    device, vectors = network.mean.device, []
+    network.eval()
+    with torch.no_grad():
+        for images, _ in source.batches(np.arange(len(source)), batch_size):
+            vectors.append(network.features(network.pixels(images.to(device))).float().cpu())
+    return torch.cat(vectors)
+
+
 class Features:
-    """Read-out vectors of a frozen encoder, computed once: it gives the same ones every epoch.
+    """Read-out vectors of a frozen encoder in place of images: it gives the same ones every epoch.
 
     Args:
         source: images.
         network: whose encoder does not train.
-        batch_size: images at once.
+        vectors: those of :func:`read_out`, if they are known.
 
     Raises:
-        ValueError: if a target reads patch tokens, which are not kept.
+        ValueError: if a target reads patch tokens, which are not kept, or if vectors are of another
+            number of images.
     """
 
-    def __init__(self, source: Source, network: Network, batch_size: int = 256) -> None:
+    def __init__(
+        self, source: Source, network: Network, vectors: torch.Tensor | None = None
+    ) -> None:
         for name, target in network.targets.items():
             if target.reads == "patches":
                 raise ValueError(f"target {name} reads patches; allowed is adapter lora or full")
         self.labels = source.labels
-        device = network.mean.device
-        vectors = []
-        network.eval()
-        with torch.no_grad():
-            for images, _ in source.batches(np.arange(len(source)), batch_size):
-                vectors.append(network.features(network.pixels(images.to(device))).float().cpu())
-        self.vectors = torch.cat(vectors)
+        self.vectors = read_out(source, network) if vectors is None else vectors
+        if len(self.vectors) != len(source):
+            raise ValueError(f"{len(self.vectors)} vectors are given; allowed are {len(source)}")
 
     def __len__(self) -> int:
         return len(self.vectors)

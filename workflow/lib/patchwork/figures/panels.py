@@ -112,6 +112,15 @@ class Grid:
             for axes in stack:
                 axes.set_ylim(low, high)
 
+    def share_y_of_rows(self) -> None:
+        """Give the panels of one row the same limits."""
+        for row in {r for r, _ in self.cells}:
+            beside = [axes for (r, _), (axes, _) in self.cells.items() if r == row]
+            low = min(axes.get_ylim()[0] for axes in beside)
+            high = max(axes.get_ylim()[1] for axes in beside)
+            for axes in beside:
+                axes.set_ylim(low, high)
+
     def legend(self, columns: int | None = None, *, least: int = 2) -> None:
         """One legend for all panels, above them, of the labelled artists if there are enough."""
         found: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from patchwork.figures import rearing
-from patchwork.figures.biases import colour, orientation, training
+from patchwork.figures.biases import colour, depth, orientation, training
 from patchwork.figures.chirps import learning, localisation
 from patchwork.figures.heads import head_effects, pictures, regions
 from patchwork.figures.knowledge import tracing
@@ -123,6 +123,7 @@ DRAWINGS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     **{
         draw.__name__: _of_one_table(draw)
         for draw in (
+            depth.bias_by_depth,
             head_effects.label_scales,
             head_effects.layer_effects,
             head_effects.prediction_spread,

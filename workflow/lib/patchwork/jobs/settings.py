@@ -18,6 +18,19 @@ def share_seeds(configuration: Mapping[str, Any]) -> None:
         study.setdefault("seeds", configuration["seeds"])
 
 
+def leave_out(configuration: Mapping[str, Any]) -> None:
+    """Takes out, in place, the blocks and figures of studies that are null.
+
+    So a scale does without what a study has by default.
+    """
+    for study in configuration["studies"].values():
+        if not isinstance(study, dict):
+            continue
+        for block in (study, study.get("figures")):
+            for name in [key for key, value in (block or {}).items() if value is None]:
+                del block[name]
+
+
 def conditions(
     study: Study, part: str | None = None, keys: Sequence[str] = CONDITION
 ) -> list[dict]:
@@ -109,6 +122,15 @@ def stimulus(study: Study, dataset: str) -> dict[str, Any]:
     """The generator's settings of a dataset: common ones, then its own."""
     stimuli = study["stimuli"]
     return {**stimuli["common"], **stimuli["datasets"][dataset]["settings"]}
+
+
+def depth_images(study: Study) -> dict[str, dict[str, Any]]:
+    """What the test lines of each view are drawn from on which bias by depth is measured."""
+    block = study["analyses"]["depth"]
+    return {
+        view: {**images(study, dataset), "n": block["n_images"]}
+        for view, dataset in block["datasets"].items()
+    }
 
 
 def drawn_colours(study: Study) -> dict[str, dict]:

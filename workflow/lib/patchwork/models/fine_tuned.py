@@ -1,5 +1,6 @@
 """A backbone with an optional adapter, a read-out and one head per target; saved and loaded."""
 
+import hashlib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,10 @@ class Network(nn.Module):
         targets: target name to :class:`patchwork.models.tasks.Target`.
         readout: ``cls`` (after the final norm), ``cls_before_norm``, or ``mean`` of patch tokens.
         hidden: widths of the heads' hidden layers.
+
+    Attributes:
+        frozen: whether the encoder is as its backbone was.
+        kept: see :func:`share_vectors`.
     """
 
     mean: Tensor
@@ -49,6 +54,9 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict(
             {name: _head(backbone.width, hidden, target) for name, target in targets.items()}
         )
+        # Read-out vectors of batches, by their pixels, of a frozen encoder that networks share.
+        self.kept: dict[bytes, Tensor] | None = None
+        self.frozen = False
         self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std)[:, None, None], persistent=False)
 
@@ -121,6 +129,8 @@ class Network(nn.Module):
         """
         if inputs.ndim == 2:
             vector, patches = inputs, None
+        elif self.kept is not None and inputs.dtype == torch.uint8:
+            vector, patches = self._remembered(inputs, self.kept), None
         else:
             pixels = self.pixels(inputs) if inputs.dtype == torch.uint8 else inputs
             if self.training and self._class_token_only:
@@ -129,6 +139,13 @@ class Network(nn.Module):
             vector = self.read(tokens)
             patches = tokens[:, self.encoder.num_prefix_tokens :]
         return self._predict(vector, patches)
+
+    def _remembered(self, images: Tensor, kept: dict[bytes, Tensor]) -> Tensor:
+        """The read-out vectors of a batch, computed when it is seen first."""
+        key = hashlib.blake2b(images.cpu().numpy().tobytes()).digest()
+        if key not in kept:
+            kept[key] = self.features(self.pixels(images))
+        return kept[key]
 
     def _predict(self, vector: Tensor, patches: Tensor | None) -> dict[str, Tensor]:
         outputs = {}
@@ -186,6 +203,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(backbone, targets, settings["readout"], settings["head_hidden"])
+        network.frozen = adapter["kind"] == "none"
         network.encoder.requires_grad_(adapter["kind"] == "full")
         if settings["readout"] == "cls_before_norm":
             # Nothing reads this norm, so no gradient would ever reach it.
@@ -212,6 +230,21 @@ def merge(network: Network) -> Network:
     if hasattr(network.encoder, "merge_and_unload"):
         network.encoder = network.encoder.merge_and_unload()
     return network.eval()
+
+
+def share_vectors(network: Network, kept: dict[bytes, Tensor]) -> None:
+    """Let networks on one frozen encoder compute the read-out vectors of a batch once.
+
+    Args:
+        network: in eval mode, of whose encoder no parameter trains.
+        kept: the same for all of these networks, at first empty.
+
+    Raises:
+        ValueError: if a target reads patch tokens.
+    """
+    if any(target.reads == "patches" for target in network.targets.values()):
+        raise ValueError("a target reads patches; allowed are networks whose heads read a vector")
+    network.kept = kept
 
 
 def trainable(network: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from patchwork.stimuli.common.batch import Batch, LabelAttributes, concatenate
 
-__all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "stream"]
+__all__ = ["GENERATORS", "LABELS", "Batch", "LabelAttributes", "concatenate", "draw", "stream"]
 
 KINDS = ("lines", "objects", "chirps")
 
@@ -42,6 +42,16 @@ GENERATORS: dict[str, Callable[..., Batch]] = {kind: _of(kind, "generate") for k
 LABELS: dict[str, Callable[[Mapping[str, object]], dict[str, LabelAttributes]]] = {
     kind: _of(kind, "label_attributes") for kind in KINDS
 }
+
+
+def draw(images: Mapping[str, Any]) -> Batch:
+    """Generates images that fit into memory.
+
+    Args:
+        images: ``kind`` (a key of `GENERATORS`), ``settings``, ``seed``, ``first_index`` and ``n``.
+    """
+    indices = np.arange(images["first_index"], images["first_index"] + images["n"])
+    return GENERATORS[images["kind"]](images["settings"], seed=images["seed"], indices=indices)
 
 
 def stream(

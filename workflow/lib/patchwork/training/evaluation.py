@@ -129,6 +129,8 @@ def of_seeds(
 ) -> pd.DataFrame:
     """Measure the networks of all seeds of a condition, one after the other.
 
+    Seeds that share a backbone and left it frozen share its read-out vectors as well.
+
     Args:
         measure: of a merged network in eval mode.
         files: fine-tuned model and its backbone, one pair per seed.
@@ -139,8 +141,12 @@ def of_seeds(
         The rows of every measurement, with a column seed.
     """
     progress, parts = Progress("seeds", len(seeds)), []
+    kept: dict[bytes, torch.Tensor] = {}
+    shared = len({backbone for _, backbone in files}) == 1 and len(files) > 1
     for (model, backbone), seed in zip(files, seeds, strict=True):
         network = fine_tuned.load(model, backbone).to(torch.device(device))
+        if shared and network.frozen:
+            fine_tuned.share_vectors(network, kept)
         parts.append(measure(network).assign(seed=seed))
         progress.step(len(parts))
     return pd.concat(parts, ignore_index=True)
