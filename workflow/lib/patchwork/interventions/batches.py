@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 Batch = Tensor | dict[str, Tensor]
+
+# Row numbers of the examples that the library runs the model on; None in a run of the user's own.
+_ROWS: ContextVar[Tensor | None] = ContextVar("rows", default=None)
 
 
 def parameter_of(model: nn.Module) -> Tensor:
@@ -106,9 +110,28 @@ def _tensor(value: Any, like: Tensor) -> Tensor:
     return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
 
-def call(model: nn.Module, batch: Batch) -> Any:
-    """Call the model with one batch: a mapping as keywords, anything else as the one argument."""
-    return model(**batch) if isinstance(batch, Mapping) else model(batch)
+def call(model: nn.Module, batch: Batch, rows: Tensor | None = None) -> Any:
+    """Call the model with one batch: a mapping as keywords, anything else as the one argument.
+
+    Args:
+        model: any.
+        batch: m examples.
+        rows: their numbers, int64 (m,), which the edits of enclosing blocks are told; None counts
+            from 0.
+    """
+    if rows is None:
+        first = next(iter(batch.values())) if isinstance(batch, Mapping) else batch
+        rows = torch.arange(len(first))
+    token = _ROWS.set(rows)
+    try:
+        return model(**batch) if isinstance(batch, Mapping) else model(batch)
+    finally:
+        _ROWS.reset(token)
+
+
+def given_rows() -> Tensor | None:
+    """Row numbers that `call` was given, within a run of the library's own; else None."""
+    return _ROWS.get()
 
 
 def rewindable(inputs: Iterable | None, name: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from patchwork.interventions.batches import given_rows
 from patchwork.interventions.hooks import Edit, as_sources, editing, mean_activations
 from patchwork.models import sites
 from patchwork.models.sites import Site
@@ -76,30 +77,29 @@ def _one_cycle(n: int, seed: int) -> Tensor:
 
 
 def gaussian_noise(scale: float, seed: int) -> Edit:
-    """A baseline that adds Gaussian noise, the same whatever the batch size or site order.
+    """A baseline that adds Gaussian noise, the same for a row whatever the batch or site order.
 
     Args:
         scale: standard deviation, in units of that of each example's own activation, > 0.
-        seed: with the site it fixes the draws.
+        seed: with the site and the row number it fixes the draws.
 
     Raises:
         ValueError: if scale <= 0.
     """
     if scale <= 0:
         raise ValueError(f"scale is {scale}; allowed is > 0")
-    streams: dict[Site, np.random.Generator] = {}
 
     def edit(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
-        if site not in streams:
-            key = np.frombuffer(str(site).encode(), dtype=np.uint8).astype(np.uint32)
-            sequence = np.random.SeedSequence([seed, *key])
-            streams[site] = np.random.Generator(np.random.Philox(sequence))
         if tensor[:1].numel() < 2:
             raise ValueError(
                 f"site {site} holds one number per example; allowed for noise is at least 2, "
                 "whose standard deviation it takes"
             )
-        draws = torch.from_numpy(streams[site].standard_normal(tuple(tensor.shape)))
+        name = np.frombuffer(str(site).encode(), dtype=np.uint8).astype(np.uint32)
+        draws = torch.empty(tensor.shape, dtype=torch.float64)
+        for draw, row in zip(draws, rows.tolist(), strict=True):
+            sequence = np.random.SeedSequence([seed, *name, row])
+            np.random.Generator(np.random.Philox(sequence)).standard_normal(out=draw.numpy())
         spread = tensor.flatten(1).std(1).reshape(-1, *[1] * (tensor.ndim - 1))
         return tensor + scale * spread * draws.to(tensor)
 
@@ -129,7 +129,8 @@ def ablate(
             activation of another example of the reference set; `noise`, Gaussian, added;
             `knockout`, attention from queries to keys cut before the softmax; or a function of
             (site, activation, row numbers) that gives the new activation. Row numbers go on
-            counting from call to call within the block.
+            counting from call to call within the block; what the library runs there itself (a
+            sweep, `read`, a source) is told the rows of its own inputs and leaves the count alone.
         reference: examples for `mean` and `resample`. If it is the evaluated set itself, in its
             order, `resample` never gives an example its own activation.
         seed: for `resample` and `noise`.
@@ -170,7 +171,7 @@ def patch(
         chosen: names or sites (see `sites.parse`), patched together.
         source: the other run's inputs, or its activations as a mapping from every site (or its
             name) to a tensor. Row i of the source goes into row i of the batch that the model is
-            given; one source row serves all.
+            given, or of the inputs of a sweep within the block; one source row serves all.
         expect_change: whether an unchanged activation is an error.
 
     Returns:
@@ -187,6 +188,16 @@ def patch(
     stored = as_sources(model, resolved, source)
 
     def edit(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
-        return stored[site].to(tensor.device)
+        new = stored[site].to(tensor.device)
+        # A sweep around the block's examples runs them in pieces and in an order of its own.
+        return new if given_rows() is None or len(new) == 1 else new[_within(rows, new, site)]
 
     return editing(model, resolved, edit, expect_change=expect_change)
+
+
+def _within(rows: Tensor, source: Tensor, site: Site) -> Tensor:
+    if int(rows.max()) >= len(source):
+        raise ValueError(
+            f"source of site {site} has {len(source)} rows; allowed is one or one for each example"
+        )
+    return rows

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from patchwork.interventions.batches import Batch, batches, call
+from patchwork.interventions.batches import Batch, batches, call, given_rows
 from patchwork.interventions.pattern_edits import first_argument, first_key, pattern_edits
 from patchwork.models import sites
 from patchwork.models.sites import Anatomy, Site
@@ -85,9 +85,8 @@ class _Tap:
 
     def _edited(self, old: Tensor) -> Tensor | None:
         """What `edit` makes of an activation; None where that is the same."""
-        rows = torch.arange(self.rows, self.rows + len(old), device=old.device)
-        self.calls, self.rows = self.calls + 1, self.rows + len(old)
-        new = self.edit(self.site, old, rows)
+        self.calls += 1
+        new = self.edit(self.site, old, self._next_rows(old))
         if new is old:
             return None
         _check_shape(self.site, old, new)
@@ -95,6 +94,19 @@ class _Tap:
             return None
         self.changed = True
         return new
+
+    def _next_rows(self, old: Tensor) -> Tensor:
+        """Numbers of the examples: those of the library's own run, or counted on from call to call.
+
+        A run of the library's own within the block, as of a sweep, leaves the count as it was.
+        """
+        given = given_rows()
+        if given is not None and len(old) % len(given) == 0:
+            # A model may make several rows of one example.
+            return given.to(old.device).repeat_interleave(len(old) // len(given))
+        rows = torch.arange(self.rows, self.rows + len(old), device=old.device)
+        self.rows += len(old)
+        return rows
 
 
 def _where(site: Site, anatomy: Anatomy, n_tokens: int) -> tuple:
@@ -190,7 +202,10 @@ def editing(
 
 
 def read(
-    model: nn.Module, chosen: str | Site | Iterable[str | Site], batch: Batch
+    model: nn.Module,
+    chosen: str | Site | Iterable[str | Site],
+    batch: Batch,
+    rows: Tensor | None = None,
 ) -> dict[Site, Tensor]:
     """Activations of one batch at sites, without touching the forward pass.
 
@@ -198,6 +213,8 @@ def read(
         model: a supported model in eval mode.
         chosen: names or sites.
         batch: what the model takes.
+        rows: numbers of its examples, int64 (m,), for the edits of enclosing blocks; None counts
+            from 0.
 
     Returns:
         Site to activation; the shapes are those of `sites.KINDS`, where an indexed head of a
@@ -209,12 +226,12 @@ def read(
     resolved = sites.resolve(model, chosen)
     kept: dict[Site, Tensor] = {}
 
-    def keep(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
+    def keep(site: Site, tensor: Tensor, _: Tensor) -> Tensor:
         kept[site] = tensor.detach().clone()
         return tensor
 
     with torch.no_grad(), editing(model, resolved, keep, expect_change=False):
-        call(model, batch)
+        call(model, batch, rows)
     return kept
 
 
@@ -254,7 +271,7 @@ def mean_activations(
     with torch.no_grad():
         for rows, batch in batches(reference, chunk, model):
             with editing(model, resolved, add, expect_change=False):
-                call(model, batch)
+                call(model, batch, rows)
             n += len(rows)
     if n == 0:
         raise ValueError("reference holds no example; allowed is at least one")
@@ -270,7 +287,7 @@ def as_sources(model: nn.Module, chosen: list[Site], source: Any) -> Mapping[Sit
         if missing:
             raise ValueError(f"source lacks site {missing[0]}; allowed is every patched site")
         return {site: torch.as_tensor(named[str(site)]) for site in chosen}
-    pieces = [read(model, chosen, batch) for _, batch in batches(source, 16, model)]
+    pieces = [read(model, chosen, batch, rows) for rows, batch in batches(source, 16, model)]
     if not pieces:
         raise ValueError("source or reference holds no example; allowed is at least one")
     for piece in pieces[1:]:

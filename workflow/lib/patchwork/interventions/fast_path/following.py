@@ -113,7 +113,7 @@ class Follower:
             return
         if self.published:
             batch, rows, final = first_rows(batch, 1), rows[:1], final[:1]
-        output, own_final = self._run(batch)
+        output, own_final = self._run(batch, rows)
         own = score(self.metric, output, rows)
         try:
             _compare_streams(own_final, final)
@@ -129,7 +129,7 @@ class Follower:
                 f"what follows the blocks cannot be run alone ({type(error).__name__})"
             ) from error
 
-    def _run(self, batch: Batch) -> tuple[Any, Tensor]:
+    def _run(self, batch: Batch, rows: Tensor) -> tuple[Any, Tensor]:
         """The model's output and the final stream."""
         kept: list[Tensor] = []
 
@@ -138,7 +138,7 @@ class Follower:
 
         handle = self.anatomy.blocks[-1].block.register_forward_hook(keep)
         try:
-            output = call(self.model, batch)
+            output = call(self.model, batch, rows)
         finally:
             handle.remove()
         if len(kept) != 1:

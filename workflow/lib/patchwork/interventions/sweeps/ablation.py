@@ -240,21 +240,16 @@ def _metric_over(
     values: list[np.ndarray] = []
     for rows, batch in batches(inputs, chunk, model):
         if ablation is None:
-            output = call(model, batch)
+            output = call(model, batch, rows)
         else:
             group, edit = ablation
-            shifted = _from_row(edit, int(rows[0]))
             cut = edit is cut_attention
-            with editing(model, group, shifted, expect_change=False, renormalise=cut):
-                output = call(model, batch)
+            with editing(model, group, edit, expect_change=False, renormalise=cut):
+                output = call(model, batch, rows)
         values.append(score(metric, output, rows).cpu().numpy())
     if not values:
         raise ValueError("inputs holds no example; allowed is at least one")
     return np.concatenate(values)
-
-
-def _from_row(edit: Edit, first: int) -> Edit:
-    return lambda site, tensor, rows: edit(site, tensor, rows + first)
 
 
 def group_ablation_sweep(

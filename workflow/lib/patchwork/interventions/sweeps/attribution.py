@@ -148,11 +148,11 @@ def _taped(
     with ExitStack() as stack:
         tape.attach(stack)
         if isinstance(metric, LogitDifference) and _is_language_model(model):
-            states = cast(Any, call(anatomy.trunk, _as_ids(batch)))
+            states = cast(Any, call(anatomy.trunk, _as_ids(batch), rows))
             value = metric.from_hidden(model, states.last_hidden_state[:, -1], rows)
             value = one_each(value, rows)
         else:
-            value = score(metric, call(model, batch), rows)
+            value = score(metric, call(model, batch, rows), rows)
     return value, tape.kept
 
 

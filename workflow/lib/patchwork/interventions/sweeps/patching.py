@@ -261,15 +261,15 @@ class _Sweep:
     def _plain_piece(
         self, rows: Tensor, base: Batch, source: Batch, positions: tuple[int, ...]
     ) -> _Piece:
-        before = score(self.metric, call(self.model, base), rows)
-        after = score(self.metric, call(self.model, source), rows)
+        before = score(self.metric, call(self.model, base, rows), rows)
+        after = score(self.metric, call(self.model, source, rows), rows)
         values = self._empty(positions, len(rows), before)
         for name, out in values.items():
             heads: Sequence[int | None] = range(self.anatomy.n_heads) if out.ndim == 4 else [None]
             for layer in range(self.anatomy.n_layers):
                 for head in heads:
                     whole = Site(name, layer, head)
-                    stored = read(self.model, whole, source)[whole]
+                    stored = read(self.model, whole, source, rows)[whole]
                     for i, position in enumerate(positions):
                         site = Site(name, layer, head, (position,))
                         cell = (layer, i) if head is None else (layer, head, i)
@@ -280,7 +280,7 @@ class _Sweep:
         assert site.positions is not None
         new = stored[:, list(site.positions)]
         with editing(self.model, [site], lambda s, x, r: new, expect_change=False):
-            return score(self.metric, call(self.model, base), rows)
+            return score(self.metric, call(self.model, base, rows), rows)
 
     def _fast_piece(
         self, rows: Tensor, base: Batch, source: Batch, positions: tuple[int, ...]
