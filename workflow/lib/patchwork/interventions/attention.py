@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from patchwork.interventions.batches import call
 from patchwork.interventions.fast_path import kernels
-from patchwork.interventions.pattern_edits import attention_inputs
+from patchwork.interventions.pattern_edits import AttentionInputs, attention_inputs
 from patchwork.models import sites
 from patchwork.models.sites import BlockParts
 
@@ -45,17 +45,19 @@ def patterns(model: nn.Module, batch: Any, layers: list[int] | None = None) -> I
     taken = _inputs_of(model, [anatomy.blocks[layer] for layer in chosen], batch)
     for layer in chosen:
         parts = anatomy.blocks[layer]
-        normed, mask = taken.pop(id(parts))
+        given = taken.pop(id(parts))
         # Yielded outside: a generator that is left half way must not leave gradients off.
         with torch.no_grad():
-            pattern = kernels.pattern(parts, normed, anatomy.causal, mask)[0]
+            pattern = kernels.pattern(
+                parts, given.normed, anatomy.causal, given.mask, given.rotation
+            )[0]
         yield pattern
 
 
 def _inputs_of(
     model: nn.Module, blocks: list[BlockParts], batch: Any
-) -> dict[int, tuple[Tensor, Tensor | None]]:
-    taken: dict[int, tuple[Tensor, Tensor | None]] = {}
+) -> dict[int, AttentionInputs]:
+    taken: dict[int, AttentionInputs] = {}
 
     def keep(parts: BlockParts) -> Any:
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:

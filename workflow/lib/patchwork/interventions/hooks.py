@@ -23,13 +23,13 @@ class _Tap:
         self.site, self.anatomy, self.edit = site, anatomy, edit
         self.parts = anatomy.blocks[site.layer]
         self.calls, self.rows, self.changed = 0, 0, False
+        self.n_tokens = 0
 
     def attach(self, stack: ExitStack) -> None:
         """Register the hooks; `stack` removes them."""
         kind, parts = self.site.kind, self.parts
-        if self.anatomy.causal and (kind == "pattern" or self.site.positions is not None):
-            hook = parts.attn.register_forward_pre_hook(self._refuse_cache, with_kwargs=True)
-            stack.callback(hook.remove)
+        hook = parts.block.register_forward_pre_hook(self._enter, with_kwargs=True)
+        stack.callback(hook.remove)
         if kind == "pattern":
             return  # all of a layer's together, see `editing`
         module = {
@@ -43,14 +43,21 @@ class _Tap:
             handle = module.register_forward_pre_hook(self._before, with_kwargs=True)
         stack.callback(handle.remove)
 
-    def _refuse_cache(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """What only the call of the block tells: its number of tokens, and cached keys."""
+        self.n_tokens = first_argument(args, kwargs).shape[1]
+        if self.anatomy.causal and (self.site.kind == "pattern" or self.site.positions is not None):
+            self._refuse_cache(args, kwargs)
+
+    def _refuse_cache(self, args: tuple, kwargs: dict) -> None:
         """With cached keys the module sees the newest tokens only, and counts them from 0."""
         for value in (*args, *kwargs.values()):
             length = getattr(value, "get_seq_length", None)
             if length is not None and int(length(self.site.layer)) > 0:
                 raise ValueError(
-                    f"site {self.site}: the model is called with cached keys; "
-                    "allowed for positions and patterns is use_cache=False"
+                    f"site {self.site}: the model is called with cached keys, as generate and "
+                    "prefix tuning do; allowed for positions and patterns is none "
+                    "(generate: use_cache=False)"
                 )
 
     def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -66,13 +73,15 @@ class _Tap:
         return None if new is output else new
 
     def _apply(self, tensor: Tensor) -> Tensor:
-        where = _where(self.site, self.anatomy, tensor.shape[1])
-        new = self._edited(tensor[where])
+        # Some models hand all tokens of a batch on as rows of one matrix.
+        whole = tensor if tensor.ndim == 3 else tensor.unflatten(0, (-1, self.n_tokens))
+        where = _where(self.site, self.anatomy, self.n_tokens)
+        new = self._edited(whole[where])
         if new is None:
             return tensor
-        edited = tensor.clone()
+        edited = whole.clone()
         edited[where] = new.to(tensor.dtype)
-        return edited
+        return edited.view_as(tensor)
 
     def apply_to_pattern(self, full: Tensor) -> bool:
         """Edit a pattern (n, heads, t, t) in place; whether that changed it."""

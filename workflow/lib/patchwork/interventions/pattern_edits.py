@@ -2,16 +2,26 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from patchwork.interventions.fast_path import kernels
+from patchwork.models.families.parts import Rotation
 from patchwork.models.sites import Anatomy, BlockParts
 
 # Puts an edit into a pattern (n, heads, t, t) in place and says whether it changed anything;
 # beside it the head that it is for, None for all.
 PatternEdit = tuple[Callable[[Tensor], bool], int | None]
+
+
+class AttentionInputs(NamedTuple):
+    """What an attention module is called with: the normed stream, mask and rotary positions."""
+
+    normed: Tensor
+    mask: Tensor | None
+    rotation: Rotation | None
 
 
 class _Pattern:
@@ -24,7 +34,7 @@ class _Pattern:
     def __init__(self, parts: BlockParts, causal: bool) -> None:
         self.parts, self.causal = parts, causal
         self.groups: list[tuple[Sequence[PatternEdit], bool]] = []
-        self.context: tuple[Tensor, Tensor | None] | None = None
+        self.context: AttentionInputs | None = None
         self.handles = [
             parts.attn.register_forward_pre_hook(self._remember, with_kwargs=True),
             parts.proj.register_forward_pre_hook(self._before, prepend=True),
@@ -35,8 +45,10 @@ class _Pattern:
 
     def _before(self, module: nn.Module, args: tuple) -> tuple | None:
         assert self.context is not None, "attention was not called before its projection"
-        (normed, mask), self.context = self.context, None
-        full, values = kernels.pattern(self.parts, normed, self.causal, mask)
+        context, self.context = self.context, None
+        full, values = kernels.pattern(
+            self.parts, context.normed, self.causal, context.mask, context.rotation
+        )
         n_heads, changed = full.shape[1], set()
         for edits, renormalise in self.groups:
             heads = {head for edit, head in edits if edit(full)}
@@ -100,9 +112,17 @@ def first_argument(args: tuple, kwargs: dict) -> Tensor:
     return args[0] if key is None else kwargs[key]
 
 
-def attention_inputs(args: tuple, kwargs: dict) -> tuple[Tensor, Tensor | None]:
-    """The hidden states and the mask, if any, that an attention module is called with."""
+def attention_inputs(args: tuple, kwargs: dict) -> AttentionInputs:
+    """Read them from the arguments of a call."""
     mask = kwargs.get("attention_mask", kwargs.get("attn_mask"))
     if len(args) > 1 and isinstance(args[1], Tensor):
         mask = args[1]
-    return first_argument(args, kwargs), mask
+    return AttentionInputs(first_argument(args, kwargs), mask, rotation_of(kwargs))
+
+
+def rotation_of(kwargs: dict) -> Rotation | None:
+    """Rotary positions, broadcastable to (n, heads, t, width), that a module is called with."""
+    given = kwargs.get("position_embeddings", kwargs.get("rope"))
+    if isinstance(given, tuple):  # Hugging Face: cosines and sines, (1 or n, t, width)
+        return tuple(angles.unsqueeze(1) for angles in given)
+    return None if given is None else (given,)

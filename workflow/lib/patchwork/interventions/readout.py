@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from patchwork.interventions.batches import Batch, call, first_rows
+from patchwork.interventions.pattern_edits import first_argument, rotation_of
+from patchwork.models.families.parts import Rotation
 from patchwork.models.sites import Anatomy
 
 # (output of the model, row numbers of the examples, int64 (m,)) -> one number each, (m,).
@@ -117,22 +119,29 @@ def unembedding_of(model: nn.Module) -> Any:
 class _FirstBlockReached(Exception):  # noqa: N818 (ends a pass; no error)
     """Ends a forward pass once the first block's input is known."""
 
-    def __init__(self, stream: Tensor) -> None:
+    def __init__(self, start: "Start") -> None:
         super().__init__()
-        self.stream = stream
+        self.start = start
 
 
-def embed(model: nn.Module, anatomy: Anatomy, batch: Batch) -> Tensor:
-    """Residual stream before the first block, (m, t, d)."""
+class Start(NamedTuple):
+    """What the first block is given: the stream (m, t, d), and rotary positions if any."""
+
+    stream: Tensor
+    rotation: Rotation | None
+
+
+def embed(model: nn.Module, anatomy: Anatomy, batch: Batch) -> Start:
+    """Run a model up to its first block."""
 
     def stop(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        raise _FirstBlockReached(args[0] if args else next(iter(kwargs.values())))
+        raise _FirstBlockReached(Start(first_argument(args, kwargs), rotation_of(kwargs)))
 
     handle = anatomy.blocks[0].block.register_forward_pre_hook(stop, with_kwargs=True)
     try:
         call(model, batch)
     except _FirstBlockReached as stopped:
-        return stopped.stream
+        return stopped.start
     finally:
         handle.remove()
     raise AssertionError("the model never called its first block")
@@ -167,9 +176,7 @@ class ModelReadout:
     def __init__(self, model: nn.Module, anatomy: Anatomy, batch: Batch) -> None:
         self.model, self.anatomy = model, anatomy
         one = first_rows(batch, 1)
-        # Older Hugging Face blocks return a tuple and their callers expect one.
-        block = anatomy.blocks[0].block
-        self.example, self.as_tuple = one, isinstance(block(embed(model, anatomy, one)), tuple)
+        self.example, self.as_tuple = one, _gives_tuple(model, anatomy, one)
 
     def __call__(self, stream: Tensor) -> Any:
         """The model's output for a final residual stream (m, rows, d)."""
@@ -181,6 +188,21 @@ class ModelReadout:
             example = {k: v[:, :n_rows] for k, v in example.items()} if cut else example[:, :n_rows]
         with _bypassed(self.anatomy, stream, self.as_tuple):
             return call(self.model, example)
+
+
+def _gives_tuple(model: nn.Module, anatomy: Anatomy, batch: Batch) -> bool:
+    """Whether blocks return a tuple, as some of Hugging Face do: their callers expect one."""
+    kinds: list[bool] = []
+
+    def look(module: nn.Module, args: tuple, output: Any) -> None:
+        kinds.append(isinstance(output, tuple))
+
+    handle = anatomy.blocks[0].block.register_forward_hook(look)
+    try:
+        call(model, batch)
+    finally:
+        handle.remove()
+    return kinds[0]
 
 
 # Noise streams, at least, that must give the same from one token: a maximum over two tokens does
@@ -197,7 +219,7 @@ class FinalMetric:
         self.two_rows = (
             isinstance(metric, LogitDifference)
             and unembedding_of(model) is not None
-            and hasattr(anatomy.trunk, "ln_f")
+            and anatomy.final_norm is not None
         )
         self.readout = ModelReadout(model, anatomy, batch)
         self.row: int | None = None
@@ -205,7 +227,7 @@ class FinalMetric:
     def __call__(self, stream: Tensor, rows: Tensor) -> Tensor:
         """Metric (m,) of streams (m, t or 1, d) for the examples `rows`."""
         if self.two_rows:
-            norm = cast(nn.Module, self.anatomy.trunk.ln_f)
+            norm = cast(nn.Module, self.anatomy.final_norm)
             hidden = norm(stream[:, -1])
             metric = cast(LogitDifference, self.metric)
             return one_each(metric.from_hidden(self.model, hidden, rows), rows)

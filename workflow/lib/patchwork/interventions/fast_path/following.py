@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from patchwork.interventions.batches import Batch, call, first_rows, parameter_of
 from patchwork.interventions.readout import FinalMetric, Metric, agree, main_outputs, score
 from patchwork.interventions.sweeps.plan import Plan
+from patchwork.models.families.parts import Rotation
 from patchwork.models.sites import Anatomy
 
 # Published classes whose forward does the same to every example: the first example stands for all.
@@ -39,6 +40,8 @@ def require_fast(model: nn.Module, anatomy: Anatomy, inputs: Any, plan: Plan) ->
     require_unpadded(inputs)
     if torch.finfo(like.dtype).bits < 32 or torch.is_autocast_enabled(like.device.type):
         raise NoFastPath("numbers of 16 bits: rounding would hide a difference of the fast path")
+    if any(parts.order == "post" for parts in anatomy.blocks):
+        raise NoFastPath("norms behind attention and MLP")
     if len({id(parts.block) for parts in anatomy.blocks}) < anatomy.n_layers:
         raise NoFastPath("one module is several blocks")
     if any(_hooks(module) for parts in anatomy.blocks for module in parts.block.modules()):
@@ -70,6 +73,20 @@ def require_unpadded(inputs: Any) -> None:
         torch.as_tensor(inputs.get("attention_mask", 1)).all()
     ):
         raise NoFastPath(_PADDED)
+
+
+def shared_rotation(rotation: Rotation | None) -> Rotation | None:
+    """Angles of rotary positions (t, width) that all examples share.
+
+    Raises:
+        NoFastPath: if examples have positions of their own.
+    """
+    if rotation is None:
+        return None
+    flat = tuple(angles.flatten(0, -3) if angles.ndim > 2 else angles[None] for angles in rotation)
+    if any(bool((angles != angles[:1]).any()) for angles in flat):
+        raise NoFastPath("examples with positions of their own")
+    return tuple(angles[0] for angles in flat)
 
 
 # What running a part of a model alone may end in; all of it leads to the plain path.

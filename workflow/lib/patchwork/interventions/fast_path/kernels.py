@@ -7,11 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from patchwork.models.families.parts import Rotation
 from patchwork.models.sites import BlockParts
 
 
 def pattern(
-    parts: BlockParts, normed: Tensor, causal: bool, mask: Tensor | None = None
+    parts: BlockParts,
+    normed: Tensor,
+    causal: bool,
+    mask: Tensor | None = None,
+    rotation: Rotation | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Recompute one block's attention pattern; the forward pass keeps its fused kernel.
 
@@ -21,12 +26,14 @@ def pattern(
         causal: whether tokens attend only backwards.
         mask: broadcastable to (n, heads, t, t): True or 0 where attention is allowed, False or
             -inf where it is not.
+        rotation: angles of rotary positions, broadcastable to (n, heads, t, width).
 
     Returns:
         The pattern, shape (n, heads, query, key), rows summing to 1 (a row without an allowed
         key is zero), and the values, shape (n, heads, t, d_head).
     """
     q, k, v = parts.qkv(normed)
+    q, k = parts.rotated(q, k, rotation)
     scores = (q * parts.softmax_scale) @ k.transpose(-2, -1)
     if causal and mask is None:
         t = scores.shape[-1]
@@ -35,6 +42,9 @@ def pattern(
         scores = (
             scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         )
+    if parts.window is not None:
+        age = torch.arange(scores.shape[-1], device=scores.device)
+        scores = scores.masked_fill(age[:, None] - age >= parts.window, -torch.inf)
     return F.softmax(scores, dim=-1).nan_to_num(nan=0.0), v
 
 

@@ -33,13 +33,15 @@ class HeadRemoval:
         require_linear(parts.proj, width)
         weight = kernels.output_weight(parts.proj, width).unflatten(0, (anatomy.n_heads, -1))
         self.weight = parts.attn_scale(weight.clone())  # (heads, d_head, d)
-        self.into_hidden = _into_hidden(parts, self.weight)
+        beside = parts.order == "parallel"
+        self.into_hidden = None if beside else _into_hidden(parts, self.weight)
 
     def __call__(self, mid: Tensor, removed: list[Tensor]) -> Tensor:
         """Streams that leave the block.
 
         Args:
-            mid: the clean stream after attention, (n, t, d).
+            mid: the clean stream after attention, (n, t, d); of a block whose MLP works beside
+                the attention, the clean stream after both.
             removed: of each baseline what is taken from every head's output, (n, t, heads, d_head).
 
         Returns:
@@ -59,7 +61,7 @@ class HeadRemoval:
             _check_narrowing(
                 _rstd(streams.flatten(0, -2)).view(len(streams), -1) / _rstd(flat)[:, 0]
             )
-            return add_mlp(self.parts, streams)
+            return streams if self.parts.order == "parallel" else add_mlp(self.parts, streams)
         self._add_mlp(flat, streams.flatten(1, 2), removed)
         return streams
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from patchwork.interventions.fast_path.kernels import is_linear
 from patchwork.interventions.fast_path.packing import packed
+from patchwork.models.families.parts import Rotation
 from patchwork.models.sites import Anatomy, BlockParts
 
 # Rows in one matrix product. On a CPU the MLP's hidden layer of 1,024 rows still fits the last
@@ -53,16 +54,32 @@ class BlockRun:
     values: Tensor
 
 
-def run_block(anatomy: Anatomy, layer: int, stream: Tensor) -> tuple[BlockRun, Tensor]:
+def leaving(parts: BlockParts, mid: Tensor, mlp_out: Tensor) -> Tensor:
+    """The stream that leaves a block after attention gave `mid` (k, n, p, d); takes `mid` over.
+
+    Args:
+        parts: the block.
+        mid: the stream with the attention's branch.
+        mlp_out: of the base run, (n, p, d): the MLP's where it works beside the attention.
+    """
+    if parts.order == "parallel":
+        return mid + parts.mlp_scale(mlp_out.clone())
+    return add_mlp(parts, mid)
+
+
+def run_block(
+    anatomy: Anatomy, layer: int, stream: Tensor, rotation: Rotation | None
+) -> tuple[BlockRun, Tensor]:
     """Run one block on a base stream (n, t, d) and keep its parts; also the next stream."""
     parts = anatomy.blocks[layer]
     q, k, v = parts.qkv(parts.attn_norm(stream))
+    q, k = parts.rotated(q, k, rotation)
     z = F.scaled_dot_product_attention(q, k, v, is_causal=anatomy.causal, scale=parts.softmax_scale)
     heads = z.transpose(1, 2).flatten(-2)
     attn_out = parts.proj(heads)
     # LayerScale may work in place, so it gets its own copy.
     mid = stream + parts.attn_scale(attn_out.clone())
-    mlp_out = parts.mlp(parts.mlp_norm(mid))
+    mlp_out = parts.mlp(parts.mlp_norm(stream if parts.order == "parallel" else mid))
     following = mid + parts.mlp_scale(mlp_out.clone())
     return BlockRun(stream, heads, attn_out, mid, mlp_out, k, v), following
 
@@ -111,6 +128,8 @@ class LastQuery:
 def last_query(anatomy: Anatomy) -> LastQuery | None:
     """The one-query attention of the last block, where only linear maps make its queries."""
     parts = anatomy.blocks[-1]
+    if parts.order != "sequential":
+        return None
 
     def qkv(rows: Tensor) -> Tensor:
         return torch.cat([part[0].transpose(0, 1).flatten(1) for part in parts.qkv(rows[None])], 1)
@@ -127,10 +146,11 @@ class Streams:
         anatomy: of the model.
         n: examples.
         t: tokens.
+        rotation: angles of rotary positions, (t, width), if the model has any.
     """
 
-    def __init__(self, anatomy: Anatomy, n: int, t: int) -> None:
-        self.anatomy, self.n, self.t = anatomy, n, t
+    def __init__(self, anatomy: Anatomy, n: int, t: int, rotation: Rotation | None) -> None:
+        self.anatomy, self.n, self.t, self.rotation = anatomy, n, t, rotation
         self.large: list[tuple[int, list[int], Tensor]] = []
         self.jobs: dict[int, list[int]] = {}
         self.groups: dict[int, list[Tensor]] = {}
@@ -209,10 +229,18 @@ class Streams:
         for start, j, n, r in shapes:
             part = slice(offset, offset + j * n * r)
             q, k, v = (x[:, part].unflatten(1, (j, n, r)) for x in qkv)
+            if self.rotation is not None:
+                own = tuple(angles[start:] for angles in self.rotation)
+                q, k = parts.rotated(q, k, own)
             heads.append(self._attend(parts, (q, k, v), start, base).flatten(-2).flatten(0, 2))
             offset = part.stop
-        rows += parts.attn_scale(parts.proj(torch.cat(heads) if len(heads) > 1 else heads[0]))
-        rows += parts.mlp_scale(parts.mlp(parts.mlp_norm(rows)))
+        written = parts.attn_scale(parts.proj(torch.cat(heads) if len(heads) > 1 else heads[0]))
+        if parts.order == "parallel":
+            written = written + parts.mlp_scale(parts.mlp(parts.mlp_norm(rows)))
+            rows += written
+        else:
+            rows += written
+            rows += parts.mlp_scale(parts.mlp(parts.mlp_norm(rows)))
 
     def _attend(
         self,

@@ -17,7 +17,12 @@ from patchwork.interventions.batches import (
     rewindable,
 )
 from patchwork.interventions.contexts import BASELINES, cut_attention
-from patchwork.interventions.fast_path.following import Follower, NoFastPath, require_fast
+from patchwork.interventions.fast_path.following import (
+    Follower,
+    NoFastPath,
+    require_fast,
+    shared_rotation,
+)
 from patchwork.interventions.fast_path.packing import packed
 from patchwork.interventions.fast_path.removal import HeadRemoval
 from patchwork.interventions.fast_path.streams import BlockRun, Streams, last_query, run_block
@@ -129,7 +134,7 @@ class _FastSweep:
         first = next(iter(batches(inputs, 1, self.model)), None)
         if first is None:
             raise ValueError("inputs holds no example; allowed is at least one")
-        stream = embed(self.model, self.anatomy, first[1])
+        stream = embed(self.model, self.anatomy, first[1]).stream
         # Every stream of the last block, twice: packing copies small ones.
         n_streams = len(self.baselines) * self.anatomy.n_layers * self.anatomy.n_heads
         each = 2 * n_streams * stream[0].numel() * stream.element_size()
@@ -138,23 +143,24 @@ class _FastSweep:
     def _chunk(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Effects (baselines, layers, heads, m) and clean metric (m,) of one piece."""
         anatomy = self.anatomy
-        stream = embed(self.model, anatomy, batch)
+        stream, angles = embed(self.model, anatomy, batch)
+        rotation = shared_rotation(angles)
         n, t, _ = stream.shape
         if self.means and self.means[0].shape[1] != t:
             raise ValueError(
                 f"reference has {self.means[0].shape[1]} tokens and inputs {t}; "
                 "allowed for baseline mean is one token length"
             )
-        streams, n_heads = Streams(anatomy, n, t), anatomy.n_heads
+        streams, n_heads = Streams(anatomy, n, t, rotation), anatomy.n_heads
         per_layer = len(self.baselines) * n_heads
         for layer in range(anatomy.n_layers - 1):
             jobs = list(range(layer * per_layer, (layer + 1) * per_layer))
             with packed(anatomy.blocks[layer].block, (1 + jobs[-1]) * n * t):
-                run, following = run_block(anatomy, layer, stream)
+                run, following = run_block(anatomy, layer, stream, rotation)
                 streams.step(layer, None)
                 streams.join(0, jobs, self._ablated(layer, run, None))
             stream = following
-        run, final = run_block(anatomy, anatomy.n_layers - 1, stream)
+        run, final = run_block(anatomy, anatomy.n_layers - 1, stream, rotation)
         final_metric = self.follower.metric_for(batch, rows, final)
         clean = final_metric(final_metric.cut(final), rows)
         results = clean.new_empty(anatomy.n_layers * per_layer, n)
@@ -173,7 +179,10 @@ class _FastSweep:
         for baseline in self.baselines:
             kept = self.means[layer][:, tokens].view_as(z[:1]) if baseline == "mean" else 0
             removed.append(z - kept)
-        return self.removals[layer](run.mid[:, tokens], removed)
+        parts, mid = self.anatomy.blocks[layer], run.mid[:, tokens]
+        if parts.order == "parallel":
+            mid = mid + parts.mlp_scale(run.mlp_out[:, tokens].clone())
+        return self.removals[layer](mid, removed)
 
 
 def _read(final_metric: FinalMetric, streams: Tensor, rows: Tensor) -> Tensor:

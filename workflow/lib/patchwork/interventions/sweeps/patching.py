@@ -23,14 +23,15 @@ from patchwork.interventions.fast_path.following import (
     NoFastPath,
     require_fast,
     require_unpadded,
+    shared_rotation,
 )
 from patchwork.interventions.fast_path.removal import require_linear
 from patchwork.interventions.fast_path.streams import (
     BlockRun,
     LastQuery,
     Streams,
-    add_mlp,
     last_query,
+    leaving,
     run_block,
 )
 from patchwork.interventions.hooks import editing, read
@@ -38,6 +39,7 @@ from patchwork.interventions.readout import FinalMetric, Metric, embed, score
 from patchwork.interventions.sweeps.effects import PatchEffects
 from patchwork.interventions.sweeps.plan import Plan, describe, pick_chunk, stream_budget
 from patchwork.models import sites
+from patchwork.models.families.parts import Rotation
 from patchwork.models.sites import Anatomy, Site
 
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "head_out")
@@ -185,6 +187,7 @@ class _Sweep:
         self.final_metric: FinalMetric | None = None
         self.last: LastQuery | None = None
         self.weights: list[Tensor] = []
+        self.rotation: Rotation | None = None
 
     def _prepare(self) -> None:
         """What the fast path computes from the weights once."""
@@ -201,7 +204,8 @@ class _Sweep:
         n = n_rows(base)
         if n == 0:
             raise ValueError("clean holds no example; allowed is at least one")
-        one = embed(self.model, self.anatomy, self._take(base, torch.zeros(1, dtype=torch.int64)))
+        first = self._take(base, torch.zeros(1, dtype=torch.int64))
+        one = embed(self.model, self.anatomy, first).stream
         positions = self.grid.tokens(one.shape[1])
         if fast:
             self._prepare()
@@ -301,9 +305,10 @@ class _Sweep:
         return piece
 
     def _run(self, batch: Batch) -> tuple[list[BlockRun], Tensor]:
-        stream, runs = embed(self.model, self.anatomy, batch), []
+        stream, angles = embed(self.model, self.anatomy, batch)
+        self.rotation, runs = shared_rotation(angles), []
         for layer in range(self.anatomy.n_layers):
-            run, stream = run_block(self.anatomy, layer, stream)
+            run, stream = run_block(self.anatomy, layer, stream, self.rotation)
             runs.append(run)
         return runs, stream
 
@@ -326,7 +331,7 @@ class _Sweep:
         """All cells at some of the positions, in one pass over the layers."""
         own, others, final = runs
         n, t, _ = final.shape
-        streams = Streams(self.anatomy, n, t)
+        streams = Streams(self.anatomy, n, t, self.rotation)
         cells: list[tuple[str, tuple[int, ...]]] = []
         where = {p: i for i, p in enumerate(positions)}
 
@@ -374,11 +379,12 @@ class _Sweep:
             return new[None]
         if name == "attn_out":
             mid = run.resid_pre[:, some] + parts.attn_scale(other.attn_out[:, some].clone())
-            return add_mlp(parts, mid[None].contiguous())
+            return leaving(parts, mid[None].contiguous(), run.mlp_out[:, some])
         change = (other.heads - run.heads)[:, some].unflatten(-1, (self.anatomy.n_heads, -1))
         weight = self.weights[layer].unflatten(0, (self.anatomy.n_heads, -1))
         update = parts.attn_scale(torch.einsum("nthe,hed->hntd", change, weight))
-        return add_mlp(parts, (run.mid[:, some] + update).contiguous())
+        mid = (run.mid[:, some] + update).contiguous()
+        return leaving(parts, mid, run.mlp_out[:, some])
 
     def _finish(
         self, streams: Streams, cells: list, run: BlockRun, final: Tensor, piece: _Piece

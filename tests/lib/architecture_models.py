@@ -1,0 +1,87 @@
+"""Small random models of every row of the architecture table, from their configurations."""
+
+import torch
+import transformers
+
+TEXT = {
+    "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "intermediate_size": 48, "max_position_embeddings": 32, "bos_token_id": 0, "eos_token_id": 0,
+    "pad_token_id": 0,
+}  # fmt: skip
+IMAGE = {
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
+    "image_size": 32, "patch_size": 16,
+}  # fmt: skip
+GROUPED = {"num_key_value_heads": 2}
+LOCAL = {
+    "attention_types": [[["global", "local", "global"], 1]], "num_layers": 3, "window_size": 3,
+}  # fmt: skip
+
+# Name to class of model, model type, options, and whether patching has a fast path.
+CASES = {
+    "llama": ("ForCausalLM", "llama", {**TEXT, **GROUPED}, True),
+    "llama, its own head width": ("ForCausalLM", "llama", {**TEXT, "head_dim": 6}, True),
+    "mistral": ("ForCausalLM", "mistral", {**TEXT, **GROUPED, "sliding_window": None}, True),
+    "mistral, sliding": ("ForCausalLM", "mistral", {**TEXT, **GROUPED, "sliding_window": 3}, False),
+    "qwen2": ("ForCausalLM", "qwen2", {**TEXT, **GROUPED}, True),
+    "qwen3": ("ForCausalLM", "qwen3", {**TEXT, **GROUPED, "head_dim": 8}, True),
+    "pythia": ("ForCausalLM", "gpt_neox", TEXT, True),
+    "gpt-neox, sequential": (
+        "ForCausalLM", "gpt_neox", {**TEXT, "use_parallel_residual": False}, True
+    ),
+    "opt": ("ForCausalLM", "opt", {**TEXT, "ffn_dim": 48, "word_embed_proj_dim": 32}, True),
+    "opt, post-norm": (
+        "ForCausalLM", "opt",
+        {**TEXT, "ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": False}, False,
+    ),
+    "gpt-neo": ("ForCausalLM", "gpt_neo", {**TEXT, **LOCAL, "window_size": 16}, True),
+    "gpt-neo, local": ("ForCausalLM", "gpt_neo", {**TEXT, **LOCAL}, False),
+    "bert": ("ForMaskedLM", "bert", TEXT, False),
+    "dinov2": ("ForImageClassification", "dinov2", {**IMAGE, "mlp_ratio": 2}, True),
+    "dinov2, registers, swiglu": (
+        "ForImageClassification", "dinov2_with_registers",
+        {**IMAGE, "mlp_ratio": 2, "use_swiglu_ffn": True, "num_register_tokens": 2}, True,
+    ),
+    "clip": ("", "clip_vision_model", IMAGE, True),
+    "siglip": ("", "siglip_vision_model", {**IMAGE, "vision_use_head": False}, True),
+}  # fmt: skip
+_CLASSES = {
+    "ForCausalLM": transformers.AutoModelForCausalLM,
+    "ForMaskedLM": transformers.AutoModelForMaskedLM,
+    "ForImageClassification": transformers.AutoModelForImageClassification,
+    "": transformers.AutoModel,
+}
+
+
+def make(name):
+    """A model with weights large enough for effects far above rounding; fp32, in which norms
+    and rotations of these models are computed whatever their type."""
+    kind, model_type, options, _ = CASES[name]
+    config = transformers.AutoConfig.for_model(model_type, **options)
+    model = _CLASSES[kind].from_config(config)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        # Around 1 where it multiplies, as the weight of a norm or of LayerScale does.
+        centre = 1.0 if bool((parameter == 1).all()) else 0.0
+        parameter.data = centre + torch.randn(parameter.shape, generator=generator) * 0.2
+    return model.eval()
+
+
+def inputs(name, n=5, t=7, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    if "image_size" in CASES[name][2]:
+        return torch.randn(n, 3, 32, 32, generator=generator)
+    return torch.randint(1, 40, (n, t), generator=generator)
+
+
+def outputs(output):
+    logits = getattr(output, "logits", None)
+    return output.last_hidden_state if logits is None else logits
+
+
+def metric(output, rows):
+    """Reads the last token of text and the first of images."""
+    values = outputs(output)
+    if values.ndim == 3:
+        values = values[:, -1] if values.shape[-1] == 40 else values[:, 0]
+    return values[:, 0] - 2 * values[:, 1]

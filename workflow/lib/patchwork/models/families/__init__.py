@@ -1,0 +1,1 @@
+"""The architecture table, and how the rows read a trunk."""
