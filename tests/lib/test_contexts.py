@@ -193,4 +193,4 @@ def test_bad_input_is_one_clear_line():
         with pytest.raises(ValueError, match=message) as caught:
             make()
         assert "\n" not in str(caught.value)
-    assert set(BASELINES) == {"zero", "mean", "resample", "noise", "knockout"}
+    assert set(BASELINES) == {"zero", "mean", "token_mean", "resample", "noise", "knockout"}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -106,6 +107,11 @@ def to_model(piece: Any, like: Tensor) -> Batch:
 
 
 def _tensor(value: Any, like: Tensor) -> Tensor:
+    if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
+        raise ValueError(
+            f"inputs: a batch is a {type(value).__name__} of {len(value)}; allowed is a tensor, "
+            "an array or a mapping (of a loader of pairs: [x for x, y in loader])"
+        )
     tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
     return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
@@ -124,9 +130,20 @@ def call(model: nn.Module, batch: Batch, rows: Tensor | None = None) -> Any:
         rows = torch.arange(len(first))
     token = _ROWS.set(rows)
     try:
-        return model(**batch) if isinstance(batch, Mapping) else model(batch)
+        with eager(model):
+            return model(**batch) if isinstance(batch, Mapping) else model(batch)
     finally:
         _ROWS.reset(token)
+
+
+def eager(model: nn.Module) -> AbstractContextManager[Any]:
+    """Run `torch.compile`d parts as they were written: compiled code skips hooks or keeps them."""
+    if any(
+        type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
+        for module in model.modules()
+    ):
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()
 
 
 def given_rows() -> Tensor | None:

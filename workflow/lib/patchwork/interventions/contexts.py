@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from patchwork.interventions.batches import given_rows
-from patchwork.interventions.hooks import Edit, as_sources, editing, mean_activations
+from patchwork.interventions.hooks import Block, Edit, as_sources, editing, mean_activations
 from patchwork.models import sites
 from patchwork.models.sites import Site
 
@@ -21,6 +21,11 @@ def _zero(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Ed
 def _mean(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Edit:
     means = mean_activations(model, chosen, _required(reference, "mean"))
     return lambda site, tensor, rows: means[site]
+
+
+def _token_mean(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Edit:
+    means = mean_activations(model, chosen, _required(reference, "token_mean"), over_tokens=True)
+    return lambda site, tensor, rows: means[site].expand(1, *tensor.shape[1:])
 
 
 def _resample(model: nn.Module, chosen: list[Site], reference: Any, seed: int) -> Edit:
@@ -53,6 +58,7 @@ def cut_attention(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
 BASELINES: dict[str, Callable[[nn.Module, list[Site], Any, int], Edit]] = {
     "zero": _zero,
     "mean": _mean,
+    "token_mean": _token_mean,
     "resample": _resample,
     "noise": _noise,
     "knockout": _knockout,
@@ -125,19 +131,21 @@ def ablate(
     Args:
         model: a supported model in eval mode.
         chosen: names or sites (see `sites.parse`), ablated together: a head, a pair, a layer.
-        baseline: `zero`; `mean` of a reference set, position by position; `resample`, the
+        baseline: `zero`; `mean` of a reference set, position by position; `token_mean`, its mean
+            over positions too, for inputs of any length and `generate`; `resample`, the
             activation of another example of the reference set; `noise`, Gaussian, added;
             `knockout`, attention from queries to keys cut before the softmax; or a function of
             (site, activation, row numbers) that gives the new activation. Row numbers go on
             counting from call to call within the block; what the library runs there itself (a
-            sweep, `read`, a source) is told the rows of its own inputs and leaves the count alone.
-        reference: examples for `mean` and `resample`. If it is the evaluated set itself, in its
+            sweep, `read`, a source) is told the rows of its own inputs and leaves the count alone,
+            and all passes of one `generate` have the same.
+        reference: examples for the means and `resample`. If it is the evaluated set itself, in its
             order, `resample` never gives an example its own activation.
         seed: for `resample` and `noise`.
         expect_change: whether an unchanged activation (a dead head) is an error.
 
     Returns:
-        A context manager that yields the model.
+        A context manager that yields the model; it may be entered more than once.
 
     Raises:
         ValueError: for an unknown baseline, sites that match nothing or overlap, a model in
@@ -154,7 +162,9 @@ def ablate(
     else:
         edit = baseline if baseline is cut_attention else _own(baseline)
     cut = edit is cut_attention
-    return editing(model, resolved, edit, expect_change=expect_change, renormalise=cut)
+    return Block(
+        lambda: editing(model, resolved, edit, expect_change=expect_change, renormalise=cut)
+    )
 
 
 def patch(
@@ -175,7 +185,7 @@ def patch(
         expect_change: whether an unchanged activation is an error.
 
     Returns:
-        A context manager that yields the model.
+        A context manager that yields the model; it may be entered more than once.
 
     Raises:
         ValueError: for sites that match nothing or overlap, a model in training mode, source
@@ -192,7 +202,7 @@ def patch(
         # A sweep around the block's examples runs them in pieces and in an order of its own.
         return new if given_rows() is None or len(new) == 1 else new[_within(rows, new, site)]
 
-    return editing(model, resolved, edit, expect_change=expect_change)
+    return Block(lambda: editing(model, resolved, edit, expect_change=expect_change))
 
 
 def _within(rows: Tensor, source: Tensor, site: Site) -> Tensor:

@@ -1,14 +1,19 @@
 """Reading and editing activations at sites; hooks are removed whatever happens."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from patchwork.interventions.batches import Batch, batches, call, given_rows
-from patchwork.interventions.pattern_edits import first_argument, first_key, pattern_edits
+from patchwork.interventions.batches import Batch, batches, call, eager, given_rows
+from patchwork.interventions.pattern_edits import (
+    OpenBlock,
+    first_argument,
+    first_key,
+    pattern_edits,
+)
 from patchwork.models import sites
 from patchwork.models.sites import Anatomy, Site
 
@@ -16,14 +21,16 @@ from patchwork.models.sites import Anatomy, Site
 Edit = Callable[[Site, Tensor, Tensor], Tensor]
 
 
-class _Tap:
+class _Tap(OpenBlock):
     """One site's hooks: reads the activation, hands it to `edit`, puts the result back."""
 
     def __init__(self, site: Site, anatomy: Anatomy, edit: Edit) -> None:
+        super().__init__()
         self.site, self.anatomy, self.edit = site, anatomy, edit
         self.parts = anatomy.blocks[site.layer]
         self.calls, self.rows, self.changed = 0, 0, False
         self.n_tokens = 0
+        self.generation: Tensor | None = None
 
     def attach(self, stack: ExitStack) -> None:
         """Register the hooks; `stack` removes them."""
@@ -45,6 +52,7 @@ class _Tap:
 
     def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """What only the call of the block tells: its number of tokens, and cached keys."""
+        self.check_thread(str(self.site))
         self.n_tokens = first_argument(args, kwargs).shape[1]
         if self.anatomy.causal and (self.site.kind == "pattern" or self.site.positions is not None):
             self._refuse_cache(args, kwargs)
@@ -107,9 +115,12 @@ class _Tap:
     def _next_rows(self, old: Tensor) -> Tensor:
         """Numbers of the examples: those of the library's own run, or counted on from call to call.
 
-        A run of the library's own within the block, as of a sweep, leaves the count as it was.
+        A run of the library's own within the block, as of a sweep, leaves the count as it was; all
+        passes of one `generate` are of the same examples.
         """
         given = given_rows()
+        if given is None:
+            given = self.generation
         if given is not None and len(old) % len(given) == 0:
             # A model may make several rows of one example.
             return given.to(old.device).repeat_interleave(len(old) // len(given))
@@ -120,8 +131,7 @@ class _Tap:
 
 def _where(site: Site, anatomy: Anatomy, n_tokens: int) -> tuple:
     """Index of a site's part of (n, t, columns); an indexed head or unit keeps its axis."""
-    _check_tokens(site, site.positions, n_tokens)
-    rows = slice(None) if site.positions is None else list(site.positions)
+    rows = slice(None) if site.positions is None else _tokens(site, site.positions, n_tokens)
     columns = slice(None)
     if site.index is not None:
         width = anatomy.d_head if site.kind == "head_out" else 1
@@ -131,20 +141,23 @@ def _where(site: Site, anatomy: Anatomy, n_tokens: int) -> tuple:
 
 def _where_pattern(site: Site, full: Tensor) -> tuple:
     """Index of a site's part of a pattern (n, heads, queries, keys), all axes kept."""
-    _check_tokens(site, site.positions, full.shape[2])
-    _check_tokens(site, site.keys, full.shape[3])
-    device = full.device
+    device, n, m = full.device, full.shape[2], full.shape[3]
     heads = range(full.shape[1]) if site.index is None else [site.index]
-    queries = range(full.shape[2]) if site.positions is None else site.positions
-    keys = range(full.shape[3]) if site.keys is None else site.keys
+    queries = range(n) if site.positions is None else _tokens(site, site.positions, n)
+    keys = range(m) if site.keys is None else _tokens(site, site.keys, m)
     axes = [torch.tensor(list(axis), device=device) for axis in (heads, queries, keys)]
     return (slice(None), axes[0][:, None, None], axes[1][:, None], axes[2])
 
 
-def _check_tokens(site: Site, positions: tuple[int, ...] | None, n_tokens: int) -> None:
-    outside = [p for p in positions or () if not 0 <= p < n_tokens]
+def _tokens(site: Site, positions: tuple[int, ...], n_tokens: int) -> list[int]:
+    """Positions counted from 0; those below 0 are counted from the end."""
+    outside = [p for p in positions if not -n_tokens <= p < n_tokens]
     if outside:
-        raise ValueError(f"site {site}: position {outside[0]}; allowed is 0 to {n_tokens - 1}")
+        raise ValueError(
+            f"site {site}: position {outside[0]}; allowed is 0 to {n_tokens - 1}, "
+            f"or -1 to {-n_tokens} from the end"
+        )
+    return [p % n_tokens for p in positions]
 
 
 def _check_shape(site: Site, old: Tensor, new: Any) -> None:
@@ -156,6 +169,53 @@ def _check_shape(site: Site, old: Tensor, new: Any) -> None:
         raise ValueError(
             f"source of site {site} has shape {tuple(new.shape)}; allowed is {tuple(old.shape)}"
         )
+
+
+class Block(AbstractContextManager):
+    """A block of edits, which may be entered again after it was left."""
+
+    def __init__(self, enter: Callable[[], AbstractContextManager[nn.Module]]) -> None:
+        self.enter = enter
+        self.open: list[AbstractContextManager[nn.Module]] = []
+
+    def __enter__(self) -> nn.Module:
+        block = self.enter()
+        model = block.__enter__()
+        self.open.append(block)
+        return model
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self.open.pop().__exit__(*error)
+
+
+def _number_generations(model: nn.Module, taps: list[_Tap], stack: ExitStack) -> None:
+    """Tell taps the examples of a `generate`, which runs the model once for each new token."""
+
+    def numbered(own: Callable) -> Callable:
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            inputs = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+            if not inputs or taps[0].generation is not None:
+                return own(*args, **kwargs)
+            n = len(inputs[0])
+            for tap in taps:
+                tap.generation = torch.arange(tap.rows, tap.rows + n)
+            try:
+                return own(*args, **kwargs)
+            finally:
+                for tap in taps:
+                    tap.generation, tap.rows = None, tap.rows + n
+
+        return generate
+
+    for module in model.modules():
+        if hasattr(type(module), "generate"):
+            previous = vars(module).get("generate")
+            # An attribute of the instance hides the method of its class until it is deleted.
+            object.__setattr__(module, "generate", numbered(module.generate))
+            if previous is None:
+                stack.callback(object.__delattr__, module, "generate")
+            else:
+                stack.callback(object.__setattr__, module, "generate", previous)
 
 
 @contextmanager
@@ -192,6 +252,8 @@ def editing(
         if tap.site.kind == "pattern":
             patterns.setdefault(tap.site.layer, []).append(tap)
     with ExitStack() as stack:
+        stack.enter_context(eager(model))
+        _number_generations(model, taps, stack)
         for tap in taps:
             tap.attach(stack)
         for layer, some in patterns.items():
@@ -249,43 +311,77 @@ def mean_activations(
     chosen: str | Site | Iterable[str | Site],
     reference: Any,
     chunk: int = 16,
+    *,
+    over_tokens: bool = False,
 ) -> dict[Site, Tensor]:
-    """Mean activation over a reference set at each site, position by position; streamed.
+    """Mean activation over a reference set at each site; streamed.
+
+    Tokens that an `attention_mask` among the inputs hides do not count. A position that no
+    example has gets the mean over all others.
 
     Args:
         model: a supported model in eval mode.
         chosen: names or sites.
-        reference: examples, as `batches` takes them, all of one token length.
+        reference: examples, as `batches` takes them; all of one token length, unless
+            `over_tokens`.
         chunk: examples at once.
+        over_tokens: whether the mean is taken over tokens too, and not position by position.
 
     Returns:
-        Site to mean, shape (1, ...) of the site's activation, in the model's floating type; sums
-        are kept in float64.
+        Site to mean, shape (1, ...) of the site's activation (with `over_tokens` 1 token long), in
+        the model's floating type; sums are kept in float64.
 
     Raises:
         ValueError: if the reference set is empty or its examples differ in token length.
     """
     resolved = sites.resolve(model, chosen)
-    sums: dict[Site, Tensor] = {}
-    n = 0
+    patterns = [site for site in resolved if site.kind == "pattern"]
+    if over_tokens and patterns:
+        raise ValueError(
+            f"site {patterns[0]}: a mean over tokens; allowed for patterns is one by position"
+        )
+    sums: dict[Site, tuple[Tensor, Tensor]] = {}
+    batch: Batch
 
     def add(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
-        total = tensor.sum(0, keepdim=True, dtype=torch.float64)
+        shown = _shown(site, tensor, batch)
+        over = (0, 1) if over_tokens else (0,)
+        new = ((tensor.double() * shown).sum(over, keepdim=True), shown.sum(over, keepdim=True))
         if site in sums:
-            _check_length(site, sums[site], total)
-            total = total + sums[site]
-        sums[site] = total
+            _check_length(site, sums[site][0], new[0])
+            new = (new[0] + sums[site][0], new[1] + sums[site][1])
+        sums[site] = new
         return tensor
 
     with torch.no_grad():
         for rows, batch in batches(reference, chunk, model):
             with editing(model, resolved, add, expect_change=False):
                 call(model, batch, rows)
-            n += len(rows)
-    if n == 0:
+    if not sums:
         raise ValueError("reference holds no example; allowed is at least one")
     dtype = next(model.parameters()).dtype
-    return {site: (total / n).to(dtype) for site, total in sums.items()}
+    return {site: _mean(site, *found).to(dtype) for site, found in sums.items()}
+
+
+def _shown(site: Site, tensor: Tensor, batch: Batch) -> Tensor:
+    """1 where a token of a site's activation counts and 0 where it is padding, broadcastable."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    axis = 2 if site.kind == "pattern" else 1
+    if mask is None or mask.ndim != 2:
+        shown = tensor.new_ones(tensor.shape[0], tensor.shape[axis], dtype=torch.float64)
+    else:
+        shown = mask.to(tensor.device, torch.float64)
+        if site.positions is not None:
+            shown = shown[:, list(site.positions)]
+    shape = [1] * tensor.ndim
+    shape[0], shape[axis] = shown.shape
+    return shown.view(shape)
+
+
+def _mean(site: Site, total: Tensor, count: Tensor) -> Tensor:
+    axis = 2 if site.kind == "pattern" else 1
+    everywhere = total.sum(axis, keepdim=True) / count.sum(axis, keepdim=True).clamp(min=1)
+    return torch.where(count > 0, total / count.clamp(min=1), everywhere)
 
 
 def as_sources(model: nn.Module, chosen: list[Site], source: Any) -> Mapping[Site, Tensor]:

@@ -1,8 +1,9 @@
 """Edits of attention patterns: whatever is active on one attention is applied to one pattern."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
@@ -16,6 +17,27 @@ from patchwork.models.sites import Anatomy, BlockParts
 PatternEdit = tuple[Callable[[Tensor], bool], int | None]
 
 
+class OpenBlock:
+    """Something whose hooks hang on a model while a block is open."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise ValueError(
+            "model: copied or saved while a block that reads or edits it is open, which would go "
+            "along for ever; allowed is before or after the block"
+        )
+
+    def check_thread(self, what: str) -> None:
+        """Refuse a call of the model by another thread than that of the block."""
+        if threading.get_ident() != self.thread:
+            raise ValueError(
+                f"site {what}: the model is called by another thread while a block is open; "
+                "allowed is a copy of the model for each thread"
+            )
+
+
 class AttentionInputs(NamedTuple):
     """What an attention module is called with: the normed stream, mask and rotary positions."""
 
@@ -24,7 +46,7 @@ class AttentionInputs(NamedTuple):
     rotation: Rotation | None
 
 
-class _Pattern:
+class _Pattern(OpenBlock):
     """One attention whose pattern is recomputed, edited group by group and multiplied again.
 
     The hook before the projection comes before all others there, so that an edit of a head's
@@ -32,6 +54,7 @@ class _Pattern:
     """
 
     def __init__(self, parts: BlockParts, causal: bool) -> None:
+        super().__init__()
         self.parts, self.causal = parts, causal
         self.groups: list[tuple[Sequence[PatternEdit], bool]] = []
         self.context: AttentionInputs | None = None

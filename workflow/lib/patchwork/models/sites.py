@@ -32,7 +32,7 @@ KINDS = {
 _INDEXED = ("head_out", "mlp_hidden", "pattern")
 _GRAMMAR = re.compile(
     r"(?P<layer>\*|\d+)\.(?P<kind>[a-z_]+)(?:\.(?P<index>\*|\d+))?"
-    r"(?:@(?P<positions>\d+(?:,\d+)*))?(?:<-(?P<keys>\d+(?:,\d+)*))?"
+    r"(?:@(?P<positions>-?\d+(?:,-?\d+)*))?(?:<-(?P<keys>-?\d+(?:,-?\d+)*))?"
 )
 
 
@@ -44,8 +44,9 @@ class Site:
         kind: a key of `KINDS`.
         layer: block, counted from 0.
         index: head (`head_out`, `pattern`) or unit (`mlp_hidden`); None is all of them.
-        positions: tokens (`pattern`: queries), counted from 0; None is all of them.
-        keys: only for `pattern`: the attended tokens; None is all of them.
+        positions: tokens (`pattern`: queries), counted from 0, or from the end as -1, -2, ...;
+            None is all of them.
+        keys: only for `pattern`: the attended tokens, likewise; None is all of them.
     """
 
     kind: str
@@ -62,21 +63,29 @@ class Site:
 
 
 def require_eval(model: nn.Module) -> None:
-    """Refuse a model with any part in training mode: dropout would drown an effect.
+    """Refuse a model with any part in training mode (dropout would drown an effect) or not here.
 
     Raises:
-        ValueError: if a module of the model is in training mode.
+        ValueError: if a module of the model is in training mode, or weights are on no device.
     """
-    if any(module.training for module in model.modules()):
-        raise ValueError(f"model: {type(model).__name__} is in training mode; call model.eval()")
+    for name, module in model.named_modules():
+        if module.training:
+            what = f"{name} ({type(module).__name__})" if name else type(module).__name__
+            raise ValueError(f"model: {what} is in training mode; call model.eval()")
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise ValueError(
+                f"model: {name} has no values here (device meta: offloaded, or never loaded); "
+                "allowed is a model in the memory of one device"
+            )
 
 
 def parse(text: str, anatomy: Anatomy) -> list[Site]:
     """Read one site name: `layer.kind[.index][@positions][<-keys]`, with `*` for every one.
 
     `3.head_out.5` is a head, `3.head_out` all heads of a layer together, `*.head_out.*` each
-    head apart, `0.resid_pre@4` one token, `2.pattern.1@0<-3,4` the attention of token 0 to
-    tokens 3 and 4.
+    head apart, `0.resid_pre@4` one token, `0.resid_pre@-1` the last, `2.pattern.1@0<-3,4` the
+    attention of token 0 to tokens 3 and 4.
 
     Raises:
         ValueError: if the name does not follow the grammar or matches nothing.
@@ -130,9 +139,9 @@ def _check_types(site: Site) -> None:
     for noun, tokens in (("positions", site.positions), ("keys", site.keys)):
         if tokens is None:
             continue
-        if not (isinstance(tokens, tuple) and tokens and all(_whole(t) and t >= 0 for t in tokens)):
+        if not (isinstance(tokens, tuple) and tokens and all(map(_whole, tokens))):
             raise ValueError(
-                f"{site!r}: {noun} {tokens!r}; allowed is a tuple of whole numbers from 0 or None"
+                f"{site!r}: {noun} {tokens!r}; allowed is a tuple of whole numbers or None"
             )
 
 

@@ -1,5 +1,6 @@
 """Whether a fast path follows a model: what can be known beforehand, and what is tried."""
 
+import warnings
 from collections.abc import Mapping
 from inspect import isroutine
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from patchwork.interventions.batches import Batch, call, first_rows, parameter_of
+from patchwork.interventions.fast_path.kernels import weight_of
 from patchwork.interventions.readout import FinalMetric, Metric, agree, main_outputs, score
 from patchwork.interventions.sweeps.plan import Plan
 from patchwork.models.families.parts import Rotation
@@ -38,6 +40,8 @@ def require_fast(model: nn.Module, anatomy: Anatomy, inputs: Any, plan: Plan) ->
     if plan.path == "plain":
         raise NoFastPath('path is "plain"')
     require_unpadded(inputs)
+    if not all(isinstance(weight_of(parts.proj), Tensor) for parts in anatomy.blocks):
+        raise NoFastPath("quantised weights")
     if torch.finfo(like.dtype).bits < 32 or torch.is_autocast_enabled(like.device.type):
         raise NoFastPath("numbers of 16 bits: rounding would hide a difference of the fast path")
     if any(parts.order == "post" for parts in anatomy.blocks):
@@ -87,6 +91,25 @@ def shared_rotation(rotation: Rotation | None) -> Rotation | None:
     if any(bool((angles != angles[:1]).any()) for angles in flat):
         raise NoFastPath("examples with positions of their own")
     return tuple(angles[0] for angles in flat)
+
+
+def left_padding(anatomy: Anatomy, inputs: Any) -> str | None:
+    """Why numbers of inputs padded on the left may not be meant, with a warning; None if unseen.
+
+    Only models with a table of positions are asked: rotary positions are relative, and OPT counts
+    from the mask.
+    """
+    batches = [inputs] if isinstance(inputs, Mapping) else inputs
+    if not hasattr(anatomy.trunk, "wpe") or not isinstance(batches, list | tuple):
+        return None
+    for batch in batches:
+        mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+        if mask is None or "position_ids" in batch or bool(torch.as_tensor(mask)[:, 0].all()):
+            continue
+        reason = "padded on the left without position_ids: positions count the padding"
+        warnings.warn(f"inputs are {reason}", stacklevel=3)
+        return reason
+    return None
 
 
 # What running a part of a model alone may end in; all of it leads to the plain path.

@@ -20,6 +20,7 @@ from patchwork.interventions.contexts import BASELINES, cut_attention
 from patchwork.interventions.fast_path.following import (
     Follower,
     NoFastPath,
+    left_padding,
     require_fast,
     shared_rotation,
 )
@@ -59,8 +60,8 @@ def head_ablation_sweep(
             of such) or a list of batches; streamed.
         metric: (model output, row numbers of its examples) -> one number per example, shape (m,);
             an example's number may depend on that example only.
-        baselines: of `zero`, `mean`, `resample`, `noise`.
-        reference: examples for `mean` and `resample`; the inputs themselves if None.
+        baselines: of `zero`, `mean`, `token_mean`, `resample`, `noise`.
+        reference: examples for means and `resample`; the inputs themselves if None.
         plan: chunk size and path.
 
     Returns:
@@ -90,7 +91,8 @@ def head_ablation_sweep(
             sweep = _FastSweep(model, anatomy, metric, tuple(baselines), plan)
             return sweep.run(inputs, reference)
         except NoFastPath as reason:
-            how = (plan, str(reason))
+            left = left_padding(anatomy, inputs)
+            how = (plan, "; ".join(filter(None, [str(reason), left])))
         return _plain(model, inputs, metric, tuple(baselines), reference, how)
 
 
@@ -228,14 +230,14 @@ def _edits(
     reference: Any,
     seed: int = 0,
 ) -> Iterator[tuple[list[Site], Edit]]:
-    if baseline != "mean":
+    if baseline not in ("mean", "token_mean"):
         for group in groups.values():
             yield group, BASELINES[baseline](model, group, reference, seed)
         return
     every = list(dict.fromkeys(site for group in groups.values() for site in group))
-    means = mean_activations(model, every, reference)
+    edit = BASELINES[baseline](model, every, reference, seed)  # all means in one pass
     for group in groups.values():
-        yield group, lambda site, tensor, rows: means[site]
+        yield group, edit
 
 
 def _metric_over(
@@ -277,8 +279,8 @@ def group_ablation_sweep(
         inputs: as for `head_ablation_sweep`.
         metric: as for `head_ablation_sweep`.
         groups: name to sites that are ablated together; in any order.
-        baseline: `zero`, `mean`, `resample`, `noise` or (for patterns) `knockout`.
-        reference: examples for `mean` and `resample`; the inputs themselves if None.
+        baseline: `zero`, `mean`, `token_mean`, `resample`, `noise` or (for patterns) `knockout`.
+        reference: examples for means and `resample`; the inputs themselves if None.
 
     Returns:
         Columns group, baseline, example, clean (the metric without intervention), effect

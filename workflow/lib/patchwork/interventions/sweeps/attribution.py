@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from patchwork.interventions.batches import Batch, batches, call, first_rows, n_rows, parameter_of
+from patchwork.interventions.fast_path.following import left_padding
 from patchwork.interventions.readout import LogitDifference, Metric, one_each, score
 from patchwork.interventions.sweeps.effects import PatchEffects
 from patchwork.interventions.sweeps.patching import DIRECTIONS, PatchGrid, check_pair, patch_sweep
@@ -80,6 +81,7 @@ def attribution_sweep(
     metadata = describe(
         "attribution", "correlation with the exact sweep not measured", 8, precision=precision
     )
+    left = left_padding(anatomy, base)
     if check:
         few_clean, few_corrupted = (first_rows(inputs, check) for inputs in (clean, corrupted))
         exact = patch_sweep(model, few_clean, few_corrupted, metric, grid=grid)
@@ -87,6 +89,8 @@ def attribution_sweep(
             name: correlation(values[name][..., :check], exact.values[name]) for name in values
         }
         metadata["reason"] = f"correlation with the exact sweep measured on {check} pairs"
+    if left is not None:
+        metadata["reason"] += f"; {left}"
     return PatchEffects(values, positions, before, after, grid.direction, metadata)
 
 

@@ -21,6 +21,7 @@ from patchwork.interventions.fast_path import kernels
 from patchwork.interventions.fast_path.following import (
     Follower,
     NoFastPath,
+    left_padding,
     require_fast,
     require_unpadded,
     shared_rotation,
@@ -162,7 +163,8 @@ def patch_sweep(
             require_unpadded(source)
             return sweep.run(base, source, fast=True)
         except NoFastPath as reason:
-            sweep.reason = str(reason)
+            left = left_padding(anatomy, base)
+            sweep.reason = "; ".join(filter(None, [str(reason), left]))
         return sweep.run(base, source, fast=False)
 
 
