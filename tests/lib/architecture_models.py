@@ -2,6 +2,8 @@
 
 import torch
 import transformers
+from timm.models.beit import Beit
+from timm.models.eva import Eva
 
 TEXT = {
     "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -13,6 +15,10 @@ IMAGE = {
     "image_size": 32, "patch_size": 16,
 }  # fmt: skip
 GROUPED = {"num_key_value_heads": 2}
+EVA = {
+    "img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 3, "num_heads": 3,
+    "num_classes": 4,
+}  # fmt: skip
 LOCAL = {
     "attention_types": [[["global", "local", "global"], 1]], "num_layers": 3, "window_size": 3,
 }  # fmt: skip
@@ -42,6 +48,21 @@ CASES = {
         "ForImageClassification", "dinov2_with_registers",
         {**IMAGE, "mlp_ratio": 2, "use_swiglu_ffn": True, "num_register_tokens": 2}, True,
     ),
+    "dinov3": ("", "dinov3_vit", {**IMAGE, "num_register_tokens": 2}, True),
+    "dinov3, gated": ("", "dinov3_vit", {**IMAGE, "use_gated_mlp": True}, True),
+    "timm eva02": ("timm", Eva, {**EVA, "swiglu_mlp": True, "use_rot_pos_emb": True}, True),
+    "timm eva": ("timm", Eva, {**EVA, "qkv_fused": False, "init_values": 0.5}, True),
+    "timm dinov3": (
+        "timm", Eva,
+        {**EVA, "qkv_bias": False, "init_values": 0.5, "rope_type": "dinov3", "num_reg_tokens": 2,
+         "rope_rotate_half": True, "use_rot_pos_emb": True, "use_abs_pos_emb": False}, True,
+    ),
+    "timm pe": (
+        "timm", Eva, {**EVA, "attn_type": "rope", "use_rot_pos_emb": True, "global_pool": "map",
+                      "use_pre_transformer_norm": True, "attn_pool_num_heads": 3}, True,
+    ),
+    "timm beit": ("timm", Beit, {**EVA, "use_rel_pos_bias": True, "init_values": 0.5}, True),
+    "timm beit, shared bias": ("timm", Beit, {**EVA, "use_shared_rel_pos_bias": True}, False),
     "clip": ("", "clip_vision_model", IMAGE, True),
     "siglip": ("", "siglip_vision_model", {**IMAGE, "vision_use_head": False}, True),
 }  # fmt: skip
@@ -57,8 +78,11 @@ def make(name):
     """A model with weights large enough for effects far above rounding; fp32, in which norms
     and rotations of these models are computed whatever their type."""
     kind, model_type, options, _ = CASES[name]
-    config = transformers.AutoConfig.for_model(model_type, **options)
-    model = _CLASSES[kind].from_config(config)
+    if kind == "timm":
+        model = model_type(**options)
+    else:
+        config = transformers.AutoConfig.for_model(model_type, **options)
+        model = _CLASSES[kind].from_config(config)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         # Around 1 where it multiplies, as the weight of a norm or of LayerScale does.
@@ -67,14 +91,20 @@ def make(name):
     return model.eval()
 
 
+def is_vision(name):
+    return not {"image_size", "img_size"}.isdisjoint(CASES[name][2])
+
+
 def inputs(name, n=5, t=7, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    if "image_size" in CASES[name][2]:
+    if is_vision(name):
         return torch.randn(n, 3, 32, 32, generator=generator)
     return torch.randint(1, 40, (n, t), generator=generator)
 
 
 def outputs(output):
+    if isinstance(output, torch.Tensor):
+        return output
     logits = getattr(output, "logits", None)
     return output.last_hidden_state if logits is None else logits
 

@@ -61,6 +61,10 @@ def test_streams_and_patterns_are_the_models_own(case):
     streams = read(model, "*.resid_pre", batch)
     patterns = list(attention.patterns(model, batch))
     edited = read(model, "1.pattern", batch)[Site("pattern", 1)]
+    torch.testing.assert_close(edited, patterns[1])
+    if models.CASES[name][0] == "timm":
+        check_timm(model, batch, streams, patterns)
+        return
     model.set_attn_implementation("eager")
     eager = model(batch, output_attentions=True, output_hidden_states=True)
     model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
@@ -70,9 +74,21 @@ def test_streams_and_patterns_are_the_models_own(case):
             streams[Site("resid_pre", layer)], eager.hidden_states[layer], **TOLERANCE
         )
         torch.testing.assert_close(patterns[layer], eager.attentions[layer], **TOLERANCE)
-    torch.testing.assert_close(edited, patterns[1])
     if not anatomy.causal and name != "bert":  # 4 patches; what is left is the prefix
         assert eager.hidden_states[0].shape[1] == anatomy.n_prefix + 4
+
+
+def check_timm(model, batch, streams, patterns):
+    """Its attention without the fused kernel drops out nothing, and hands over the pattern."""
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    for layer, block in enumerate(model.blocks):
+        torch.testing.assert_close(
+            streams[Site("resid_pre", layer)], taken(model, batch, block, before=True)
+        )
+        own = taken(model, batch, block.attn.attn_drop)
+        torch.testing.assert_close(patterns[layer], own, **TOLERANCE)
+        block.attn.fused_attn = True
 
 
 def test_parts_add_up_to_the_next_stream(case):
@@ -121,7 +137,7 @@ def test_patch_sweeps_are_loops_of_hooks(case, component):
     name, model = case
     base, anatomy, rows = models.inputs(name), sites.find(model), torch.arange(N)
     source = base.clone()
-    if anatomy.causal or name == "bert":
+    if not models.is_vision(name):
         source[:, 2:4] = models.inputs(name, seed=1)[:, 2:4]
     else:
         source[:, :, :16] = models.inputs(name, seed=1)[:, :, :16]

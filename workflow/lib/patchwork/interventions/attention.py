@@ -49,7 +49,7 @@ def patterns(model: nn.Module, batch: Any, layers: list[int] | None = None) -> I
         # Yielded outside: a generator that is left half way must not leave gradients off.
         with torch.no_grad():
             pattern = kernels.pattern(
-                parts, given.normed, anatomy.causal, given.mask, given.rotation
+                parts, given.normed, anatomy.causal or given.causal, given.mask, given.rotation
             )[0]
         yield pattern
 

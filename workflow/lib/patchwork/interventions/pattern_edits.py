@@ -44,6 +44,7 @@ class AttentionInputs(NamedTuple):
     normed: Tensor
     mask: Tensor | None
     rotation: Rotation | None
+    causal: bool
 
 
 class _Pattern(OpenBlock):
@@ -70,7 +71,11 @@ class _Pattern(OpenBlock):
         assert self.context is not None, "attention was not called before its projection"
         context, self.context = self.context, None
         full, values = kernels.pattern(
-            self.parts, context.normed, self.causal, context.mask, context.rotation
+            self.parts,
+            context.normed,
+            self.causal or context.causal,
+            context.mask,
+            context.rotation,
         )
         n_heads, changed = full.shape[1], set()
         for edits, renormalise in self.groups:
@@ -140,12 +145,17 @@ def attention_inputs(args: tuple, kwargs: dict) -> AttentionInputs:
     mask = kwargs.get("attention_mask", kwargs.get("attn_mask"))
     if len(args) > 1 and isinstance(args[1], Tensor):
         mask = args[1]
-    return AttentionInputs(first_argument(args, kwargs), mask, rotation_of(kwargs))
+    if mask is None:
+        mask = kwargs.get("shared_rel_pos_bias")
+    causal = bool(kwargs.get("is_causal", False))
+    return AttentionInputs(first_argument(args, kwargs), mask, rotation_of(kwargs), causal)
 
 
 def rotation_of(kwargs: dict) -> Rotation | None:
     """Rotary positions, broadcastable to (n, heads, t, width), that a module is called with."""
     given = kwargs.get("position_embeddings", kwargs.get("rope"))
-    if isinstance(given, tuple):  # Hugging Face: cosines and sines, (1 or n, t, width)
-        return tuple(angles.unsqueeze(1) for angles in given)
+    if isinstance(
+        given, tuple
+    ):  # Hugging Face: cosines and sines, (1 or n, t, width) or (t, width)
+        return tuple(angles.unsqueeze(1) if angles.ndim == 3 else angles for angles in given)
     return None if given is None else (given,)

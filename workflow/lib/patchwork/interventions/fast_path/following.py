@@ -89,7 +89,7 @@ def shared_rotation(rotation: Rotation | None) -> Rotation | None:
         return None
     flat = tuple(angles.flatten(0, -3) if angles.ndim > 2 else angles[None] for angles in rotation)
     if any(bool((angles != angles[:1]).any()) for angles in flat):
-        raise NoFastPath("examples with positions of their own")
+        raise NoFastPath("rotary positions that examples or heads do not share")
     return tuple(angles[0] for angles in flat)
 
 

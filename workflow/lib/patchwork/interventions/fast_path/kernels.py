@@ -42,6 +42,8 @@ def pattern(
         scores = (
             scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         )
+    if parts.score_bias is not None:
+        scores = scores + parts.score_bias()
     if parts.window is not None:
         age = torch.arange(scores.shape[-1], device=scores.device)
         scores = scores.masked_fill(age[:, None] - age >= parts.window, -torch.inf)

@@ -67,6 +67,17 @@ def leaving(parts: BlockParts, mid: Tensor, mlp_out: Tensor) -> Tensor:
     return add_mlp(parts, mid)
 
 
+def _attention(anatomy: Anatomy, parts: BlockParts, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=None if parts.score_bias is None else parts.score_bias(),
+        is_causal=anatomy.causal,
+        scale=parts.softmax_scale,
+    )
+
+
 def run_block(
     anatomy: Anatomy, layer: int, stream: Tensor, rotation: Rotation | None
 ) -> tuple[BlockRun, Tensor]:
@@ -74,7 +85,7 @@ def run_block(
     parts = anatomy.blocks[layer]
     q, k, v = parts.qkv(parts.attn_norm(stream))
     q, k = parts.rotated(q, k, rotation)
-    z = F.scaled_dot_product_attention(q, k, v, is_causal=anatomy.causal, scale=parts.softmax_scale)
+    z = _attention(anatomy, parts, q, k, v)
     heads = z.transpose(1, 2).flatten(-2)
     attn_out = parts.proj(heads)
     # LayerScale may work in place, so it gets its own copy.
@@ -253,9 +264,7 @@ class Streams:
         h, j, n, r, e = qkv[0].shape
         if start == 0:
             q, k, v = (x.permute(1, 2, 0, 3, 4).flatten(0, 1) for x in qkv)
-            z = F.scaled_dot_product_attention(
-                q, k, v, is_causal=self.anatomy.causal, scale=parts.softmax_scale
-            )
+            z = _attention(self.anatomy, parts, q, k, v)
             return z.unflatten(0, (j, n)).transpose(2, 3)
         assert base is not None, "streams that start later need the base run's keys and values"
         q, k, v = (x.permute(2, 0, 1, 3, 4) for x in qkv)

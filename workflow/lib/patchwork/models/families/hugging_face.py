@@ -87,6 +87,13 @@ ROWS: dict[str, Row] = {
         "attention", _under("attention"), "attention.o_proj", ("norm1", "norm2"), _VIT_MLP,
         blocks="encoder.layer", layer_scales=("layer_scale1", "layer_scale2"),
     ),
+    "DINOv3": Row(
+        {"dinov3_vit": "num_register_tokens"},
+        ("embeddings", "rope_embeddings", "model.layer.0.attention.q_proj"),
+        "attention", _under("attention"), "attention.o_proj", ("norm1", "norm2"),
+        ("mlp.up_proj", "mlp.act_fn", "mlp.down_proj"), blocks="model.layer",
+        layer_scales=("layer_scale1", "layer_scale2"), rotary=True,
+    ),
     "CLIP and SigLIP vision": Row(
         {"clip_vision_model": 1, "siglip_vision_model": 0},
         ("embeddings.patch_embedding", "encoder.layers.0.self_attn.q_proj", "post_layernorm"),

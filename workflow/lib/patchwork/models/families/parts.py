@@ -36,6 +36,7 @@ class BlockParts:
             same stream) or `post` (norms behind attention and MLP).
         rotate: turns queries or keys (..., t, d_head) by their tokens' angles (..., t, width).
         window: how many tokens, itself included, a token sees at most; None is all.
+        score_bias: gives what is added to the scores, broadcastable to (n, heads, t, t).
     """
 
     block: nn.Module
@@ -55,6 +56,7 @@ class BlockParts:
     order: str = "sequential"
     rotate: Callable[[Tensor, Rotation], Tensor] | None = None
     window: int | None = None
+    score_bias: Callable[[], Tensor] | None = None
 
     def rotated(self, q: Tensor, k: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
         """Queries and keys turned by rotary positions, where the model has them."""
@@ -108,12 +110,18 @@ def heads(parts: Iterable[Tensor], n_heads: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def rotate_half(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotary positions that turn the first half of the leading columns against the second."""
+    """Rotary positions that turn the first half of the leading columns against the second.
+
+    Tokens before those that have angles (CLS, registers) stay.
+    """
     cos, sin = rotation
-    turned, rest = x.split([cos.shape[-1], x.shape[-1] - cos.shape[-1]], dim=-1)
+    (t, width), n_before = cos.shape[-2:], x.shape[-2] - cos.shape[-2]
+    before, patches = x.split([n_before, t], dim=-2)
+    turned, rest = patches.split([width, x.shape[-1] - width], dim=-1)
     one, other = turned.chunk(2, dim=-1)
     turned = turned * cos + torch.cat([-other, one], dim=-1) * sin
-    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
+    turned = torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
+    return torch.cat([before, turned], dim=-2) if n_before else turned
 
 
 def part(module: Any, path: str) -> Any:
