@@ -70,11 +70,11 @@ def start(
 def serve(path: str, *libraries: str) -> None:
     """Import the libraries, then fork for each connection until standard input ends."""
     import gc
-    import importlib
+    import pkgutil
 
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in libraries:
-        importlib.import_module(name)
+        pkgutil.resolve_name(name)
     gc.freeze()  # a collection in a copy would touch, and so double, all of their memory
     # Copies that ended are nobody's to wait for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
