@@ -62,7 +62,8 @@ def _tables():
 
 
 @pytest.mark.parametrize("name", list(report.FIGURES))
-def test_every_figure_is_drawn_with_title_caption_and_rows(name, tmp_path):
+def test_every_figure_is_drawn_with_title_caption_and_rows(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(theme.STYLE, "savefig.dpi", 40)  # pixels take most of the time
     figure, shown = report.draw(name, _tables(), "actuator")
     assert len(shown)
     assert theme.text_of(figure, "title")
