@@ -8,11 +8,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "interventions.md"
 EXAMPLES = re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", PAGE.read_text(), re.S | re.M)
 
 
-def test_the_page_has_three_examples():
-    assert len(EXAMPLES) == 3
+def test_the_page_has_four_examples():
+    assert len(EXAMPLES) == 4
 
 
-@pytest.mark.parametrize(("title", "code"), EXAMPLES[-3:], ids=lambda text: text[:25])
+@pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=lambda text: text[:25])
 def test_example_runs(title, code):
     exec(compile(code, title, "exec"), {"__name__": "example"})
     plt.close("all")

@@ -1,11 +1,14 @@
 """Interventions on transformers: context managers, and sweeps that are exact and fast."""
 
-from patchwork.interventions.contexts import BASELINES, ablate, gaussian_noise, patch
+from patchwork.interventions.contexts import BASELINES, ablate, gaussian_noise, patch, steer
+from patchwork.interventions.direct import direct_effects, lens, logit_lens
 from patchwork.interventions.hooks import mean_activations, read
+from patchwork.interventions.paths import path_sweep
 from patchwork.interventions.readout import LogitDifference
 from patchwork.interventions.sweeps.ablation import group_ablation_sweep, head_ablation_sweep
 from patchwork.interventions.sweeps.attribution import attribution_sweep, correlation
-from patchwork.interventions.sweeps.effects import AblationEffects, PatchEffects
+from patchwork.interventions.sweeps.effects import AblationEffects, PatchEffects, load
+from patchwork.interventions.sweeps.maps import heat_map
 from patchwork.interventions.sweeps.patching import PatchGrid, patch_sweep
 from patchwork.interventions.sweeps.plan import Plan
 
@@ -19,11 +22,18 @@ __all__ = [
     "ablate",
     "attribution_sweep",
     "correlation",
+    "direct_effects",
     "gaussian_noise",
     "group_ablation_sweep",
     "head_ablation_sweep",
+    "heat_map",
+    "lens",
+    "load",
+    "logit_lens",
     "mean_activations",
     "patch",
     "patch_sweep",
+    "path_sweep",
     "read",
+    "steer",
 ]

@@ -205,9 +205,51 @@ def patch(
     return Block(lambda: editing(model, resolved, edit, expect_change=expect_change))
 
 
+def steer(
+    model: nn.Module,
+    chosen: str | Site | Iterable[str | Site],
+    direction: Tensor | np.ndarray,
+    scale: float = 1.0,
+) -> AbstractContextManager[nn.Module]:
+    """Add a direction to the activation at sites for the length of a `with` block.
+
+    Args:
+        model: a supported model in eval mode.
+        chosen: names or sites (see `sites.parse`), of no `pattern`; without positions every token
+            is steered, also each new one of `generate`.
+        direction: shape (width,) of the site's activation, or (n, width), one for each example.
+        scale: factor of the direction; negative turns away from it.
+
+    Returns:
+        A context manager that yields the model; it may be entered more than once.
+
+    Raises:
+        ValueError: as for `ablate`, or for a direction of another width.
+    """
+    sites.require_eval(model)
+    resolved = sites.resolve(model, chosen)
+    sites.refuse_overlap(resolved)
+    wrong = [site for site in resolved if site.kind == "pattern"]
+    if wrong:
+        raise ValueError(f"steer at site {wrong[0]}; allowed is any kind but pattern")
+    added = scale * torch.as_tensor(direction)
+
+    def edit(site: Site, tensor: Tensor, rows: Tensor) -> Tensor:
+        if added.ndim not in (1, 2) or added.shape[-1] != tensor.shape[-1]:
+            raise ValueError(
+                f"direction has shape {tuple(added.shape)} at site {site}; allowed is "
+                f"({tensor.shape[-1]},), or one row for each example"
+            )
+        own = added.to(tensor)
+        return tensor + (own if added.ndim == 1 else own[_within(rows, own, site)][:, None])
+
+    return Block(lambda: editing(model, resolved, edit))
+
+
 def _within(rows: Tensor, source: Tensor, site: Site) -> Tensor:
     if int(rows.max()) >= len(source):
         raise ValueError(
-            f"source of site {site} has {len(source)} rows; allowed is one or one for each example"
+            f"source or direction of site {site} has {len(source)} rows; "
+            "allowed is one, or one for each example"
         )
     return rows

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from patchwork.interventions.batches import Batch, batches, call, eager, given_rows
 from patchwork.interventions.pattern_edits import (
+    RECOMPUTED,
+    Attention,
     OpenBlock,
     first_argument,
     first_key,
@@ -37,14 +39,15 @@ class _Tap(OpenBlock):
         kind, parts = self.site.kind, self.parts
         hook = parts.block.register_forward_pre_hook(self._enter, with_kwargs=True)
         stack.callback(hook.remove)
-        if kind == "pattern":
+        if kind in RECOMPUTED:
             return  # all of a layer's together, see `editing`
         module = {
             "resid_pre": parts.block,
             "mlp_hidden": parts.mlp_last,
             "mlp_out": parts.mlp_last,
+            "resid_post": parts.block,
         }.get(kind, parts.proj)
-        if kind in ("attn_out", "mlp_out"):
+        if kind in ("attn_out", "mlp_out", "resid_post"):
             handle = module.register_forward_hook(self._after)
         else:
             handle = module.register_forward_pre_hook(self._before, with_kwargs=True)
@@ -54,7 +57,9 @@ class _Tap(OpenBlock):
         """What only the call of the block tells: its number of tokens, and cached keys."""
         self.check_thread(str(self.site))
         self.n_tokens = first_argument(args, kwargs).shape[1]
-        if self.anatomy.causal and (self.site.kind == "pattern" or self.site.positions is not None):
+        if self.anatomy.causal and (
+            self.site.kind in RECOMPUTED or self.site.positions is not None
+        ):
             self._refuse_cache(args, kwargs)
 
     def _refuse_cache(self, args: tuple, kwargs: dict) -> None:
@@ -76,7 +81,10 @@ class _Tap(OpenBlock):
         key = first_key(args, kwargs)
         return ((new, *args[1:]), kwargs) if key is None else (args, {**kwargs, key: new})
 
-    def _after(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+    def _after(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        if isinstance(output, tuple):  # as some blocks of Hugging Face give it
+            new = self._apply(output[0])
+            return None if new is output[0] else (new, *output[1:])
         new = self._apply(output)
         return None if new is output else new
 
@@ -91,8 +99,16 @@ class _Tap(OpenBlock):
         edited[where] = new.to(tensor.dtype)
         return edited.view_as(tensor)
 
-    def apply_to_pattern(self, full: Tensor) -> bool:
-        """Edit a pattern (n, heads, t, t) in place; whether that changed it."""
+    def apply_to_attention(self, made: Attention) -> bool:
+        """Edit queries, keys or values, or the pattern, in place; whether that changed them."""
+        if self.site.kind != "pattern":
+            whole = getattr(made, self.site.kind).transpose(1, 2).flatten(-2)
+            new = self._apply(whole)
+            if new is not whole:
+                changed = new.unflatten(-1, (self.anatomy.n_heads, -1)).transpose(1, 2)
+                setattr(made, self.site.kind, changed)
+            return new is not whole
+        full = made.pattern
         where = _where_pattern(self.site, full)
         new = self._edited(full[where])
         if new is None:
@@ -134,7 +150,7 @@ def _where(site: Site, anatomy: Anatomy, n_tokens: int) -> tuple:
     rows = slice(None) if site.positions is None else _tokens(site, site.positions, n_tokens)
     columns = slice(None)
     if site.index is not None:
-        width = anatomy.d_head if site.kind == "head_out" else 1
+        width = 1 if site.kind == "mlp_hidden" else anatomy.d_head
         columns = slice(site.index * width, (site.index + 1) * width)
     return (slice(None), rows, columns)
 
@@ -249,7 +265,7 @@ def editing(
     taps = [_Tap(site, anatomy, edit) for site in chosen]
     patterns: dict[int, list[_Tap]] = {}
     for tap in taps:
-        if tap.site.kind == "pattern":
+        if tap.site.kind in RECOMPUTED:
             patterns.setdefault(tap.site.layer, []).append(tap)
     with ExitStack() as stack:
         stack.enter_context(eager(model))
@@ -257,7 +273,7 @@ def editing(
         for tap in taps:
             tap.attach(stack)
         for layer, some in patterns.items():
-            edits = [(tap.apply_to_pattern, tap.site.index) for tap in some]
+            edits = [(tap.site.kind, tap.apply_to_attention, tap.site.index) for tap in some]
             stack.enter_context(pattern_edits(anatomy, layer, edits, renormalise))
         yield model
     for tap in taps:

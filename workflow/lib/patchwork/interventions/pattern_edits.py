@@ -1,8 +1,9 @@
-"""Edits of attention patterns: whatever is active on one attention is applied to one pattern."""
+"""Edits within attention: whatever is active on one is applied to one queries, keys and pattern."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -12,9 +13,23 @@ from patchwork.interventions.fast_path import kernels
 from patchwork.models.families.parts import Rotation
 from patchwork.models.sites import Anatomy, BlockParts
 
-# Puts an edit into a pattern (n, heads, t, t) in place and says whether it changed anything;
-# beside it the head that it is for, None for all.
-PatternEdit = tuple[Callable[[Tensor], bool], int | None]
+# Kinds of sites that no module gives: attention is computed again for them.
+RECOMPUTED = ("q", "k", "v", "pattern")
+
+
+@dataclass
+class Attention:
+    """What one attention makes: q, k and v (n, heads, t, d_head), and the pattern of them."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    pattern: Tensor
+
+
+# The kind of site, what puts an edit in place and says whether it changed anything, and the head
+# that it is for, None for all.
+PatternEdit = tuple[str, Callable[[Attention], bool], int | None]
 
 
 class OpenBlock:
@@ -70,27 +85,31 @@ class _Pattern(OpenBlock):
     def _before(self, module: nn.Module, args: tuple) -> tuple | None:
         assert self.context is not None, "attention was not called before its projection"
         context, self.context = self.context, None
-        full, values = kernels.pattern(
+        made = Attention(*self.parts.qkv(context.normed), context.normed[:0])
+        n_heads, changed = made.q.shape[1], set[int | None]()
+        for edits, _ in self.groups:
+            changed |= {head for kind, edit, head in edits if kind != "pattern" and edit(made)}
+        made.pattern = kernels.pattern_of(
             self.parts,
-            context.normed,
+            made.q,
+            made.k,
             self.causal or context.causal,
             context.mask,
             context.rotation,
         )
-        n_heads, changed = full.shape[1], set()
         for edits, renormalise in self.groups:
-            heads = {head for edit, head in edits if edit(full)}
+            heads = {head for kind, edit, head in edits if kind == "pattern" and edit(made)}
             changed |= heads
             if heads and renormalise:
-                full /= full.sum(-1, keepdim=True)
-                full.nan_to_num_(nan=0.0)
+                made.pattern /= made.pattern.sum(-1, keepdim=True)
+                made.pattern.nan_to_num_(nan=0.0)
         if not changed:
             return None
         chosen = (
             list(range(n_heads)) if None in changed else sorted(h for h in changed if h is not None)
         )
         edited = args[0].unflatten(-1, (n_heads, -1)).clone()
-        edited[:, :, chosen] = (full[:, chosen] @ values[:, chosen]).transpose(1, 2)
+        edited[:, :, chosen] = (made.pattern[:, chosen] @ made.v[:, chosen]).transpose(1, 2)
         return (edited.flatten(-2), *args[1:])
 
 

@@ -23,13 +23,17 @@ __all__ = [
 
 KINDS = {
     "resid_pre": "residual stream before a block, (n, t, d)",
+    "resid_post": "residual stream after a block, (n, t, d)",
+    "q": "one head's queries before any rotation, (n, t, d_head)",
+    "k": "one head's keys before any rotation, (n, t, d_head)",
+    "v": "one head's values, (n, t, d_head)",
     "attn_out": "output of the attention's projection, before any LayerScale, (n, t, d)",
     "mlp_out": "output of the MLP's second layer, before any LayerScale, (n, t, d)",
     "head_out": "one head's vector at the input of the output projection, (n, t, d_head)",
     "mlp_hidden": "one MLP unit after the activation function, (n, t, 1)",
     "pattern": "one head's attention after the softmax, (n, 1, query, key)",
 }
-_INDEXED = ("head_out", "mlp_hidden", "pattern")
+_INDEXED = ("head_out", "q", "k", "v", "mlp_hidden", "pattern")
 _GRAMMAR = re.compile(
     r"(?P<layer>\*|\d+)\.(?P<kind>[a-z_]+)(?:\.(?P<index>\*|\d+))?"
     r"(?:@(?P<positions>-?\d+(?:,-?\d+)*))?(?:<-(?P<keys>-?\d+(?:,-?\d+)*))?"

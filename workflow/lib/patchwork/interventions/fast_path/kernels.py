@@ -33,6 +33,18 @@ def pattern(
         key is zero), and the values, shape (n, heads, t, d_head).
     """
     q, k, v = parts.qkv(normed)
+    return pattern_of(parts, q, k, causal, mask, rotation), v
+
+
+def pattern_of(
+    parts: BlockParts,
+    q: Tensor,
+    k: Tensor,
+    causal: bool,
+    mask: Tensor | None,
+    rotation: Rotation | None,
+) -> Tensor:
+    """The pattern of queries and keys (n, heads, t, d_head), otherwise as `pattern`."""
     q, k = parts.rotated(q, k, rotation)
     scores = (q * parts.softmax_scale) @ k.transpose(-2, -1)
     if causal and mask is None:
@@ -47,7 +59,7 @@ def pattern(
     if parts.window is not None:
         age = torch.arange(scores.shape[-1], device=scores.device)
         scores = scores.masked_fill(age[:, None] - age >= parts.window, -torch.inf)
-    return F.softmax(scores, dim=-1).nan_to_num(nan=0.0), v
+    return F.softmax(scores, dim=-1).nan_to_num(nan=0.0)
 
 
 def output_weight(linear: nn.Module, d_in: int) -> Tensor:

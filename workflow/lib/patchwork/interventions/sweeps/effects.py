@@ -1,6 +1,8 @@
 """What a sweep returns: effects per example, what was run, and long-form frames."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,15 @@ class AblationEffects:
             n, or example (row of the inputs) with `per_example`.
         """
         names = {"baseline": list(self.baselines), "layer": None, "head": None}
-        return _long(self.values, names, per_example)
+        frame = _long(self.values, names, per_example)
+        frame.attrs.update(self.metadata)
+        return frame
+
+    def save(self, path: str | Path) -> None:
+        """Write all effects and metadata to one Parquet file; `load` reads it."""
+        frame = self.frame(per_example=True)
+        frame["clean"] = self.clean[frame["example"]]
+        _write(frame, path, self, shape=list(self.values.shape), baselines=list(self.baselines))
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,52 @@ class PatchEffects:
             frames.append(frame)
         whole = pd.concat(frames, ignore_index=True)
         whole.insert(4, "direction", self.direction)
+        whole.attrs.update(self.metadata)
         return whole
+
+    def save(self, path: str | Path) -> None:
+        """Write all effects and metadata to one Parquet file; `load` reads it."""
+        shapes = {name: list(values.shape) for name, values in self.values.items()}
+        positions = list(map(int, self.positions))
+        frame = self.frame(per_example=True)
+        _write(frame, path, self, shapes=shapes, positions=positions, direction=self.direction)
+
+
+def _write(frame: pd.DataFrame, path: str | Path, effects: Any, **about: Any) -> None:
+    about = {"kind": type(effects).__name__, "metadata": effects.metadata, **about}
+    try:
+        json.dumps(about)
+    except TypeError as error:
+        raise ValueError(f"metadata: {error}; allowed is what JSON can hold") from error
+    frame.attrs = about  # pandas keeps them in the file, as JSON
+    frame.to_parquet(path, index=False)
+
+
+def load(path: str | Path) -> AblationEffects | PatchEffects:
+    """Read what `save` of a sweep's result wrote.
+
+    Raises:
+        ValueError: for a file that holds no such result.
+    """
+    frame = pd.read_parquet(path)
+    about = frame.attrs
+    if about.get("kind") == "AblationEffects":
+        values = frame["effect"].to_numpy().reshape(about["shape"])
+        clean = frame["clean"].to_numpy()[: values.shape[-1]]
+        return AblationEffects(values, clean, tuple(about["baselines"]), about["metadata"])
+    if about.get("kind") == "PatchEffects":
+        shapes = about["shapes"]
+        values_of = {
+            name: part["effect"].to_numpy().reshape(shapes[name])
+            for name, part in frame.groupby("component", sort=False)
+        }
+        n = next(iter(shapes.values()))[-1]
+        base, source = (frame[name].to_numpy()[:n] for name in ("base", "source"))
+        positions = tuple(about["positions"])
+        return PatchEffects(
+            values_of, positions, base, source, about["direction"], about["metadata"]
+        )
+    raise ValueError(f"{path} holds no result of a sweep; allowed is a file written by its save")
 
 
 def _long(values: np.ndarray, axes: dict[str, list | None], per_example: bool) -> pd.DataFrame:
