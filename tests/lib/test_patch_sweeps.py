@@ -207,6 +207,23 @@ def test_attribution_is_exact_where_the_model_is_linear_and_close_elsewhere():
     assert "not measured" in unchecked.metadata["reason"]
 
 
+def test_integrated_gradients_add_up_to_the_whole_difference():
+    model, metric = models.gpt2(), LogitDifference(torch.arange(3), torch.arange(3) + 25)
+    for parameter in model.parameters():
+        parameter.data *= 2.5  # far from linear
+    clean, corrupted = torch.randint(0, 50, (2, 3, 6), generator=torch.Generator().manual_seed(0))
+    off = {}
+    for steps in (1, 4, 64):
+        sweep = interventions.attribution_sweep(model, clean, corrupted, metric, steps=steps)
+        total = sweep.values["resid_pre"][0].sum(0)
+        off[steps] = np.abs(total - (sweep.source - sweep.base)).max()
+        assert sweep.metadata["steps"] == steps
+    assert off[64] < 1e-3 * np.abs(sweep.source - sweep.base).max()
+    assert off[4] < off[1]
+    with pytest.raises(ValueError, match="steps is 0; allowed is at least 1"):
+        interventions.attribution_sweep(model, clean, corrupted, metric, steps=0)
+
+
 def test_attribution_works_on_vits_with_frozen_weights():
     model = models.timm_vit().requires_grad_(False)
     clean = models.images(2)

@@ -217,7 +217,7 @@ def _frozen(norm: nn.Module, stream: Tensor) -> Callable[[Tensor], Tensor]:
     weight = cast(Any, norm).weight
     if isinstance(norm, nn.LayerNorm):
         scale = torch.rsqrt(stream.var(-1, unbiased=False, keepdim=True) + norm.eps)
-        shift = 0 if norm.bias is None else norm.bias
+        shift: Any = 0 if norm.bias is None else norm.bias
 
         def linear(x: Tensor) -> Tensor:
             return (x - x.mean(-1, keepdim=True)) * scale * weight

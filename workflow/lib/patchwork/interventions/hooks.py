@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -227,7 +227,7 @@ def _number_generations(model: nn.Module, taps: list[_Tap], stack: ExitStack) ->
         if hasattr(type(module), "generate"):
             previous = vars(module).get("generate")
             # An attribute of the instance hides the method of its class until it is deleted.
-            object.__setattr__(module, "generate", numbered(module.generate))
+            object.__setattr__(module, "generate", numbered(cast(Any, module).generate))
             if previous is None:
                 stack.callback(object.__delattr__, module, "generate")
             else:

@@ -1,4 +1,4 @@
-"""Attribution patching: a first-order estimate of every patch from one backward pass."""
+"""Attribution patching: a first-order estimate of every patch from one or a few backward passes."""
 
 from contextlib import ExitStack
 from typing import Any, cast
@@ -27,6 +27,7 @@ def attribution_sweep(
     grid: PatchGrid | None = None,
     check: int = 0,
     mixed_precision: str = "no",
+    steps: int = 1,
 ) -> PatchEffects:
     """Estimate `patch_sweep` as gradient times difference of activations, per pair.
 
@@ -42,21 +43,30 @@ def attribution_sweep(
             device multiplies in it, for a model in fp32. The exact sweep keeps the model's own
             type; `metadata["precision"]` is what was taken.
 
+        steps: 1 takes the gradient of the base run. More take the mean gradient along the
+            straight line from the base run's embeddings to the source run's, at as many points
+            (integrated gradients), which sees what is saturated at its ends; it costs a forward
+            and a backward pass for each.
+
     Returns:
         Estimated effects; `metadata["path"]` is `attribution`, and without a check
         `metadata["reason"]` says that their correlation with the exact sweep is not known.
 
     Raises:
-        ValueError: as for `patch_sweep`, if check is outside 0 to n, or for another precision.
+        ValueError: as for `patch_sweep`, if check is outside 0 to n, steps < 1, or for another
+            precision.
 
     Source:
-        Syed, Rager, Conmy 2023, Attribution Patching Outperforms Automated Circuit Discovery.
+        Syed, Rager, Conmy 2023, Attribution Patching Outperforms Automated Circuit Discovery;
+        Hanna, Pezzelle, Belinkov 2024, Have Faith in Faithfulness (integrated gradients).
     """
     sites.require_eval(model)
     check_pair(clean, corrupted)
     n, grid, anatomy = n_rows(clean), grid or PatchGrid(), sites.find(model)
     if n == 0:
         raise ValueError("clean holds no example; allowed is at least one")
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; allowed is at least 1")
     if not 0 <= check <= n:
         raise ValueError(f"check is {check}; allowed is 0 to {n}, the number of pairs")
     base, source = (corrupted, clean) if grid.direction == DIRECTIONS[0] else (clean, corrupted)
@@ -70,7 +80,7 @@ def attribution_sweep(
         for (rows, mine), (_, other) in zip(
             batches(base, 8, model), batches(source, 8, model), strict=True
         ):
-            pieces.append(_piece(model, anatomy, metric, grid, (mine, other, rows)))
+            pieces.append(_piece(model, anatomy, metric, grid, (mine, other, rows), steps))
     values = {
         name: np.concatenate([piece[0][name] for piece in pieces], axis=-1)
         for name in grid.components
@@ -79,7 +89,11 @@ def attribution_sweep(
     positions = grid.tokens(values[grid.components[0]].shape[-2])
     values = {name: value[..., list(positions), :] for name, value in values.items()}
     metadata = describe(
-        "attribution", "correlation with the exact sweep not measured", 8, precision=precision
+        "attribution",
+        "correlation with the exact sweep not measured",
+        8,
+        precision=precision,
+        steps=steps,
     )
     left = left_padding(anatomy, base)
     if check:
@@ -105,8 +119,8 @@ def correlation(estimate: np.ndarray, exact: np.ndarray) -> float:
 class _Tape:
     """Live activations of one forward pass, by component and layer."""
 
-    def __init__(self, anatomy: Anatomy) -> None:
-        self.anatomy = anatomy
+    def __init__(self, anatomy: Anatomy, start: Tensor | None) -> None:
+        self.anatomy, self.start = anatomy, start
         self.kept: dict[tuple[str, int], Tensor] = {}
 
     def attach(self, stack: ExitStack) -> None:
@@ -123,7 +137,7 @@ class _Tape:
 
     def _enter(self, layer: int) -> Any:
         def hook(module: nn.Module, args: tuple) -> tuple | None:
-            stream = args[0]
+            stream = args[0] if layer or self.start is None else self.start
             if layer == 0 and torch.is_grad_enabled():
                 # Cut here: nothing before the first block needs a gradient.
                 stream = stream.detach().requires_grad_()
@@ -146,9 +160,15 @@ class _Tape:
 
 
 def _taped(
-    model: nn.Module, anatomy: Anatomy, metric: Metric, batch: Batch, rows: Tensor
+    model: nn.Module,
+    anatomy: Anatomy,
+    metric: Metric,
+    batch: Batch,
+    rows: Tensor,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
-    tape = _Tape(anatomy)
+    """Metric and activations of one run, from another first stream (m, t, d) if one is given."""
+    tape = _Tape(anatomy, start)
     with ExitStack() as stack:
         tape.attach(stack)
         if isinstance(metric, LogitDifference) and _is_language_model(model):
@@ -184,16 +204,31 @@ def _piece(
     metric: Metric,
     grid: PatchGrid,
     data: tuple[Batch, Batch, Tensor],
+    steps: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     base, source, rows = data
     with torch.no_grad():
         after, others = _taped(model, anatomy, metric, source, rows)
     keys = [(name, layer) for name in grid.components for layer in range(anatomy.n_layers)]
-    with torch.enable_grad():
-        before, mine = _taped(model, anatomy, metric, base, rows)
-        if not before.requires_grad:
-            raise ValueError("metric has no gradient; allowed is one that can be differentiated")
-        slopes = torch.autograd.grad(before.sum(), [mine[key] for key in keys])
+
+    def slopes_at(start: Tensor | None) -> tuple[Tensor, dict[Any, Tensor], tuple[Tensor, ...]]:
+        with torch.enable_grad():
+            value, kept = _taped(model, anatomy, metric, base, rows, start)
+            if not value.requires_grad:
+                raise ValueError(
+                    "metric has no gradient; allowed is one that can be differentiated"
+                )
+            return value, kept, torch.autograd.grad(value.sum(), [kept[key] for key in keys])
+
+    if steps == 1:
+        before, mine, slopes = slopes_at(None)
+    else:
+        with torch.no_grad():
+            before, mine = _taped(model, anatomy, metric, base, rows)
+        one, other = mine["resid_pre", 0], others["resid_pre", 0]
+        points = [one + (i + 0.5) / steps * (other - one) for i in range(steps)]
+        taken = [slopes_at(point)[2] for point in points]
+        slopes = tuple(sum(some) / steps for some in zip(*taken, strict=True))
     effects: dict[str, list[Tensor]] = {name: [] for name in grid.components}
     # Summed in the model's own type, but not in one of 16 bits.
     exact = torch.promote_types(parameter_of(model).dtype, torch.float32)
