@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "docs/evidence"
 REAL = ROOT / "docs/real"
 CLAIMS = EVIDENCE / "claims.csv"
+NOT_RUN = "No run of this is documented yet."
 # What is kept of a run, if it is not larger than this.
 KEPT = (
     "claims.csv", "claims.html", "claims/*", "*/findings/*.csv", "*/*/findings.csv",
@@ -253,6 +254,8 @@ def real_run(folder: str) -> str:
 
 def origin(kept: Path, folder: str) -> str:
     """When, from what, where and for how long a run was made whose results are kept there."""
+    if not (kept / "provenance.json").is_file():
+        return NOT_RUN
     known = json.loads((kept / "provenance.json").read_text())
     began, seeds = known["starts"], known["starts"][-1]["seeds"]
     commits = " and ".join(dict.fromkeys(f"`{str(one['commit'])[:10]}`" for one in began))
@@ -289,13 +292,18 @@ def intervals(study: str) -> str:
 
 def real_claims(_: str) -> str:
     """Estimates, intervals and controls of the claims that its run decided."""
+    if not (REAL / "claims.csv").is_file():
+        return NOT_RUN
     known = pd.read_csv(REAL / "claims.csv")
     return "\n".join(show.markdown_full(known[known["verdict"] != "not_run"]))
 
 
 def real_depth(_: str) -> str:
     """Read-out error and waves of the error by block and read-out, upright and turned."""
-    known = pd.read_csv(REAL / "lines/tables/bias_by_depth.csv")
+    path = REAL / "lines/tables/bias_by_depth.csv"
+    if not path.is_file():
+        return NOT_RUN
+    known = pd.read_csv(path)
     known = known[known["backbone"] == "pretrained"].set_index(["readout", "block"])
     shown = [("error", "upright"), ("oblique_minus_cardinal", "upright"),
              ("oblique_minus_cardinal", "turned"), ("oblique_minus_cardinal_picture", "both"),
@@ -309,7 +317,8 @@ def real_depth(_: str) -> str:
         rows.append((place, block, *("{:.2f} [{:.2f}, {:.2f}]".format(*cell) for cell in cells)))
     names = ["error", "4-cycle, upright", "4-cycle, turned", "of the picture", "of the lattice",
              "2-cycle, upright"]  # fmt: skip
-    return table(("read-out", "block", *names), rows)
+    picture = "![Orientation error and bias by depth](real/lines/figures/bias_by_depth.png)"
+    return f"{picture}\n\n{table(('read-out', 'block', *names), rows)}"
 
 
 # Tables ------------------------------------------------------------------------------------------
