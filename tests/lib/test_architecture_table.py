@@ -1,6 +1,7 @@
 """One test body over all rows of the architecture table; loops of plain hooks are the judge."""
 
 import architecture_models as models
+import intervention_models as small
 import numpy as np
 import pytest
 import torch
@@ -183,3 +184,25 @@ def test_knockout_and_attribution_run(case):
         off = np.abs(exact.values["resid_pre"] - quick.values["resid_pre"]).max()
         assert off < 0.05 * scale
     assert np.isfinite(estimate.values["head_out"]).all()
+
+
+@pytest.mark.parametrize("hidden", ["is_causal", "attn_mask"])
+def test_masks_that_a_caller_hands_to_timm_are_seen(hidden):
+    model, images = small.timm_vit(), small.images(3)
+    t = 5
+    shown = torch.ones(t, t, dtype=torch.bool).tril()
+    batch = {"x": images, "attn_mask": shown.expand(3, 1, t, t)}
+    if hidden == "is_causal":
+        batch = {"x": images, "is_causal": True}
+    kept = read(model, ["1.pattern", "1.v", "1.head_out"], batch)
+    pattern = kept[Site("pattern", 1)]
+    assert not pattern[..., ~shown].any()
+    values = kept[Site("v", 1)].unflatten(-1, (3, -1)).transpose(1, 2)
+    heads = (pattern @ values).transpose(1, 2).flatten(-2)
+    torch.testing.assert_close(heads, kept[Site("head_out", 1)])
+    if hidden == "attn_mask":
+        sweep = head_ablation_sweep(model, batch, small.vit_metric, baselines=["zero"])
+        assert sweep.metadata["path"] == "plain"
+        with torch.no_grad(), ablate(model, "1.head_out.2"):
+            want = small.vit_metric(model(**batch), None) - sweep.clean
+        np.testing.assert_allclose(sweep.values[0, 1, 2], want, atol=1e-12)

@@ -138,7 +138,7 @@ def direct_effects(
         raise ValueError(
             f"direct_effects: {anatomy.family} has norms behind its layers; allowed is pre-norm"
         )
-    frames = []
+    frames: list[pd.DataFrame] = []
     with torch.no_grad():
         for rows, batch in batches(inputs, chunk, model):
             frames += _direct(model, anatomy, metric, (batch, rows), neurons)

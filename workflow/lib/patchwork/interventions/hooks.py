@@ -110,10 +110,10 @@ class _Tap(OpenBlock):
             return new is not whole
         full = made.pattern
         where = _where_pattern(self.site, full)
-        new = self._edited(full[where])
-        if new is None:
+        edited = self._edited(full[where])
+        if edited is None:
             return False
-        full[where] = new.to(full.dtype)
+        full[where] = edited.to(full.dtype)
         return True
 
     def _edited(self, old: Tensor) -> Tensor | None:

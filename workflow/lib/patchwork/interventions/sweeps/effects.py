@@ -128,7 +128,8 @@ def _write(frame: pd.DataFrame, path: str | Path, effects: Any, **about: Any) ->
         json.dumps(about)
     except TypeError as error:
         raise ValueError(f"metadata: {error}; allowed is what JSON can hold") from error
-    frame.attrs = about  # pandas keeps them in the file, as JSON
+    frame.attrs.clear()
+    frame.attrs.update(about)  # pandas keeps them in the file, as JSON
     frame.to_parquet(path, index=False)
 
 
@@ -147,7 +148,7 @@ def load(path: str | Path) -> AblationEffects | PatchEffects:
     if about.get("kind") == "PatchEffects":
         shapes = about["shapes"]
         values_of = {
-            name: part["effect"].to_numpy().reshape(shapes[name])
+            str(name): part["effect"].to_numpy().reshape(shapes[name])
             for name, part in frame.groupby("component", sort=False)
         }
         n = next(iter(shapes.values()))[-1]

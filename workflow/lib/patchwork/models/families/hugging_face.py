@@ -178,7 +178,7 @@ def _block(row: Row, block: Any, n_heads: int) -> BlockParts:
         return q, k, v
 
     first, activation, last = row.mlp
-    mlp = getattr(block, "mlp", None)
+    mlp: Any = getattr(block, "mlp", None)
     if hasattr(mlp, "gate_proj"):
         return_mlp: dict[str, Any] = {"mlp": mlp, "mlp_last": mlp.down_proj}
     else:
