@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patchwork.models import backbones, fine_tuned, tasks
-from patchwork.recordings import detection, readers
+from patchwork.recordings import channels, detection, pictures, readers
 from patchwork.statistics import conformal
 from patchwork.stimuli import chirps, spectrograms
 from patchwork.stimuli.common import rng
@@ -52,11 +52,11 @@ def test_a_recording_looks_like_the_training_data_at_every_rate(rate):
     at_rate = signal.resample(np.r_[samples, samples[::-1]], 2 * n)[:n]
     margin = round(LEAD / spectrograms.SAMPLE_RATE_HZ * rate)
     # Volts and an electrode's offset change no picture but its lowest row.
-    array = detection.spectrogram(at_rate * 1e-6 + 0.01, rate, margin)
+    array = pictures.spectrogram(at_rate * 1e-6 + 0.01, rate, margin)
     assert array.shape == (GRID, GRID)
     off = array[3:110] - 20 * np.log10(1e-6) - expected[3:110]
     assert np.percentile(np.abs(off), 99) < 1
-    got, wanted = (detection.render(a, 64).astype(float) for a in (array, expected))
+    got, wanted = (pictures.render(a, 64).astype(float) for a in (array, expected))
     assert np.corrcoef(got.ravel(), wanted.ravel())[0, 1] > 0.99
 
 
@@ -64,19 +64,19 @@ def test_pictures_are_those_of_the_generator():
     drawn = {"image_px": 48, "signal": "waveform", "snr_db": {"min": 0, "max": 10}}
     images = chirps.generate(drawn, seed=2, indices=range(4)).images
     for image, array in zip(images, chirps.arrays(drawn, seed=2, indices=range(4)), strict=True):
-        assert (detection.render(array, 48) == image).all()
+        assert (pictures.render(array, 48) == image).all()
 
 
 def test_windows_without_data_have_no_picture():
     rate = 256
     samples = planted.eeg(rate, 62, {"Cz": []})[0]
-    assert detection.spectrogram(samples, rate, rate) is not None
+    assert pictures.spectrogram(samples, rate, rate) is not None
     for wrong in (np.nan, np.inf):
-        assert detection.spectrogram(np.where(np.arange(len(samples)) == 99, wrong, samples),
+        assert pictures.spectrogram(np.where(np.arange(len(samples)) == 99, wrong, samples),
                                       rate, rate) is None  # fmt: skip
     gap = samples.copy()
     gap[3000:3600] = 1e-6
-    assert detection.spectrogram(gap, rate, rate) is None
+    assert pictures.spectrogram(gap, rate, rate) is None
 
 
 @settings(deadline=None)
@@ -119,7 +119,7 @@ def test_a_network_predicts_seconds_and_hertz():
     arrays = np.random.Generator(np.random.Philox(1)).random((3, GRID, GRID), np.float32)
     one = network()
     columns = detection.predictor(one)(arrays)
-    images = np.stack([detection.render(array, 16) for array in arrays])
+    images = np.stack([pictures.render(array, 16) for array in arrays])
     outputs = fine_tuned.predict(one, torch.from_numpy(images))
     assert set(columns) == {"score", "start_s", "start_hz", "end_hz"}
     np.testing.assert_allclose(columns["end_hz"], outputs["frequency"][:, 1] * 100, rtol=1e-5)
@@ -296,7 +296,7 @@ def test_mains_noise_and_drift_light_up_no_end_of_a_window(tmp_path, hz, volts):
             path, fmt="double", verbose="error"
         )
         found = readers.open_recording(path)
-        shown.append([array for start in (0, 5, 10) for _, array in detection.arrays(found, start)])
+        shown.append([array for start in (0, 5, 10) for _, array in pictures.arrays(found, start)])
     rows = np.r_[0:40, 90:GRID]  # mains noise itself lies between
     off = np.abs(np.subtract(*shown))[:, rows]
     # Of the lowest rows too; single cells in which the noise happens to vanish may differ by more.
@@ -304,12 +304,50 @@ def test_mains_noise_and_drift_light_up_no_end_of_a_window(tmp_path, hz, volts):
     assert off[:, :4].mean(axis=1).max() < 1
 
 
+@pytest.mark.parametrize("rate", [100, 128, 200])
+def test_a_slow_recording_goes_on_with_noise_like_its_own(rate):
+    """A signal in 1/f noise sampled slowly has the upper band of the same one sampled fast."""
+    samples, expected = generated(3)  # its chirp ends at 45 Hz
+    n = round(len(samples) / spectrograms.SAMPLE_RATE_HZ * rate)
+    at_rate = signal.resample(np.r_[samples, samples[::-1]], 2 * n)[:n]
+    margin = round(LEAD / spectrograms.SAMPLE_RATE_HZ * rate)
+    array = pictures.spectrogram(at_rate, rate, margin)
+    top = int(channels.top_hz(rate) / 100 * GRID)
+    # The band is the signal's own, its top two rows aside, which see both.
+    assert np.median(np.abs(array - expected)[3 : top - 2]) < 0.3
+    # Above it levels agree, and how values spread in a row; values themselves do not.
+    above = slice(top + 3, GRID - 4)
+    off = array[above].mean(axis=1) - expected[above].mean(axis=1)
+    assert np.abs(off).max() < 3
+    assert array[above].std() == pytest.approx(expected[above].std(), rel=0.1)
+    assert np.abs(np.corrcoef(array[above].ravel(), expected[above].ravel())[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("rate", [100, 128])
+def test_slow_recordings_are_searched_within_their_band(tmp_path, rate):
+    path = tmp_path / "a_raw.fif"
+    planted.raw(rate, 61, {"Cz": [20.0]}).save(path, verbose="error")
+    found = detection.localise(readers.open_recording(path), planted.observe, SEARCH).events
+    assert found["band_hz"].tolist() == [0.45 * rate]
+    assert found["onset_s"].tolist() == pytest.approx([20], abs=0.6)
+    assert found["start_hz"].tolist() == pytest.approx([planted.START_HZ], abs=3)
+    assert (found["end_hz"] <= 0.45 * rate).all()
+    # What a network sees in the noise alone is no event.
+    high = detection.localise(readers.open_recording(path), above_all, SEARCH).events
+    assert high.empty
+
+
+def above_all(arrays: np.ndarray) -> dict[str, np.ndarray]:
+    ones = np.ones(len(arrays))
+    return {"score": ones, "start_s": 9 * ones, "start_hz": 70 * ones, "end_hz": 80 * ones}
+
+
 def test_drift_is_what_is_slow():
     rate, time_s = 256.0, np.arange(70 * 256) / 256
     slow = 1e-3 * np.sin(2 * np.pi * 0.02 * time_s) + 5e-5 * time_s
     fast = 1e-4 * np.sin(2 * np.pi * 0.7 * time_s)
     inside = slice(10 * 256, 60 * 256)
-    off = detection.drift(slow + fast, rate) - slow
+    off = pictures.drift(slow + fast, rate) - slow
     assert np.abs(off[inside]).max() < 1e-5
 
 
@@ -334,7 +372,7 @@ def after(arrays: np.ndarray) -> dict[str, np.ndarray]:
 
 def test_padding_keeps_the_level_of_each_row():
     array = np.random.Generator(np.random.Philox(1)).normal(np.arange(GRID)[:, None], 1, (GRID, 40))
-    padded = detection.pad_columns(array, np.arange(GRID) < 40)
+    padded = pictures.pad_columns(array, np.arange(GRID) < 40)
     assert (padded[:, :40] == array.astype(np.float32)).all()
     np.testing.assert_allclose(padded[:, 40:].mean(axis=1), array.mean(axis=1), atol=0.5)
 

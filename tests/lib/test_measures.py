@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from patchwork.recordings import detection, measures
+from patchwork.recordings import measures, pictures
 from patchwork.stimuli import spectrograms
 from patchwork.stimuli.common import rng
 from patchwork.stimuli.spectrograms import Chirp
@@ -42,7 +42,7 @@ def test_an_amplitude_in_microvolt_is_that_of_the_sine():
     inside = (time_s > 20) & (time_s < 30)
     samples = generator.standard_normal(len(time_s)) * 5e-6
     samples[inside] += 3e-5 * np.sin(2 * np.pi * (30 + (time_s[inside] - 20)) * time_s[inside])
-    array = detection.spectrogram(samples, rate, 4 * rate)
+    array = pictures.spectrogram(samples, rate, 4 * rate)
     # Phase f(t) t sweeps twice as fast as f: 10 to 30 Hz above 30 - 20.
     power, _ = measures.strength(array, 20, 10, 50, 70)
     assert np.sqrt(2 * power) * 1e6 == pytest.approx(30, rel=0.15)

@@ -12,7 +12,17 @@ DATA = frozenset({"eeg", "mag", "grad", "csd", "seeg", "ecog", "dbs"})
 # Of these, what MNE gives in volts and is of the size of an EEG.
 VOLT_KINDS = frozenset({"eeg", "ecog", "seeg", "dbs"})
 _GROUPS = {"data": DATA, "meg": frozenset({"mag", "grad"})}
-RATE_MIN_HZ = 2 * FREQUENCY_MAX_HZ
+# ASSUME: filters of amplifiers, and of resampling, leave this share of a sampling rate.
+_USABLE = 0.45
+FULL_RATE_HZ = FREQUENCY_MAX_HZ / _USABLE
+# ASSUME: half of the band at least, which 100 Hz nearly hold: the rate of many sleep recordings.
+RATE_MIN_HZ = FREQUENCY_MAX_HZ
+
+
+def top_hz(rate_hz: float) -> float:
+    """The highest frequency of 0 to 100 Hz that a sampling rate holds."""
+    return min(FREQUENCY_MAX_HZ, _USABLE * rate_hz)
+
 
 # EDF and its like tell no types; labels follow Kemp and Olivan 2003, "EDF+ standard texts", and the
 # usual names of polysomnography. A word stands alone, with no letter before or after it, and where

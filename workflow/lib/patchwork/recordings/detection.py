@@ -1,20 +1,18 @@
 """Find chirps in recordings: windows, pictures as in training, predictions, events."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
-from scipy import interpolate, signal, special
+from scipy import special
 
 from patchwork.jobs.log import LOGGER, Progress
 from patchwork.models import fine_tuned
 from patchwork.models.tasks import Category, decode_all
-from patchwork.recordings import measures
-from patchwork.recordings.readers import Recording, Signals
+from patchwork.recordings import measures, pictures
+from patchwork.recordings.readers import Recording
 from patchwork.statistics import conformal
 from patchwork.stimuli import spectrograms
 from patchwork.stimuli.spectrograms import COLUMN_S, DURATION_S, FREQUENCY_MAX_HZ, GRID
@@ -27,13 +25,6 @@ COLUMNS = {
     "start_hz": ("start_hz", "start_low_hz", "start_high_hz"),
     "end_hz": ("end_hz", "end_low_hz", "end_high_hz"),
 }
-# Read on either side of a window, so that its outermost columns are full and no filter's edge
-# shows.
-MARGIN_S = 4.0
-# ASSUME: drift slower than this is no part of the picture. Training noise is flat below 0.5 Hz; a
-# filter there would darken the lowest rows, and with them the whole scale of colours.
-DRIFT_HZ = 0.1
-
 # A picture of 17 cm at 300 dpi has 2000 columns; this is six rows of 512.
 OVERVIEW_COLUMNS = 3072
 
@@ -125,131 +116,6 @@ def window_starts(duration_s: float, overlap_s: float, step_s: float) -> np.ndar
     return np.append(starts, last)[: len(starts) + (starts[-1] != last)] * step_s
 
 
-def spectrogram(
-    samples: np.ndarray, rate_hz: float, margin: int, beyond: tuple[int, int] = (0, 0)
-) -> np.ndarray | None:
-    """The time-frequency array of a window, through the transform that made the training data.
-
-    Args:
-        samples: shape (n,), any unit: the window with margins of this many samples on both sides.
-        rate_hz: sampling rate, 200 Hz or more.
-        margin: samples before the window, about `MARGIN_S`.
-        beyond: samples that are missing before and after, because the recording ends; they are
-            mirrored.
-
-    Returns:
-        shape (128, 128), float32, dB, frequency upwards; None where the window lacks data: a sample
-        that is not finite, or a flat second.
-    """
-    if not np.isfinite(samples).all():
-        return None
-    second = int(rate_hz)
-    if (np.ptp(samples[: len(samples) // second * second].reshape(-1, second), axis=1) == 0).any():
-        return None
-    level = np.pad(samples - drift(samples, rate_hz), beyond, mode="reflect")
-    ratio = Fraction(spectrograms.SAMPLE_RATE_HZ / rate_hz).limit_denominator(20_000)
-    even = signal.resample_poly(level, ratio.numerator, ratio.denominator, padtype="line")
-    first = round(margin * ratio) + spectrograms.HOP_SAMPLES // 2
-    density = spectrograms.transform().spectrogram(even, p0=0, p1=GRID, k_offset=first)
-    return (10 * np.log10(density[1 : 2 * GRID : 2])).astype(np.float32)
-
-
-def drift(samples: np.ndarray, rate_hz: float) -> np.ndarray:
-    """What is slower than `DRIFT_HZ`: a Butterworth filter of second order, there and back.
-
-    It runs over means of one second, which hold no mains noise. Over the samples it would start
-    from the outermost one, take the crest of a wave of 50 Hz for an offset, and need seconds to
-    forget it.
-
-    Args:
-        samples: shape (n,), finite, 3 s or more.
-        rate_hz: sampling rate.
-
-    Returns:
-        shape (n,).
-    """
-    second = round(rate_hz)
-    n = len(samples) // second
-    means = samples[: n * second].reshape(n, second).mean(axis=1)
-    low_pass = signal.butter(2, DRIFT_HZ, fs=rate_hz / second, output="sos")
-    slow = signal.sosfiltfilt(low_pass, means, padlen=min(n - 1, 30))
-    middles = (np.arange(n) + 0.5) * second - 0.5
-    return interpolate.CubicSpline(middles, slow)(np.arange(len(samples)))
-
-
-def arrays(recording: Recording, start_s: float) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Each channel's array of one window, (128, 128) float32, or None where data lack."""
-    if not isinstance(recording, Signals):
-        held = whole_columns(start_s, recording.duration_s, 0.0)
-        for name, array in recording.read(start_s, start_s + DURATION_S):
-            yield name, pad_columns(array, held) if np.isfinite(array).all() else None
-        return
-    held = whole_columns(start_s, recording.duration_s, spectrograms.WINDOW_SAMPLES)
-    begin = max(0.0, start_s - MARGIN_S)
-    for name, samples in recording.read(begin, start_s + DURATION_S + MARGIN_S):
-        rate = recording.rates_hz[name]
-        margin = round(MARGIN_S * rate)
-        before = max(0, margin - round(start_s * rate))
-        after = max(0, round(DURATION_S * rate) + 2 * margin - before - len(samples))
-        array = spectrogram(samples, rate, margin, (before, after))
-        yield name, None if array is None else pad_columns(array, held)
-
-
-def whole_columns(start_s: float, duration_s: float, samples: float) -> np.ndarray:
-    """Columns of a window that hold nothing but recording.
-
-    Args:
-        start_s: start of the window, seconds.
-        duration_s: length of the recording, seconds.
-        samples: that a column sees, at the rate of the transform.
-
-    Returns:
-        shape (128,), bool.
-    """
-    middles = start_s + (np.arange(GRID) + 0.5) * COLUMN_S
-    # A column of a folder of arrays is whole if its middle is.
-    reach = samples / spectrograms.SAMPLE_RATE_HZ / 2
-    return (middles - reach >= 0) & (middles + reach <= duration_s)
-
-
-def pad_columns(array: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Where a recording ends within a window, noise like that of the rest goes on.
-
-    Each value is drawn from those of its row, so that a row keeps its level, no chirp goes on, and
-    no seam of the mirrored signal shows.
-
-    Args:
-        array: shape (128, columns), any number of columns from the first.
-        held: shape (128,), bool: columns that are data; the others are replaced.
-
-    Returns:
-        shape (128, 128), float32.
-    """
-    filled = np.empty((GRID, GRID), np.float32)
-    known = array[:, np.flatnonzero(held)]
-    filled[:, held] = known
-    # The seed is a constant: one recording gives one result.
-    rng = np.random.Generator(np.random.Philox(0))
-    drawn = rng.integers(known.shape[1], size=(GRID, int((~held).sum())))
-    filled[:, ~held] = np.take_along_axis(known, drawn, axis=1)
-    return filled
-
-
-def render(array: np.ndarray, image_px: int) -> np.ndarray:
-    """The picture of an array as the chirp generator renders it plainly.
-
-    Args:
-        array: shape (128, 128), float32, frequency upwards.
-        image_px: side.
-
-    Returns:
-        shape (image_px, image_px, 3), uint8, frequency from the bottom up.
-    """
-    colours = spectrograms.colour_table()[spectrograms.colour_indices(array[::-1])]
-    size = (image_px, image_px)
-    return np.asarray(Image.fromarray(colours).resize(size, Image.Resampling.BILINEAR))
-
-
 def predictor(network: fine_tuned.Network) -> Predict:
     """A network as a function of arrays.
 
@@ -273,7 +139,7 @@ def predictor(network: fine_tuned.Network) -> Predict:
     image_px = int(network.encoder.patch_embed.img_size[0])
 
     def predict(found: np.ndarray) -> dict[str, np.ndarray]:
-        images = np.stack([render(array, image_px) for array in found])
+        images = np.stack([pictures.render(array, image_px) for array in found])
         outputs = fine_tuned.predict(network, torch.from_numpy(images))
         columns = decode_all(network.targets, outputs)
         return {
@@ -345,14 +211,16 @@ def localise(
     progress, parts, n_pictures = Progress("windows", len(starts)), [], 0
     searched: dict[str, list[float]] = {name: [] for name in recording.channels}
     for i, start_s in enumerate(starts):
-        seen = {name: array for name, array in arrays(recording, start_s) if array is not None}
+        seen = {
+            name: array for name, array in pictures.arrays(recording, start_s) if array is not None
+        }
         for name, array in seen.items():
             overview.add(name, start_s, array)
             searched[name].append(start_s)
         if seen:
             columns = {"channel": list(seen), **predict(np.stack(list(seen.values())))}
             frame = pd.DataFrame(columns).assign(window_s=start_s)
-            found = above_threshold(frame, starts, i, search)
+            found = measures.in_band(above_threshold(frame, starts, i, search), recording)
             parts.append(measures.with_strength(found, seen))
         n_pictures += len(seen)
         progress.step(i + 1)
@@ -394,8 +262,8 @@ def _in_recording(raw: pd.DataFrame, duration_s: float) -> pd.DataFrame:
     if "duration_s" in raw:
         frame["duration_s"] = np.clip(raw["duration_s"], 0, duration_s - frame["onset_s"])
     for name in ("start_hz", "end_hz"):
-        frame[name] = raw[name].clip(0, FREQUENCY_MAX_HZ)
-    kept = ["score", "window_s", *(name for name in measures.STRENGTH if name in raw)]
+        frame[name] = raw[name].clip(0, raw["band_hz"])
+    kept = ["score", "window_s", "band_hz", *(name for name in measures.STRENGTH if name in raw)]
     return frame.assign(**{name: raw[name] for name in kept})
 
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from patchwork.recordings.channels import VOLT_KINDS
+from patchwork.recordings.channels import VOLT_KINDS, top_hz
 from patchwork.recordings.readers import Recording, Signals
 from patchwork.stimuli.spectrograms import (
     COLUMN_S,
     DURATION_S,
+    FREQUENCY_MAX_HZ,
     GRID,
     RIDGE_HALF_WIDTH,
     ROW_HZ,
@@ -18,6 +19,7 @@ from patchwork.stimuli.spectrograms import (
 )
 
 STRENGTH = ("power", "snr_db")
+_PLACE = ("start_s", "duration_s", "start_hz", "end_hz", "band_hz")
 # ASSUME: a predicted line may be off by this much, Hz; the strongest cell near it is the chirp's.
 REACH_HZ = 5.0
 # Columns beside an event that its own energy may reach into: half a transform's window, and the
@@ -26,8 +28,9 @@ _GUARD = 4
 
 
 def strength(
-    array: np.ndarray, start_s: float, duration_s: float, start_hz: float, end_hz: float
-) -> tuple[float, float]:
+    array: np.ndarray, start_s: float, duration_s: float, start_hz: float, end_hz: float,
+    band_hz: float = FREQUENCY_MAX_HZ,
+) -> tuple[float, float]:  # fmt: skip
     """Power of a chirp, and over that of everything else from 0 to 100 Hz, as in training.
 
     Along the predicted line the strongest cell within `REACH_HZ` of it and its neighbours count,
@@ -39,6 +42,7 @@ def strength(
         duration_s: seconds.
         start_hz: frequency at the start.
         end_hz: frequency at the end.
+        band_hz: up to which the noise counts.
 
     Returns:
         Power in the array's own unit (V^2 for EEG), half the square of a sine's amplitude, and the
@@ -68,7 +72,7 @@ def strength(
         band = slice(max(0, best - half), best + half + 1)
         total += float((density[band, column] - background[band]).sum()) * ROW_HZ
     power = total / len(columns)
-    noise = float(background.sum()) * ROW_HZ
+    noise = float(background[rows_hz < band_hz].sum()) * ROW_HZ
     if not (power > 0 and noise > 0):
         return np.nan, np.nan
     return power, float(10 * np.log10(power / noise))
@@ -78,17 +82,36 @@ def with_strength(found: pd.DataFrame, seen: Mapping[str, np.ndarray]) -> pd.Dat
     """Predictions in one window with `STRENGTH`, where the network says how long they last.
 
     Args:
-        found: channel, start_s, start_hz, end_hz, and perhaps duration_s.
+        found: channel, start_s, start_hz, end_hz, band_hz, and perhaps duration_s.
         seen: by channel, the array of the window.
     """
     if "duration_s" not in found:
         return found
     rows = [
-        strength(seen[one.channel], one.start_s, one.duration_s, one.start_hz, one.end_hz)
+        strength(
+            seen[one.channel], one.start_s, one.duration_s, one.start_hz, one.end_hz, one.band_hz
+        )
         for one in found.itertuples()
     ]
     columns = np.array(rows, dtype=float).reshape(-1, len(STRENGTH)).T
     return found.assign(**dict(zip(STRENGTH, columns, strict=True)))
+
+
+def in_band(raw: pd.DataFrame, recording: Recording) -> pd.DataFrame:
+    """Predictions that lie at least in part below what their channel's rate can hold.
+
+    Args:
+        raw: channel, start_hz and end_hz.
+        recording: that they were made of.
+
+    Returns:
+        The rows that stay, with ``band_hz``, the top of the channel's band.
+    """
+    bands = {one.name: top_hz(one.rate_hz) for one in recording.choice.taken}
+    if not isinstance(recording, Signals):
+        bands = dict.fromkeys(bands, FREQUENCY_MAX_HZ)
+    found = raw.assign(band_hz=raw["channel"].map(bands).astype(float))
+    return found[found[["start_hz", "end_hz"]].min(axis=1) < found["band_hz"]]
 
 
 def with_context(events: pd.DataFrame, recording: Recording) -> pd.DataFrame:
