@@ -347,8 +347,26 @@ def test_drift_is_what_is_slow():
     slow = 1e-3 * np.sin(2 * np.pi * 0.02 * time_s) + 5e-5 * time_s
     fast = 1e-4 * np.sin(2 * np.pi * 0.7 * time_s)
     inside = slice(10 * 256, 60 * 256)
-    off = pictures.drift(slow + fast, rate) - slow
+    off = pictures.slow_part(slow + fast, rate) - slow
     assert np.abs(off[inside]).max() < 1e-5
+
+
+@pytest.mark.parametrize("hz", [59.97, 60.02])
+@pytest.mark.parametrize("volts", [2e-5, 5e-4])
+def test_mains_noise_goes_and_chirps_stay(hz, volts):
+    rate = 256
+    clean = planted.eeg(rate, 68, {"Cz": [24.0]})[0]  # its chirp ends at 50 Hz
+    grown = 1 + 0.2 * np.linspace(-1, 1, len(clean))
+    added = clean + volts * grown * np.sin(2 * np.pi * hz * np.arange(len(clean)) / rate + 1)
+    expected, noisy, found = (
+        pictures.spectrogram(samples, rate, 4 * rate, mains_hz=lines)
+        for samples, lines in ((clean, ()), (added, ()), (added, (60,)))
+    )
+    rows = slice(75, 79)  # of 58.6 to 61.7 Hz
+    assert noisy[rows].mean() - expected[rows].mean() > 5
+    assert found[rows].mean() == pytest.approx(expected[rows].mean(), abs=1.5)
+    others = np.r_[0:70, 84:GRID]
+    assert np.abs(found - expected)[others].mean() < 0.05
 
 
 @pytest.mark.parametrize("duration_s", [15, 30, 59])

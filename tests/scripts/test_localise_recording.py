@@ -31,7 +31,7 @@ TARGETS = {
 PROTOCOL = {"readout": "cls", "head_hidden": [8], "adapter": {"kind": "none"}}
 SETTINGS = {
     "picks": "data", "exclude": [], "units": None, "overlap_s": 30, "edge_s": 5,
-    "threshold": 0.0, "merge_s": 2, "coverage": 0.9, "seed": 0,
+    "threshold": 0.0, "merge_s": 2, "mains_hz": [50], "coverage": 0.9, "seed": 0,
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Find chirps in recordings: windows, pictures as in training, predictions, events."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,12 +42,15 @@ class Search:
             window in which they count.
         threshold: score from which a prediction is an event, 0 to 1.
         merge_s: onsets from different windows no farther apart than this are one event, s, >= 0.
+        mains_hz: frequencies of steady noise that is taken out. A network that was trained on
+            chirps alone takes a line that goes on and on for one.
     """
 
     overlap_s: float
     edge_s: float
     threshold: float
     merge_s: float
+    mains_hz: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.edge_s <= self.overlap_s:
@@ -211,9 +214,8 @@ def localise(
     progress, parts, n_pictures = Progress("windows", len(starts)), [], 0
     searched: dict[str, list[float]] = {name: [] for name in recording.channels}
     for i, start_s in enumerate(starts):
-        seen = {
-            name: array for name, array in pictures.arrays(recording, start_s) if array is not None
-        }
+        drawn = pictures.arrays(recording, start_s, search.mains_hz)
+        seen = {name: array for name, array in drawn if array is not None}
         for name, array in seen.items():
             overview.add(name, start_s, array)
             searched[name].append(start_s)

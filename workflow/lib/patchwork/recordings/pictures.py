@@ -1,7 +1,7 @@
 """Windows of recordings as the pictures that a network was trained on."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -19,11 +19,14 @@ MARGIN_S = 4.0
 # ASSUME: drift slower than this is no part of the picture. Training noise is flat below 0.5 Hz; a
 # filter there would darken the lowest rows, and with them the whole scale of colours.
 DRIFT_HZ = 0.1
+# ASSUME: mains keep to their frequency within a quarter of this; a row is 1.5 Hz wide.
+LINE_HZ = 0.2
 
 
 def spectrogram(
-    samples: np.ndarray, rate_hz: float, margin: int, beyond: tuple[int, int] = (0, 0)
-) -> np.ndarray | None:
+    samples: np.ndarray, rate_hz: float, margin: int, beyond: tuple[int, int] = (0, 0),
+    mains_hz: Sequence[float] = (),
+) -> np.ndarray | None:  # fmt: skip
     """The time-frequency array of a window, through the transform that made the training data.
 
     Args:
@@ -33,6 +36,8 @@ def spectrogram(
         margin: samples before the window, about `MARGIN_S`.
         beyond: samples that are missing before and after, because the recording ends; they are
             mirrored.
+        mains_hz: frequencies of steady noise to take out; those that the rate cannot hold are not
+            there.
 
     Returns:
         shape (128, 128), float32, dB, frequency upwards; None where the window lacks data: a sample
@@ -43,7 +48,11 @@ def spectrogram(
     second = int(rate_hz)
     if (np.ptp(samples[: len(samples) // second * second].reshape(-1, second), axis=1) == 0).any():
         return None
-    level = np.pad(samples - drift(samples, rate_hz), beyond, mode="reflect")
+    level = samples - slow_part(samples, rate_hz)
+    for hz in mains_hz:
+        if hz < rate_hz / 2:
+            level = level - slow_part(level, rate_hz, hz)
+    level = np.pad(level, beyond, mode="reflect")
     ratio = Fraction(spectrograms.SAMPLE_RATE_HZ / rate_hz).limit_denominator(20_000)
     even = signal.resample_poly(level, ratio.numerator, ratio.denominator, padtype="line")
     if rate_hz < FULL_RATE_HZ:
@@ -53,27 +62,33 @@ def spectrogram(
     return (10 * np.log10(density[1 : 2 * GRID : 2])).astype(np.float32)
 
 
-def drift(samples: np.ndarray, rate_hz: float) -> np.ndarray:
-    """What is slower than `DRIFT_HZ`: a Butterworth filter of second order, there and back.
+def slow_part(samples: np.ndarray, rate_hz: float, hz: float = 0.0) -> np.ndarray:
+    """What lies next to a frequency: drift up to `DRIFT_HZ`, or mains noise within `LINE_HZ`.
 
-    It runs over means of one second, which hold no mains noise. Over the samples it would start
-    from the outermost one, take the crest of a wave of 50 Hz for an offset, and need seconds to
-    forget it.
+    The signal is turned back by that frequency and filtered by a Butterworth filter of second
+    order, there and back, which runs over means of one second: those hold nothing of mains noise if
+    the frequency is zero. Over the samples it would start from the outermost one, take the crest of
+    a wave of 50 Hz for an offset, and need seconds to forget it.
 
     Args:
         samples: shape (n,), finite, 3 s or more.
         rate_hz: sampling rate.
+        hz: frequency of the mains; 0 for drift.
 
     Returns:
         shape (n,).
     """
     second = round(rate_hz)
     n = len(samples) // second
-    means = samples[: n * second].reshape(n, second).mean(axis=1)
-    low_pass = signal.butter(2, DRIFT_HZ, fs=rate_hz / second, output="sos")
+    numbers = np.arange(len(samples))
+    turn = np.exp(2j * np.pi * hz / rate_hz * numbers) if hz else np.ones(len(samples))
+    turned = samples * turn.conj()
+    means = turned[: n * second].reshape(n, second).mean(axis=1)
+    low_pass = signal.butter(2, LINE_HZ if hz else DRIFT_HZ, fs=rate_hz / second, output="sos")
     slow = signal.sosfiltfilt(low_pass, means, padlen=min(n - 1, 30))
     middles = (np.arange(n) + 0.5) * second - 0.5
-    return interpolate.CubicSpline(middles, slow)(np.arange(len(samples)))
+    found = (interpolate.CubicSpline(middles, slow)(numbers) * turn).real
+    return 2 * found if hz else found
 
 
 def with_upper_band(samples: np.ndarray, band_hz: float) -> np.ndarray:
@@ -107,7 +122,9 @@ def with_upper_band(samples: np.ndarray, band_hz: float) -> np.ndarray:
     return fft.irfft(held + waves[0] + 1j * waves[1], n)
 
 
-def arrays(recording: Recording, start_s: float) -> Iterator[tuple[str, np.ndarray | None]]:
+def arrays(
+    recording: Recording, start_s: float, mains_hz: Sequence[float] = ()
+) -> Iterator[tuple[str, np.ndarray | None]]:
     """Each channel's array of one window, (128, 128) float32, or None where data lack."""
     if not isinstance(recording, Signals):
         held = whole_columns(start_s, recording.duration_s, 0.0)
@@ -121,7 +138,7 @@ def arrays(recording: Recording, start_s: float) -> Iterator[tuple[str, np.ndarr
         margin = round(MARGIN_S * rate)
         before = max(0, margin - round(start_s * rate))
         after = max(0, round(DURATION_S * rate) + 2 * margin - before - len(samples))
-        array = spectrogram(samples, rate, margin, (before, after))
+        array = spectrogram(samples, rate, margin, (before, after), mains_hz)
         yield name, None if array is None else pad_columns(array, held)
 
 
