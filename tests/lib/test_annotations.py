@@ -101,6 +101,19 @@ def test_the_edf_file_starts_with_the_first_sample_of_the_recording(tmp_path):
     assert read.num_signals == 0
 
 
+def test_an_independent_reader_opens_the_edf_file(tmp_path):
+    pyedflib = pytest.importorskip("pyedflib")
+    annotations.save(EVENTS, CLOCK, tmp_path / "a.edf")
+    with pyedflib.EdfReader(str(tmp_path / "a.edf")) as file:
+        onsets, durations, texts = file.readAnnotations()
+        # Of the part of a second it makes another number.
+        begin = file.getStartdatetime().replace(microsecond=0)
+    assert begin == CLOCK.moment(0).replace(microsecond=0, tzinfo=None)
+    np.testing.assert_allclose(onsets, EVENTS["onset_s"], atol=1e-4)
+    assert texts.tolist() == ["chirp@@Cz", "chirp@@Fp1-A2", "chirp@@Cz"]
+    assert durations.tolist() == [-1, 10.5, 1]
+
+
 def test_events_without_duration_are_moments(tmp_path):
     bare = EVENTS.drop(columns="duration_s")
     for kind in ("fif", "csv", "edf"):

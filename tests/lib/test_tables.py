@@ -73,7 +73,7 @@ def test_a_table_that_is_not_declared_is_refused(tmp_path):
 def written_by_rules() -> set[str]:
     """Tables among the outputs of the rules; those beside figures show a part of others."""
     text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    found = re.findall(r'^ +\w+="(<\w+>/[^"]+\.(?:csv|parquet))"', text, re.MULTILINE)
+    found = re.findall(r'^ +\w+="(<\w+>/[^"]+\.(?:csv|tsv|parquet))"', text, re.MULTILINE)
     known = {re.sub(r"\{\w+\}", "x", path.replace("<run>", "seed0")) for path in found}
     return {path for path in known if "/figures/" not in path and "annot" not in path}
 

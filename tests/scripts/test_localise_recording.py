@@ -108,6 +108,24 @@ def test_predictions_of_the_network_are_written(files, tmp_path, monkeypatch):
     assert raw.annotations.onset[0] == pytest.approx(40, abs=0.6)
 
 
+def test_the_page_shows_each_event_with_its_moment(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(detection, "predictor", lambda network: planted.observe)
+    outputs = localise(files, tmp_path, threshold=0.5)
+    text = Path(outputs["page"]).read_text()
+    table = pd.read_csv(outputs["events"])
+    (moment,) = table["onset_clock"]
+    assert text.count('<figure id="event0">') == text.count("data:image/png;base64,") == 1
+    assert f"0: Cz, {moment}, 1.00" in text
+    for name in ("events.csv", "channels.csv", "events.tsv", "overlays/001_Cz.svg"):
+        assert f'href="{name}"' in text
+        assert (Path(outputs["page"]).parent / name).exists()
+    bids = pd.read_csv(outputs["bids"], sep="\t")
+    assert bids["onset"].tolist() == table["onset_s"].tolist()
+    assert bids.loc[0, ["eventType", "channels", "dateTime"]].tolist() == [
+        "chirp", "Cz", "2021-03-04 05:06:27"
+    ]  # fmt: skip
+
+
 def test_channels_are_counted_and_left_out_in_one_line(files, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(detection, "predictor", lambda network: planted.observe)
     with caplog.at_level("WARNING", logger="patchwork"):

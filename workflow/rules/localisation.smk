@@ -68,6 +68,8 @@ rule localise_recording:
     output:
         events="<results>/{study}/recordings/{recording}/events.csv",
         channels="<results>/{study}/recordings/{recording}/channels.csv",
+        bids="<results>/{study}/recordings/{recording}/events.tsv",
+        page="<results>/{study}/recordings/{recording}/index.html",
         fif="<results>/{study}/recordings/{recording}/events-annot.fif",
         csv="<results>/{study}/recordings/{recording}/events-annot.csv",
         edf="<results>/{study}/recordings/{recording}/events-annot.edf",

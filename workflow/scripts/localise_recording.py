@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 from patchwork import tables
-from patchwork.figures import theme
+from patchwork.figures.chirps import recording_page
 from patchwork.figures.chirps import recordings as figures
 from patchwork.jobs import devices
-from patchwork.jobs.log import Progress, job_log
+from patchwork.jobs.log import job_log
 from patchwork.models import fine_tuned
-from patchwork.recordings import annotations, detection, readers
+from patchwork.recordings import annotations, detection, excerpts, readers
 from patchwork.stimuli.spectrograms import DURATION_S, FREQUENCY_MAX_HZ
 
 
@@ -23,34 +23,28 @@ def main(
     found = readers.open_recording(
         recording, **{key: settings[key] for key in ("picks", "exclude", "units")}
     )
-    search = detection.Search(
-        **{field.name: settings[field.name] for field in fields(detection.Search)}
-    )
+    keys = [field.name for field in fields(detection.Search)]
+    search = detection.Search(**{key: settings[key] for key in keys})
     predict = detection.predictor(fine_tuned.load(*network).to(torch.device(device)))
-    predicted = pd.read_parquet(calibration)
-    widths = detection.half_widths(predicted, settings["seed"], settings["coverage"])
+    widths = detection.half_widths(
+        pd.read_parquet(calibration), settings["seed"], settings["coverage"]
+    )
     readers.check_signal(found, DURATION_S)
     result = detection.localise(found, predict, search, widths)
-    tables.write(result.events.round(6), outputs["events"])
-    tables.write(result.channels.round(6), outputs["channels"])
+    bids = annotations.as_bids(result.events, found.clock, found.duration_s)
+    for kind, frame in (("events", result.events), ("channels", result.channels), ("bids", bids)):
+        tables.write(frame.round(6), outputs[kind])
     for kind in ("fif", "csv", "edf"):
         annotations.save(result.events, found.clock, outputs[kind])
     searched = figures.SearchedRecording(
         Path(recording).name, found.duration_s, FREQUENCY_MAX_HZ, search.threshold,
         settings["coverage"],
     )  # fmt: skip
-    draw(result, searched, Path(outputs["overlays"]))
-
-
-def draw(result: detection.Detections, searched: figures.SearchedRecording, folder: Path) -> None:
-    """A figure per channel, as SVG, PNG and the table that it shows."""
-    folder.mkdir(parents=True, exist_ok=True)
-    levels = result.overview.levels
-    progress = Progress("overlays", len(levels))
-    for i, (stem, figure, shown) in enumerate(figures.overlays(levels, result.events, searched)):
-        theme.save(figure, folder / stem)
-        shown.to_csv(folder / f"{stem}.csv", index=False)
-        progress.step(i + 1)
+    links = figures.save_overlays(result.overview, result.events, searched, outputs["overlays"])
+    links += [Path(outputs[kind]).name for kind in ("events", "channels", "bids", "csv", "edf")]
+    around = excerpts.excerpts(found, result.events, search.mains_hz)
+    page = recording_page.page(searched, result.events, result.channels, dict(around), links)
+    Path(outputs["page"]).write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

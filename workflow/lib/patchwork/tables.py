@@ -65,7 +65,7 @@ def schema_of(path: str | Path) -> Schema:
 
 
 def write(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table as CSV or Parquet, as the path ends, if its columns are those declared.
+    """Write a table as CSV, TSV or Parquet, as the path ends, if its columns are those declared.
 
     Args:
         frame: columns in any order; an empty frame may lack them.
@@ -90,6 +90,8 @@ def write(frame: pd.DataFrame, path: str | Path) -> None:
         frame = frame[[name for name in schema.columns if name in frame.columns]]
     if str(path).endswith(".parquet"):
         frame.to_parquet(path, index=False)
+    elif str(path).endswith(".tsv"):
+        frame.to_csv(path, index=False, sep="\t", na_rep="n/a")
     else:
         frame.to_csv(path, index=False)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import edfio
 import mne
+import numpy as np
 import pandas as pd
 
 from patchwork.jobs.log import LOGGER
@@ -89,6 +90,31 @@ def _write_edf(events: pd.DataFrame, clock: Clock, path: Path) -> None:
         annotations=texts or [edfio.EdfAnnotation(0.0, None, ANCHOR)],
     )
     file.write(path)
+
+
+def as_bids(events: pd.DataFrame, clock: Clock, duration_s: float) -> pd.DataFrame:
+    """Events in the columns of a BIDS file of events, as SzCORE's scoring reads them.
+
+    Args:
+        events: channel, onset_s, score, and perhaps duration_s.
+        clock: of the recording.
+        duration_s: of the recording.
+
+    Source: Dan et al. 2024, "SzCORE"; BIDS specification, "Events".
+    """
+    begin = clock.moment(0.0)
+    return pd.DataFrame(
+        {
+            "onset": events["onset_s"],
+            "duration": events.get("duration_s", np.nan),
+            "eventType": DESCRIPTION,
+            "confidence": events["score"],
+            "channels": events["channel"],
+            "dateTime": None if begin is None else begin.strftime("%Y-%m-%d %H:%M:%S"),
+            "recordingDuration": duration_s,
+        },
+        index=events.index,
+    )
 
 
 def read_edf(path: str | Path) -> mne.Annotations:

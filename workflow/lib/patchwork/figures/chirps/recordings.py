@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from patchwork.figures import theme
+from patchwork.jobs.log import Progress
+from patchwork.stimuli.spectrograms import FREQUENCY_MAX_HZ
+
+if TYPE_CHECKING:
+    # These bring readers and networks with them, which drawing does without.
+    from patchwork.recordings.detection import Overview
+    from patchwork.recordings.excerpts import Excerpt
 
 ROW_S = 300.0
 _MOST_ROWS = 6
@@ -57,6 +66,31 @@ def overlays(
         yield stem, overlay(picture, here, channel, searched), here
 
 
+def save_overlays(
+    overview: "Overview", events: pd.DataFrame, searched: SearchedRecording, folder: str | Path
+) -> list[str]:
+    """Write a figure per channel, as SVG, PNG and the table that it shows.
+
+    Args:
+        overview: pictures of each channel.
+        events: as for `overlays`.
+        searched: likewise.
+        folder: made if it is not there.
+
+    Returns:
+        The SVG files, relative to what holds the folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    progress, names = Progress("overlays", len(overview.levels)), []
+    for i, (stem, figure, shown) in enumerate(overlays(overview.levels, events, searched)):
+        theme.save(figure, folder / stem)
+        shown.to_csv(folder / f"{stem}.csv", index=False)
+        progress.step(i + 1)
+        names.append(f"{folder.name}/{stem}.svg")
+    return names
+
+
 @theme.styled
 def overlay(
     picture: np.ndarray, events: pd.DataFrame, channel: str, searched: SearchedRecording
@@ -101,6 +135,33 @@ def overlay(
     rows[-1].set_xlabel("Time from the first sample of the file (s)")
     figure.supylabel("Frequency (Hz)", size=theme.TEXT_PT)
     return theme.finish(figure, f"Chirps in channel {channel}", _caption(events, searched))
+
+
+@theme.styled
+def event_figure(excerpt: "Excerpt", event: pd.Series) -> Figure:
+    """One event: its spectrogram with the predicted line, and below it the trace.
+
+    Args:
+        excerpt: what lies around it.
+        event: columns `NEEDED`, and perhaps duration_s.
+
+    Returns:
+        8.5 cm wide; the trace is missing where there is none.
+    """
+    n = 2 if len(excerpt.samples) else 1
+    figure = Figure(figsize=(8.5 * theme.CM, 2.9 * n * theme.CM), layout="constrained")
+    rows = figure.subplots(n, 1, squeeze=False, sharex=True)[:, 0]
+    rows[0].imshow(
+        excerpt.array, extent=(*excerpt.span_s, 0, FREQUENCY_MAX_HZ), origin="lower",
+        aspect="auto", cmap=theme.SEQUENTIAL, interpolation="nearest",
+    )  # fmt: skip
+    _draw(rows[0], event.to_frame().T.infer_objects())
+    rows[0].set(ylabel="Hz", xlim=excerpt.span_s, ylim=(0, FREQUENCY_MAX_HZ))
+    if n == 2:
+        rows[1].plot(excerpt.time_s, excerpt.samples, color=theme.PALETTE[0], lw=0.4)
+        rows[1].set_ylabel(excerpt.unit)
+    rows[-1].set_xlabel("s from the first sample")
+    return figure
 
 
 def _draw(axes: Axes, events: pd.DataFrame) -> None:
