@@ -3,7 +3,8 @@
 A part stands between ``<!-- name -->`` and ``<!-- /name -->``, perhaps with a study after the name,
 and is made from the schemas, the rules, the configuration of the studies or the claims of the
 documented run, which lies in ``docs/evidence``. Given a folder of results, that run becomes it; a
-run in a folder named ``real`` is documented in ``docs/real``, beside it.
+run in a folder named ``real`` is documented in ``docs/real``, beside it, and one in a folder named
+``default`` in ``docs/default``: its verdicts stand where the larger run has none.
 """
 
 import json
@@ -29,7 +30,7 @@ from patchwork.tables import schemas
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "docs/evidence"
 REAL = ROOT / "docs/real"
-CLAIMS = EVIDENCE / "claims.csv"
+DEFAULT = ROOT / "docs/default"
 NOT_RUN = "No run of this is documented yet."
 # What is kept of a run, if it is not larger than this.
 KEPT = (
@@ -229,22 +230,49 @@ def decisions(study: str) -> str:
 # Claims of the documented run --------------------------------------------------------------------
 
 
+def decided(mark: str = "") -> pd.DataFrame:
+    """Claims of the documented run, and of the default run where that one has not run.
+
+    Args:
+        mark: column in which rows of the default run get an asterisk.
+    """
+    known = pd.read_csv(EVIDENCE / "claims.csv")
+    if not (DEFAULT / "claims.csv").is_file():
+        return known
+    smaller = pd.read_csv(DEFAULT / "claims.csv")
+    keys = [(f["claim"], f["protocol"], f.groupby(["claim", "protocol"]).cumcount())
+            for f in (known, smaller)]  # fmt: skip
+    known, smaller = (f.set_index(pd.MultiIndex.from_arrays(k))
+                      for f, k in zip((known, smaller), keys, strict=True))  # fmt: skip
+    done = known[known["verdict"] != "not_run"]
+    small = ~smaller.index.isin(done.index)
+    both = smaller.astype(object)
+    both.loc[~small] = done.reindex(both.index[~small])[both.columns].astype(object)
+    if mark:
+        both.loc[small & (both["verdict"] != "identity").to_numpy(), mark] += "*"
+    return both.reset_index(drop=True).infer_objects()
+
+
 def counts(_: str) -> str:
     """One sentence: how many verdicts of each kind."""
-    known = pd.read_csv(CLAIMS)
+    known = decided()
     found = known["verdict"].value_counts()
     listed = [f"{n} *{show.spoken(verdict)}*" for verdict, n in found.items()]
     said = f"{', '.join(listed[:-1])} and {listed[-1]}" if len(listed) > 1 else listed[0]
     return (
-        f"In the documented run, {known['claim'].nunique()} claims of {known['study'].nunique()} "
+        f"In the documented runs, {known['claim'].nunique()} claims of {known['study'].nunique()} "
         f"studies got {len(known)} verdicts, one per claim and protocol: {said}. "
         f"{rules_of_claims.multiplicity(known)}"
     )
 
 
 def documented(folder: str) -> str:
-    """Where the documented run comes from; `folder` is docs for a page outside of it."""
-    return origin(EVIDENCE, folder)
+    """Where the documented runs come from; `folder` is docs for a page outside of it."""
+    text = origin(EVIDENCE, folder)
+    if not (DEFAULT / "claims.csv").is_file():
+        return text
+    smaller = origin(DEFAULT, folder).replace("The documented run", "The default run")
+    return f"{text}\n\nVerdicts with an asterisk are those of the smaller default run. {smaller}"
 
 
 def real_run(folder: str) -> str:
@@ -277,13 +305,13 @@ def origin(kept: Path, folder: str) -> str:
 
 def claims(study: str) -> str:
     """Verdicts by protocol, of all claims or of a study's."""
-    known = pd.read_csv(CLAIMS)
+    known = decided("verdict")
     return "\n".join(show.markdown(known[known["study"] == study] if study else known))
 
 
 def intervals(study: str) -> str:
     """Estimates, intervals and controls, of all claims or of a study's."""
-    known = pd.read_csv(CLAIMS)
+    known = decided("verdict")
     return "\n".join(show.markdown_full(known[known["study"] == study] if study else known))
 
 
@@ -417,7 +445,7 @@ def core_hours(results: Path) -> dict[str, float]:
 
 def document(results: Path) -> None:
     """Make a run the documented one: its claims, tables, figures and where they come from."""
-    folder = REAL if results.name == REAL.name else EVIDENCE
+    folder = {one.name: one for one in (REAL, DEFAULT)}.get(results.name, EVIDENCE)
     shutil.rmtree(folder, ignore_errors=True)
     large = []
     for file in sorted({one for pattern in KEPT for one in results.glob(pattern)}):
@@ -441,7 +469,7 @@ def main(results: str = "") -> None:
     for path in pages():
         path.write_text(filled(path.read_text()))
     stem = ROOT / "docs/figures/claims"
-    svg, _ = theme.save(drawings.claims_picture(pd.read_csv(CLAIMS)), stem)
+    svg, _ = theme.save(drawings.claims_picture(decided("protocol")), stem)
     svg.unlink()
     if shutil.which("dot"):
         draw_rules()

@@ -80,8 +80,8 @@ def opened(source: Mapping[str, Any]) -> Iterator[tuple[list[str], Callable[[str
                 f"annotated.source.table is {table!r}; package {source['name']} has no such file"
             )
         names = [one.rpartition("/")[2] for one in inside if one.rpartition("/")[0] == folder]
-        known = {key: source[key] for key in ("kind", "name", "version", "sha256")}
-        yield _pictures(sorted(names), folder), archive.read, known | wheels.stated(archive)
+        said = {key: source[key] for key in ("kind", "name", "version", "sha256")}
+        yield _pictures(sorted(names), folder), archive.read, said | wheels.stated(archive)
 
 
 def _pictures(names: Sequence[str], folder: str) -> list[str]:
@@ -111,7 +111,9 @@ def read_boxes(content: bytes, name: str, columns: Mapping[str, str]) -> pd.Data
     table = read(io.BytesIO(content))
     missing = [own for own in columns.values() if own not in table]
     if missing:
-        raise ValueError(f"{name}: lacks the column {missing[0]!r}; it has {', '.join(table)}")
+        raise ValueError(
+            f"{name}: lacks the column {missing[0]!r}; it has {', '.join(map(str, table.columns))}"
+        )
     found = table.rename(columns={own: key for key, own in columns.items()})[["picture", *_BOX]]
     try:
         found[_BOX] = found[_BOX].astype(float)
@@ -122,7 +124,7 @@ def read_boxes(content: bytes, name: str, columns: Mapping[str, str]) -> pd.Data
     has_area = (found["end_s"] > found["start_s"]) & (found["high_hz"] > found["low_hz"])
     # Of a picture with boxes its empty row, and clicks that drew no box, are left out.
     rest = found[~has_area & ~found["picture"].isin(found.loc[has_area, "picture"])]
-    clicked = rest.groupby("picture")[_BOX].apply(lambda part: part.notna().any(axis=None))
+    clicked = rest[_BOX].notna().any(axis=1).groupby(rest["picture"]).any()
     empty = clicked.index[~clicked.to_numpy(dtype=bool)]
     nothing = pd.DataFrame({"picture": empty, **dict.fromkeys(_BOX, np.nan)})
     return pd.concat([found[has_area], nothing], ignore_index=True)
@@ -151,7 +153,7 @@ def find(settings: Mapping[str, Any], names: Sequence[str], boxes: pd.DataFrame)
         )
     pictures["recording"] = [one[1] for one in found if one]
     pictures["augmented"] = [bool(re.search(settings["augmented"], name)) for name in names]
-    pictures["split"] = pictures["recording"].map(split_of(pictures["recording"], settings))
+    pictures["split"] = pictures["recording"].map(split_of(list(pictures["recording"]), settings))
     area = (boxes["end_s"] - boxes["start_s"]) * (boxes["high_hz"] - boxes["low_hz"])
     largest = boxes.assign(area=area).sort_values("area", ascending=False, kind="stable")
     n_boxes = boxes["start_s"].notna().groupby(boxes["picture"]).sum().rename("n_boxes")
@@ -239,7 +241,7 @@ def _square(content: bytes, name: str, image_px: int, white_frame: bool) -> np.n
 
 def _inside(levels: np.ndarray, name: str) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is not white."""
-    inked = (levels < _WHITE).any(-1)
+    inked = np.any(levels < _WHITE, axis=-1)
     rows, columns = (np.flatnonzero(inked.any(axis)) for axis in (1, 0))
     if not len(rows):
         raise ValueError(f"{name}: is white all over; allowed is a picture in a white frame")

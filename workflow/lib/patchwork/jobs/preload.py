@@ -19,7 +19,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
@@ -95,7 +95,7 @@ def serve(path: str, *libraries: str) -> None:
     os._exit(0)
 
 
-def _watch(connection: socket.socket, interrupt: signal.Handlers) -> None:
+def _watch(connection: socket.socket, interrupt: Any) -> None:
     """Fork the script's process, answer with its status, or end it with its caller."""
     request, streams = _receive(connection)
     pid = os.fork()
@@ -109,7 +109,7 @@ def _watch(connection: socket.socket, interrupt: signal.Handlers) -> None:
     for stream in streams:
         os.close(stream)
     ended = os.pidfd_open(pid)
-    ready, _, _ = select.select([connection, ended], [], [])
+    ready, _, _ = select.select([connection.fileno(), ended], [], [])
     if ended not in ready:
         os.kill(pid, signal.SIGTERM)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -26,8 +26,8 @@ def leave_out(configuration: Mapping[str, Any]) -> None:
     for study in configuration["studies"].values():
         if not isinstance(study, dict):
             continue
-        for block in (study, study.get("figures")):
-            for name in [key for key, value in (block or {}).items() if value is None]:
+        for block in (study, study.get("figures") or {}):
+            for name in [key for key, value in block.items() if value is None]:
                 del block[name]
 
 

@@ -51,10 +51,10 @@ def excerpts(
         Number of the row, in order of time, and its excerpt.
     """
     best = events.nlargest(n_most, "score", keep="first").sort_index()
-    for window_s, part in best.groupby("window_s", sort=True):
-        start_s = float(window_s)
+    for _, part in best.groupby("window_s", sort=True):
+        start_s = float(part["window_s"].iloc[0])
         seen = dict(pictures.arrays(recording, start_s, mains_hz))
-        for number, one in part.iterrows():
+        for number, (_, one) in zip(part.index.tolist(), part.iterrows(), strict=True):
             array = seen[one["channel"]]
             if array is None:
                 continue
@@ -65,7 +65,7 @@ def excerpts(
             last = max(first + 2, min(last, int(np.ceil(until_s / COLUMN_S - 1e-6))))
             span = (start_s + first * COLUMN_S, start_s + last * COLUMN_S)
             trace = _trace(recording, one["channel"], span)
-            yield int(number), Excerpt(array[:, first:last], span, *trace)
+            yield number, Excerpt(array[:, first:last], span, *trace)
 
 
 def _trace(

@@ -87,11 +87,10 @@ def with_strength(found: pd.DataFrame, seen: Mapping[str, np.ndarray]) -> pd.Dat
     """
     if "duration_s" not in found:
         return found
+    places = ["start_s", "duration_s", "start_hz", "end_hz", "band_hz"]
     rows = [
-        strength(
-            seen[one.channel], one.start_s, one.duration_s, one.start_hz, one.end_hz, one.band_hz
-        )
-        for one in found.itertuples()
+        strength(seen[channel], *place)
+        for channel, place in zip(found["channel"], found[places].to_numpy(float), strict=True)
     ]
     columns = np.array(rows, dtype=float).reshape(-1, len(STRENGTH)).T
     return found.assign(**dict(zip(STRENGTH, columns, strict=True)))

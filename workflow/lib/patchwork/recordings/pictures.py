@@ -138,8 +138,8 @@ def arrays(
         margin = round(MARGIN_S * rate)
         before = max(0, margin - round(start_s * rate))
         after = max(0, round(DURATION_S * rate) + 2 * margin - before - len(samples))
-        array = spectrogram(samples, rate, margin, (before, after), mains_hz)
-        yield name, None if array is None else pad_columns(array, held)
+        picture = spectrogram(samples, rate, margin, (before, after), mains_hz)
+        yield name, None if picture is None else pad_columns(picture, held)
 
 
 def whole_columns(start_s: float, duration_s: float, samples: float) -> np.ndarray:

@@ -122,8 +122,9 @@ def score_samples(true: Spans, found: Spans, duration_s: float) -> Scores:
     """
     n = round(duration_s * _SAMPLE_HZ)
     wanted, given = (_mask(spans, n, _SAMPLE_HZ) for spans in (true, found))
-    counts = (wanted.sum(), (wanted & given).sum(), (given & ~wanted).sum())
-    return Scores(*map(int, counts), n / _SAMPLE_HZ)
+    counted = (wanted, wanted & given, given & ~wanted)
+    n_true, n_hit, n_false = (int(one.sum()) for one in counted)
+    return Scores(n_true, n_hit, n_false, n / _SAMPLE_HZ)
 
 
 def _mask(spans: Spans, n: int, rate_hz: float) -> np.ndarray:

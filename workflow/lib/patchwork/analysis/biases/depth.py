@@ -134,7 +134,7 @@ def bias_by_depth(errors: pd.DataFrame) -> pd.DataFrame:
 
 def _of_readout(errors: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Rows of one read-out of one block of one network."""
-    names = errors[_KEYS].iloc[0].to_dict()
+    names = {key: errors[key].iloc[0] for key in _KEYS}
     frames = {
         # One network is one cluster, and its images are what was sampled.
         view: part.assign(seed=0).drop(columns=[*_KEYS, "view"])
@@ -150,4 +150,4 @@ def _of_readout(errors: pd.DataFrame) -> Iterator[dict[str, Any]]:
             yield {**names, "view": view, "quantity": quantity, **one.row()}
     split = orientation.picture_and_lattice(frames["upright"], frames["turned"])
     for row in split.drop(columns="unit").to_dict("records"):
-        yield {**names, "view": "both", **row}
+        yield {**names, "view": "both", **{str(key): value for key, value in row.items()}}

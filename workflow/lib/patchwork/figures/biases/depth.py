@@ -35,8 +35,8 @@ def _references(axes: Axes, part: pd.DataFrame) -> None:
         found = part.loc[part["backbone"] == name]
         if len(found):
             row = found.iloc[0]
-            style = {"color": theme.PALE if name == "pixels" else theme.INK, "lw": 0.8}
-            axes.axhline(row["estimate"], ls=dash, label=words(name), **style)
+            color = theme.PALE if name == "pixels" else theme.INK
+            axes.axhline(row["estimate"], ls=dash, label=words(name), color=color, lw=0.8)
             if name == "pixels":
                 axes.axhspan(row["ci_low"], row["ci_high"], color=theme.PALE, alpha=0.15, lw=0)
 

@@ -82,8 +82,10 @@ def page(
         shown="All events." if len(excerpts) == len(events)
         else f"The {len(excerpts)} with the best scores.",
         figures="\n".join(
-            _figure(i, recordings.event_figure(one, events.loc[i]), events.loc[i])
-            for i, one in excerpts.items()
+            _figure(i, recordings.event_figure(one, event), event)
+            for (i, one), (_, event) in zip(
+                sorted(excerpts.items()), events.loc[sorted(excerpts)].iterrows(), strict=True
+            )
         ),
     )  # fmt: skip
 
