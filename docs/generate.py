@@ -38,6 +38,8 @@ KEPT = (
     "*/tables/*.csv", "*/figures/*.png",
 )  # fmt: skip
 KEPT_MB = 1
+# Of the default run, which `make` repeats, its numbers are enough.
+KEPT_OF_DEFAULT = ("claims.csv", "*/findings/*.csv", "*/*/findings.csv")
 PAGES = ("README.md", "config/README.md", "docs/*.md", "docs/studies/*.md")
 PART = re.compile(r"<!-- (?P<name>\w+)(?: (?P<of>\w+))? -->\n.*?<!-- /(?P=name) -->", re.DOTALL)
 BRANCHES = ("oneOf", "allOf")
@@ -446,9 +448,10 @@ def core_hours(results: Path) -> dict[str, float]:
 def document(results: Path) -> None:
     """Make a run the documented one: its claims, tables, figures and where they come from."""
     folder = {one.name: one for one in (REAL, DEFAULT)}.get(results.name, EVIDENCE)
+    patterns = KEPT_OF_DEFAULT if folder == DEFAULT else KEPT
     shutil.rmtree(folder, ignore_errors=True)
     large = []
-    for file in sorted({one for pattern in KEPT for one in results.glob(pattern)}):
+    for file in sorted({one for pattern in patterns for one in results.glob(pattern)}):
         name = file.relative_to(results)
         if file.stat().st_size > KEPT_MB * 1e6:
             large.append(str(name))

@@ -167,6 +167,10 @@ def test_planted_differences_of_layers_are_found_and_others_are_not(values):
         assert values.loc[name, "estimate"] > 0.01
 
 
+def test_edits_that_succeed_in_one_layer_are_seen(values):
+    assert values.loc["rome_mean_efficacy_best_layer", "estimate"] >= 0.5
+
+
 def test_positive_controls_find_what_is_planted(values):
     for name in ("first_mlp_recovery_found", "clean_log_odds_found", "minimal_set_ratio_found"):
         assert values.loc[name, "estimate"] >= 0.8, name

@@ -351,6 +351,13 @@ class _Network:
 
     def _edits(self) -> Iterator[tuple[str, Interval]]:
         edits = self.parts["edits"]
+        rome = edits[edits["method"] == "rome_mean"]
+        # Of the layer with the most, which is no fair estimate of it, but tells whether any works.
+        best = rome[rome["layer"] == rome.groupby("layer")["efficacy"].mean().idxmax()]
+        yield (
+            "rome_mean_efficacy_best_layer",
+            share_intervals(best["efficacy"].to_numpy(float), best["seed"].to_numpy())[0],
+        )
         for method, measure in (
             (method, measure)
             for method in ("rome_mean", "random")
