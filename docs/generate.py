@@ -251,7 +251,8 @@ def decided(mark: str = "") -> pd.DataFrame:
     both = smaller.astype(object)
     both.loc[~small] = done.reindex(both.index[~small])[both.columns].astype(object)
     if mark:
-        both.loc[small & (both["verdict"] != "identity").to_numpy(), mark] += "*"
+        computed = ~both["verdict"].isin(["identity", "not_run"]).to_numpy()
+        both.loc[small & computed, mark] += "*"
     return both.reset_index(drop=True).infer_objects()
 
 
