@@ -17,9 +17,12 @@ STUDIES = [path.stem for path in (ROOT / "config/studies").glob("*.yaml")]
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that a file imports, with its full name."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Every module that a file imports, with its full name; not what only its types need."""
+    names, tree = set(), ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

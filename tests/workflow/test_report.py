@@ -29,7 +29,9 @@ def test_every_figure_has_picture_vector_and_numbers(tiny):
     assert len(figures) >= 16
     for path in figures:
         assert path.with_suffix(".png").stat().st_size > 5000, path
-        assert len(pd.read_csv(path.with_suffix(".csv"))), path
+        rows = pd.read_csv(path.with_suffix(".csv"))
+        # Language models of this scale know no facts, so nothing of them is traced.
+        assert len(rows) or path.parts[-3] == "clap", path
 
 
 def test_every_job_leaves_a_log_with_its_time_and_memory(tiny):
