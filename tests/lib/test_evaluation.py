@@ -1,11 +1,12 @@
 """Scores over a source: classes, unknown labels, and what stands in a table of predictions."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from patchwork.models import backbones, fine_tuned, tasks
 from patchwork.training import evaluation
-from small_networks import RANDOM, Pictures
+from small_networks import RANDOM, Pictures, network
 
 
 class Labelled(Pictures):
@@ -97,3 +98,23 @@ def test_predictions_keep_what_is_unknown_and_predict_it_all_the_same(judged):
     assert np.allclose(table["predicted_start"], outputs["start"][:, 0] * 255, rtol=1e-4)
     assert (table.loc[unknown, "loss_start"] == 0).all()
     assert (table.loc[~unknown, "loss_start"] > 0).all()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_seeds_on_one_frozen_encoder_share_vectors_only_where_asked(monkeypatch, shared):
+    images = Pictures(8, 1).images
+    monkeypatch.setattr(fine_tuned, "load", lambda *_: network(adapter={"kind": "none"}).eval())
+
+    def change_of_an_edit(one):
+        plain = fine_tuned.predict(one, images)["side"]
+        edit = one.encoder.blocks[0].register_forward_hook(lambda *_: torch.zeros_like(_[2]))
+        edited = fine_tuned.predict(one, images)["side"]
+        edit.remove()
+        return pd.DataFrame({"change": [np.abs(edited - plain).max()]})
+
+    files = [("a", "backbone"), ("b", "backbone")]
+    found = evaluation.of_seeds(
+        change_of_an_edit, files, [0, 1], "cpu", **({"share_vectors": True} if shared else {})
+    )
+    # An edit inside of the encoder is seen, unless the vectors of the pictures are kept.
+    assert ((found["change"] == 0) == shared).all()

@@ -13,7 +13,11 @@ def main(
 ) -> None:
     source = sources.Stored(test, workers)
     table = evaluation.of_seeds(
-        lambda network: evaluation.predictions(network, source), files, seeds, device
+        lambda network: evaluation.predictions(network, source),
+        files,
+        seeds,
+        device,
+        share_vectors=True,
     )
     tables.write(table, predictions)
 

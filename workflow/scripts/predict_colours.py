@@ -26,6 +26,7 @@ def main(
         files,
         seeds,
         device,
+        share_vectors=True,
     )
     tables.write(table, errors)
 

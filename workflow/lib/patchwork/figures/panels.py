@@ -105,20 +105,19 @@ class Grid:
         """Give the panels of one protocol (one column of an unwrapped grid) the same limits."""
         if self.wrapped:
             return
-        for column in {c for _, c in self.cells}:
-            stack = [axes for (_, c), (axes, _) in self.cells.items() if c == column]
-            low = min(axes.get_ylim()[0] for axes in stack)
-            high = max(axes.get_ylim()[1] for axes in stack)
-            for axes in stack:
-                axes.set_ylim(low, high)
+        self._share_y(1)
 
     def share_y_of_rows(self) -> None:
         """Give the panels of one row the same limits."""
-        for row in {r for r, _ in self.cells}:
-            beside = [axes for (r, _), (axes, _) in self.cells.items() if r == row]
-            low = min(axes.get_ylim()[0] for axes in beside)
-            high = max(axes.get_ylim()[1] for axes in beside)
-            for axes in beside:
+        self._share_y(0)
+
+    def _share_y(self, place: int) -> None:
+        """The same limits for panels whose cells agree in row (0) or column (1)."""
+        for same in {cell[place] for cell in self.cells}:
+            panels = [axes for cell, (axes, _) in self.cells.items() if cell[place] == same]
+            low = min(axes.get_ylim()[0] for axes in panels)
+            high = max(axes.get_ylim()[1] for axes in panels)
+            for axes in panels:
                 axes.set_ylim(low, high)
 
     def legend(self, columns: int | None = None, *, least: int = 2) -> None:

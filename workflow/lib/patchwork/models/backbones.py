@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from huggingface_hub import constants, hf_hub_download
@@ -202,6 +203,25 @@ def _shuffle(encoder: VisionTransformer, seed: int) -> None:
         for _, value in sorted(encoder.named_parameters()):
             order = torch.randperm(value.numel(), generator=generator)
             value.copy_(value.flatten()[order].view_as(value))
+
+
+def normalised(network: Any, images: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
+    """Images as an encoder takes them, batch by batch, on its device.
+
+    Args:
+        network: with ``encoder``, ``mean`` and ``std``, such as a backbone.
+        images: shape (n, height, width, 3), uint8.
+        batch_size: images at once.
+    """
+    device = next(iter(network.encoder.parameters()), torch.empty(0)).device
+    mean, std = (
+        torch.as_tensor(x, dtype=torch.float32, device=device).reshape(3, 1, 1)
+        for x in (network.mean, network.std)
+    )
+    for first in range(0, len(images), batch_size):
+        part = np.ascontiguousarray(images[first : first + batch_size].transpose(0, 3, 1, 2))
+        pixels = torch.tensor(part, device=device).float() / 255
+        yield (pixels - mean) / std
 
 
 def save(backbone: Backbone, path: str | Path) -> None:

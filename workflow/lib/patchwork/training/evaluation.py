@@ -126,23 +126,26 @@ def of_seeds(
     files: Sequence[tuple[str, str]],
     seeds: Sequence[int],
     device: str,
+    *,
+    share_vectors: bool = False,
 ) -> pd.DataFrame:
     """Measure the networks of all seeds of a condition, one after the other.
-
-    Seeds that share a backbone and left it frozen share its read-out vectors as well.
 
     Args:
         measure: of a merged network in eval mode.
         files: fine-tuned model and its backbone, one pair per seed.
         seeds: in the order of the files.
         device: as for torch.
+        share_vectors: whether seeds that share a backbone and left it frozen compute the read-out
+            vectors of images once. For measures that only predict: an edit inside of the encoder,
+            or its time, would not be seen.
 
     Returns:
         The rows of every measurement, with a column seed.
     """
     progress, parts = Progress("seeds", len(seeds)), []
     kept: dict[bytes, torch.Tensor] = {}
-    shared = len({backbone for _, backbone in files}) == 1 and len(files) > 1
+    shared = share_vectors and len({backbone for _, backbone in files}) == 1 and len(files) > 1
     for (model, backbone), seed in zip(files, seeds, strict=True):
         network = fine_tuned.load(model, backbone).to(torch.device(device))
         if shared and network.frozen:

@@ -13,6 +13,7 @@ import torch
 from patchwork import statistics
 from patchwork.analysis.biases import observer, orientation
 from patchwork.analysis.rearing.orientation_measures import ridge_readout_errors
+from patchwork.models import backbones
 from patchwork.models.backbones import Backbone
 from patchwork.stimuli.common.batch import Batch
 
@@ -38,17 +39,10 @@ def block_vectors(network: Backbone, images: np.ndarray, batch_size: int = 64) -
         (`cls` or `mean`, number of the block from 1) to float32 (n, width).
     """
     encoder: Any = network.encoder
-    device = next(encoder.parameters()).device
-    mean, std = (
-        torch.as_tensor(x, dtype=torch.float32, device=device).reshape(3, 1, 1)
-        for x in (network.mean, network.std)
-    )
     found: dict[tuple[str, int], list[np.ndarray]] = {}
-    for first in range(0, len(images), batch_size):
-        part = np.ascontiguousarray(images[first : first + batch_size].transpose(0, 3, 1, 2))
-        pixels = torch.tensor(part, device=device).float() / 255
+    for pixels in backbones.normalised(network, images, batch_size):
         blocks = encoder.forward_intermediates(
-            (pixels - mean) / std, return_prefix_tokens=True, norm=False, output_fmt="NLC",
+            pixels, return_prefix_tokens=True, norm=False, output_fmt="NLC",
             intermediates_only=True,
         )  # fmt: skip
         for number, (patches, prefix) in enumerate(blocks, 1):

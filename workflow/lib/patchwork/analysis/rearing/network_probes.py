@@ -176,16 +176,9 @@ def features(network: Backbone, images: np.ndarray, batch_size: int = 250) -> di
         `cls` (if there is such a token) and `mean`, each float64 (n, width).
     """
     encoder: Any = network.encoder
-    device = next(iter(encoder.parameters()), torch.empty(0)).device
-    mean, std = (
-        torch.as_tensor(x, dtype=torch.float32, device=device).reshape(3, 1, 1)
-        for x in (network.mean, network.std)
-    )
     found: dict[str, list[np.ndarray]] = {"cls": [], "mean": []}
-    for first in range(0, len(images), batch_size):
-        part = np.ascontiguousarray(images[first : first + batch_size].transpose(0, 3, 1, 2))
-        pixels = torch.tensor(part, device=device).float() / 255
-        tokens = encoder.forward_features((pixels - mean) / std).double().cpu().numpy()
+    for pixels in backbones.normalised(network, images, batch_size):
+        tokens = encoder.forward_features(pixels).double().cpu().numpy()
         n_prefix = encoder.num_prefix_tokens
         if n_prefix:
             found["cls"].append(tokens[:, 0])
