@@ -87,10 +87,9 @@ def with_strength(found: pd.DataFrame, seen: Mapping[str, np.ndarray]) -> pd.Dat
     """
     if "duration_s" not in found:
         return found
-    places = ["start_s", "duration_s", "start_hz", "end_hz", "band_hz"]
     rows = [
         strength(seen[channel], *place)
-        for channel, place in zip(found["channel"], found[places].to_numpy(float), strict=True)
+        for channel, place in zip(found["channel"], found[list(_PLACE)].to_numpy(float), strict=True)
     ]
     columns = np.array(rows, dtype=float).reshape(-1, len(STRENGTH)).T
     return found.assign(**dict(zip(STRENGTH, columns, strict=True)))

@@ -20,8 +20,6 @@ from patchwork.stimuli.common.batch import Batch
 # Of pictures as they are, and of the same lines turned by 45 deg after they were drawn.
 VIEWS = ("upright", "turned")
 _KEYS = ["backbone", "readout", "block"]
-# Chance: the mean distance between two directions of no relation.
-CHANCE_DEG = 45.0
 
 Vectors = dict[tuple[str, int], np.ndarray]
 
