@@ -89,7 +89,9 @@ def with_strength(found: pd.DataFrame, seen: Mapping[str, np.ndarray]) -> pd.Dat
         return found
     rows = [
         strength(seen[channel], *place)
-        for channel, place in zip(found["channel"], found[list(_PLACE)].to_numpy(float), strict=True)
+        for channel, place in zip(
+            found["channel"], found[list(_PLACE)].to_numpy(float), strict=True
+        )
     ]
     columns = np.array(rows, dtype=float).reshape(-1, len(STRENGTH)).T
     return found.assign(**dict(zip(STRENGTH, columns, strict=True)))
