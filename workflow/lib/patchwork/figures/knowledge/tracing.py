@@ -195,6 +195,9 @@ def edit_scores(frame: pd.DataFrame) -> Figure:
     shown = shown.assign(
         number=shown["layer"] + 1, ci_low=shown["mean"] - half, ci_high=shown["mean"] + half
     )
+    shares = shown["score"] != scores["tracing_effect"]
+    ends = ["ci_low", "ci_high"]
+    shown[ends] = shown[ends].where(~shares, shown[ends].clip(0, 1))
     colours = theme.colours(shown["method"])
     grid = panels.grid(shown, Facets(("protocol",), ("score",), 4.2, most_columns=2))
     for axes, part in grid:
@@ -202,6 +205,8 @@ def edit_scores(frame: pd.DataFrame) -> Figure:
             panels.band(axes, "number", "mean", line, color=colours[method], marker="o",
                         label=words(method))  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if shares[part.index].all():
+            axes.set_ylim(-0.04, 1.04)
     grid.label("Edited layer (no.)", "Mean over facts")
     grid.legend()
     caption = (
@@ -277,6 +282,7 @@ def released_recovery(frame: pd.DataFrame) -> Figure:
         ends = np.abs(part[INTERVAL].to_numpy().T - part["estimate"].to_numpy())
         axes.errorbar(part["estimate"], at, xerr=np.nan_to_num(ends), fmt="none", color="black",
                       lw=0.8)  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         names = part["module"].str.extract(r"nf=(\d+), nx=(\d+)")
         axes.set_yticks(at, [
             "unembedding" if one else f"{b} to {a}"
