@@ -352,3 +352,11 @@ def test_a_scale_leaves_out_a_block_or_a_figure_by_null():
     settings.leave_out(given)
     left = {"figures": {"two": {}}, "backbones": {"a": None}}
     assert given == {"studies": {"lines": left, "mine": {}}, "odd": None}
+
+
+def test_a_planted_effect_of_no_claim_is_named():
+    text = complaint(lambda c: c["studies"]["clap"]["planted"].update(first_mlp_recoveri=56))
+    assert text.startswith(
+        "config/studies/clap.yaml: planted.first_mlp_recoveri is the estimate of no claim; allowed "
+    )
+    assert "first_mlp_recovery, " in text

@@ -119,6 +119,7 @@ def check(document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]])
             raise ConfigurationError(["run"], f"has {name!r}; allowed is {', '.join(studies)}")
         check_study(name, studies[name])
         check_shared(name, studies)
+        _check_planted(name, studies[name], document["claims"])
         if "stimuli" in studies[name]:
             check_stimuli(name, studies[name])
     for name, study in studies.items():
@@ -269,6 +270,18 @@ def check_stimuli(name: str, study: Mapping[str, Any]) -> None:
             raise ConfigurationError(
                 [*place, "datasets", dataset], f"cannot be drawn: {error}", place
             ) from None
+
+
+def _check_planted(name: str, study: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
+    """What positive controls plant is decided by a claim."""
+    own = [rule for one in claims.values() if one["study"] == name for rule in one["decisions"]]
+    decided = sorted({rule["quantity"] for rule in own if "quantity" in rule})
+    for quantity in study.get("planted", {}):
+        if quantity not in decided:
+            raise ConfigurationError(
+                ["studies", name, "planted", quantity],
+                f"is the estimate of no claim; allowed is {', '.join(decided)}",
+            )
 
 
 def _check_timed(place: Sequence[str], study: Mapping[str, Any]) -> None:
