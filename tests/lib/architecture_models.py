@@ -4,6 +4,7 @@ import torch
 import transformers
 from timm.models.beit import Beit
 from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 
 TEXT = {
     "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -66,6 +67,25 @@ CASES = {
     "clip": ("", "clip_vision_model", IMAGE, True),
     "siglip": ("", "siglip_vision_model", {**IMAGE, "vision_use_head": False}, True),
 }  # fmt: skip
+# Families whose sweeps other files test; the page of architectures lists them too.
+OTHERS = {
+    "timm vit": (
+        "timm", VisionTransformer, {**EVA, "init_values": 0.5, "reg_tokens": 2}, True,
+    ),
+    "vit": ("ForImageClassification", "vit", IMAGE, True),
+    "vit-msn": ("ForImageClassification", "vit_msn", IMAGE, True),
+    "deit": ("", "deit", IMAGE, True),
+    "i-jepa": ("ForImageClassification", "ijepa", IMAGE, True),
+    "gpt-2": ("ForCausalLM", "gpt2", {**TEXT, "n_inner": 48}, True),
+}  # fmt: skip
+RELATIVE = {"use_relative_position_bias": True}
+# Model types that name their modules as a family does and compute something else.
+REFUSED = {
+    "audio-spectrogram-transformer": {}, "beit": RELATIVE, "data2vec-vision": RELATIVE,
+    "decision_transformer": {}, "dpt": {}, "gpt_bigcode": {}, "imagegpt": {}, "pixio": {},
+    "roberta": {}, "t5": {"num_layers": 1}, "timesformer": {}, "vilt": {}, "vit_mae": {},
+    "vivit": {}, "yolos": {},
+}  # fmt: skip
 _CLASSES = {
     "ForCausalLM": transformers.AutoModelForCausalLM,
     "ForMaskedLM": transformers.AutoModelForMaskedLM,
@@ -77,7 +97,7 @@ _CLASSES = {
 def make(name):
     """A model with weights large enough for effects far above rounding; fp32, in which norms
     and rotations of these models are computed whatever their type."""
-    kind, model_type, options, _ = CASES[name]
+    kind, model_type, options, _ = {**CASES, **OTHERS}[name]
     if kind == "timm":
         model = model_type(**options)
     else:
@@ -91,8 +111,16 @@ def make(name):
     return model.eval()
 
 
+def named_alike(model_type, **options):
+    """A model of a Hugging Face model type with one layer, its weights never made."""
+    config = transformers.AutoConfig.for_model(model_type, **options)
+    config.num_hidden_layers = 1
+    with torch.device("meta"):
+        return transformers.AutoModel.from_config(config)
+
+
 def is_vision(name):
-    return not {"image_size", "img_size"}.isdisjoint(CASES[name][2])
+    return not {"image_size", "img_size"}.isdisjoint({**CASES, **OTHERS}[name][2])
 
 
 def inputs(name, n=5, t=7, seed=0):
@@ -100,6 +128,24 @@ def inputs(name, n=5, t=7, seed=0):
     if is_vision(name):
         return torch.randn(n, 3, 32, 32, generator=generator)
     return torch.randint(1, 40, (n, t), generator=generator)
+
+
+def near(name, n=5, step=1e-3):
+    """Source and base inputs that differ by a small step, once `pair_tokens` was called."""
+    base, other = inputs(name, n), inputs(name, n, seed=1)
+    if is_vision(name):
+        return base + step * (other - base), base
+    base = base % 20
+    return base + 20, base
+
+
+def pair_tokens(model, step=1e-3):
+    """Let token i + 20 of a text model be embedded nearly as token i."""
+    table = getattr(model, "get_input_embeddings", lambda: None)()
+    if table is not None and getattr(table, "num_embeddings", 0) == 40:
+        generator = torch.Generator().manual_seed(2)
+        change = torch.randn(20, table.embedding_dim, generator=generator)
+        table.weight.data[20:] = table.weight.data[:20] + step * change
 
 
 def outputs(output):
