@@ -11,6 +11,7 @@ from patchwork.interventions import (
     attention,
     attribution_sweep,
     head_ablation_sweep,
+    patch,
     patch_sweep,
     read,
 )
@@ -206,3 +207,39 @@ def test_masks_that_a_caller_hands_to_timm_are_seen(hidden):
         with torch.no_grad(), ablate(model, "1.head_out.2"):
             want = small.vit_metric(model(**batch), None) - sweep.clean
         np.testing.assert_allclose(sweep.values[0, 1, 2], want, atol=1e-12)
+
+
+def test_a_mask_of_timm_that_the_first_example_does_not_need_counts_for_the_others():
+    model, images = small.timm_vit(), small.images(3)
+    shown = torch.ones(3, 1, 5, 5, dtype=torch.bool)
+    shown[1:] = shown[1:].tril()
+    batch, rows = {"x": images, "attn_mask": shown}, torch.arange(3)
+    other = {"x": small.images(3, seed=1), "attn_mask": shown}
+    sweep = patch_sweep(model, other, batch, small.vit_metric, grid=PatchGrid(("head_out",)))
+    heads = head_ablation_sweep(model, batch, small.vit_metric, baselines=["zero"])
+    assert sweep.metadata["reason"].startswith("attn_mask")
+    with torch.no_grad():
+        clean = small.vit_metric(model(**batch), rows)
+        with ablate(model, "1.head_out.2"):
+            ablated = small.vit_metric(model(**batch), rows) - clean
+        with patch(model, "1.head_out.2@3", other):
+            patched = small.vit_metric(model(**batch), rows) - clean
+    np.testing.assert_allclose(heads.values[0, 1, 2], ablated, atol=1e-12)
+    np.testing.assert_allclose(sweep.values["head_out"][1, 2, 3], patched, atol=1e-12)
+
+
+def test_is_causal_for_a_sweep_is_refused_or_handed_over_by_a_module():
+    model, images = small.timm_vit(), small.images(3)
+    with pytest.raises(ValueError, match="is_causal is no array with one row for each example"):
+        head_ablation_sweep(model, {"x": images, "is_causal": True}, small.vit_metric)
+
+    class Causal(small.Inner):
+        def forward(self, images):
+            return self.inner(images, is_causal=True)
+
+    own = Causal(model)
+    sweep = head_ablation_sweep(own, images, small.vit_metric, baselines=["zero"])
+    assert sweep.metadata["path"] == "plain"
+    with torch.no_grad(), ablate(own, "1.head_out.2"):
+        want = small.vit_metric(own(images), None) - sweep.clean
+    np.testing.assert_allclose(sweep.values[0, 1, 2], want, atol=1e-12)

@@ -1,11 +1,14 @@
 """Edits change what they should and nothing else."""
 
+import copy
+
+import architecture_models as architectures
 import knowledge_models as known
 import numpy as np
 import pytest
 import torch
 from patchwork.analysis.knowledge import questions
-from patchwork.interventions import editing
+from patchwork.interventions import editing, read
 
 RNG = np.random.default_rng(0)
 
@@ -147,3 +150,69 @@ def test_constrained_tuning_keeps_its_bound_and_lowers_the_loss(prepared):
     before = loss()
     with editing.edited(model, 1, change):
         assert loss() < before - 0.5
+
+
+def with_linear(model):
+    """The same function, each MLP's last layer an `nn.Linear`."""
+    twin = copy.deepcopy(model)
+    for block in twin.transformer.h:
+        own = block.mlp.c_proj
+        linear = torch.nn.Linear(*own.weight.shape)
+        linear.weight.data, linear.bias.data = own.weight.data.T.contiguous(), own.bias.data.clone()
+        block.mlp.c_proj = linear
+    return twin.eval()
+
+
+def test_both_orientations_give_the_same_edited_function(prepared):
+    model, _, some, contexts = prepared
+    twin, options = with_linear(model), editing.Optimiser(steps=5)
+    texts = known.rows().clamp(min=0)
+    found = editing.second_moment(
+        editing.keys_at(model, 0, texts, torch.ones(len(texts), dtype=int))
+    )
+    both = [
+        editing.rome(one, 0, (contexts, contexts), some.wrong, found, options)
+        for one in (model, twin)
+    ]
+    tuned = [editing.constrained_tuning(one, 0, some.clean[0], 3, steps=2) for one in (model, twin)]
+    pairs = [tuple(tuned)]
+    for name in editing.KEYS:
+        pairs += zip(*(changes[name] for changes in both), strict=True)
+    with torch.no_grad():
+        plain = model(some.clean).logits
+        for own, other in pairs:
+            torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)
+            with editing.edited(model, 0, own), editing.edited(twin, 0, own):
+                edited, same = model(some.clean).logits, twin(some.clean).logits
+            torch.testing.assert_close(edited, same, rtol=1e-4, atol=1e-4)
+            assert not torch.allclose(edited, plain, atol=1e-3)
+        assert torch.equal(twin.transformer.h[0].mlp.c_proj.weight.T,
+                           model.transformer.h[0].mlp.c_proj.weight)  # fmt: skip
+
+
+def test_a_llama_is_edited_though_its_projection_has_no_bias():
+    model, prompts = architectures.make("llama"), architectures.inputs("llama", n=6)
+    keys = editing.keys_at(model, 0, prompts, torch.arange(6))
+    contexts = editing.in_contexts(prompts, torch.full((6,), 3), [prompts[0, :1]], pad=0)
+    wanted = torch.arange(6) + 10
+    options = editing.Optimiser(steps=20)
+    found = editing.second_moment(keys)
+    changes = editing.rome(model, 0, (contexts, contexts), wanted, found, options)["bare"]
+    values = editing.best_values(model, 0, contexts, wanted, options)
+    before = model.state_dict()["model.layers.0.mlp.down_proj.weight"].clone()
+    for fact, change in enumerate(changes):
+        assert change.shape == (48, 32)  # inputs first, whatever the module keeps
+        with editing.edited(model, 0, change):
+            (now,) = read(model, "0.mlp_out@3", prompts[fact][None]).values()
+        torch.testing.assert_close(now[0, 0], values[fact], rtol=1e-3, atol=1e-3)
+    (own,) = read(model, "0.mlp_out@3", prompts).values()
+    assert float((own[:, 0] - values).norm(dim=1).min()) > 0.1
+    assert torch.equal(before, model.state_dict()["model.layers.0.mlp.down_proj.weight"])
+
+
+def test_a_projection_of_another_class_is_refused():
+    model = known.untrained()
+    model.transformer.h[0].mlp.c_proj = torch.nn.Sequential(torch.nn.Linear(128, 32))
+    model.transformer.h[0].mlp.c_proj.in_features = 128
+    with pytest.raises(ValueError, match="ends in a Sequential; allowed is Linear or Conv1D"):
+        editing.output_matrix(model.eval(), 0)

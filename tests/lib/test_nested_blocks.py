@@ -119,6 +119,35 @@ def test_noise_of_a_row_is_its_own():
     assert len({tuple(noise.flatten().tolist()) for noise in one}) == 4
 
 
+def test_noise_in_generate_with_cached_keys_is_drawn_for_each_pass():
+    model, x, seen = models.gpt2(), ids(n=2), []
+    noise = gaussian_noise(1.0, seed=3)
+
+    def keep(site, tensor, rows):
+        new = noise(site, tensor, rows)
+        spread = tensor.flatten(1).std(1)[:, None, None]
+        seen.append((rows.tolist(), (new - tensor) / spread))
+        return new
+
+    def written(**options):
+        with torch.no_grad(), ablate(model, "1.attn_out", keep):
+            return model.generate(x, max_new_tokens=4, do_sample=False, pad_token_id=0, **options)
+
+    cached = written()
+    assert torch.equal(cached, written())
+    first, *later = seen[:4]
+    assert [rows for rows, _ in seen[:4]] == [[0, 1]] * 4
+    # Each new token of a row gets the draw of the first token of its prompt, in its own spread.
+    for _, draw in later:
+        assert draw.shape[1] == 1
+        torch.testing.assert_close(draw, first[1][:, :1])
+    seen.clear()
+    written(use_cache=False)
+    for step, (_, draw) in enumerate(seen):  # all tokens are seen again, with their own draws
+        assert draw.shape[1] == x.shape[1] + step
+        torch.testing.assert_close(draw[:, : x.shape[1]], first[1])
+
+
 def test_sources_and_means_are_read_from_the_model_as_it_then_is():
     model, x, other = models.gpt2(), ids(n=4), ids(1, 4)
     site = "1.attn_out"

@@ -82,10 +82,16 @@ def n_rows(inputs: Any) -> int:
     """Number of examples in a batch.
 
     Raises:
-        ValueError: if the members of a mapping differ in length.
+        ValueError: if the members of a mapping differ in length or have none.
     """
     if not isinstance(inputs, Mapping):
         return inputs.shape[0]
+    single = [name for name, value in inputs.items() if not getattr(value, "shape", ())]
+    if single:
+        raise ValueError(
+            f"inputs: {single[0]} is no array with one row for each example; allowed is such, or a "
+            "module of your own that hands it to the model"
+        )
     lengths = {name: value.shape[0] for name, value in inputs.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"inputs: lengths {lengths}; allowed is one length for all")

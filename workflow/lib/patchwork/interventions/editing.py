@@ -1,6 +1,7 @@
-"""Edit one fact of a GPT-2: rank-one changes of an MLP's output matrix, constrained fine-tuning.
+"""Edit one fact of a text model: rank-one changes of an MLP's output matrix, fine-tuning in bounds.
 
-Matrices are those of Hugging Face's Conv1D, (inputs, outputs): an output is `key @ weight + bias`.
+Matrices are (inputs, outputs): an output is `key @ matrix + bias`. Conv1D of GPT-2 keeps them so,
+`nn.Linear` of the others the other way round.
 Source: Meng et al. 2022, "Locating and editing factual associations in GPT" (ROME).
 """
 
@@ -13,6 +14,7 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from patchwork.interventions.hooks import read
 from patchwork.models import sites
@@ -79,8 +81,25 @@ class Optimiser:
 
 
 def projection(model: nn.Module, layer: int) -> nn.Module:
-    """The output projection of one MLP, whose `weight` is (d_mlp, d)."""
+    """The output projection of one MLP: Conv1D or `nn.Linear`."""
     return sites.find(model).blocks[layer].mlp_last
+
+
+def output_matrix(model: nn.Module, layer: int) -> Tensor:
+    """A view (d_mlp, d) of that projection's weight: what is written there changes the model.
+
+    Raises:
+        ValueError: for a projection of another class, of which the orientation is not known.
+    """
+    module = projection(model, layer)
+    if isinstance(module, nn.Linear):
+        return module.weight.detach().T
+    if isinstance(module, Conv1D):
+        return module.weight.detach()
+    raise ValueError(
+        f"layer {layer}: the MLP ends in a {type(module).__name__}; allowed is Linear or Conv1D "
+        "(adapters merged)"
+    )
 
 
 def keys_at(model: nn.Module, layer: int, ids: Tensor, positions: Tensor) -> Tensor:
@@ -144,7 +163,7 @@ def best_values(
     All facts are optimised at once; none acts on another.
 
     Args:
-        model: a GPT-2 in eval mode; its weights are not changed.
+        model: a text model in eval mode; its weights are not changed.
         layer: of the MLP.
         contexts: of n facts.
         wanted: token that each fact shall predict, (n,).
@@ -220,7 +239,7 @@ def rome(
     """Rank-one edits of n facts, each on its own.
 
     Args:
-        model: a GPT-2 in eval mode; not changed.
+        model: a text model in eval mode; not changed.
         layer: of the MLP.
         contexts: of n facts: those over which keys are averaged, and those in which the new values
             must work, perhaps fewer.
@@ -233,12 +252,13 @@ def rome(
         bare prompt maps to the new value along the direction of the mean key, as the released code
         does; `mean`: the mean key maps to it.
     """
-    weight = projection(model, layer).get_parameter("weight").detach()
+    weight = output_matrix(model, layer)
     values = best_values(model, layer, contexts[1], wanted, options)
     bare, mean = mean_keys(model, layer, contexts[0])
     along = directions(moment, mean).to(weight)
-    # The bias is added behind the matrix.
-    aims = values - projection(model, layer).get_parameter("bias").detach()
+    # The bias, if any, is added behind the matrix.
+    bias = getattr(projection(model, layer), "bias", None)
+    aims = values if bias is None else values - bias.detach()
     return {
         name: [
             rank_one(weight, key, aim, direction)
@@ -269,7 +289,7 @@ def constrained_tuning(
     """Fine-tune one MLP's output matrix on one fact, each entry within a bound.
 
     Args:
-        model: a GPT-2 in eval mode; as it was when this returns.
+        model: a text model in eval mode; as it was when this returns.
         layer: of the MLP.
         prompt: tokens, int64 (t,).
         wanted: token that the prompt shall predict.
@@ -282,7 +302,9 @@ def constrained_tuning(
 
     Source: ROME's baseline FT+L; its numbers are the defaults.
     """
-    weight = projection(model, layer).get_parameter("weight")
+    output_matrix(model, layer)  # refuses what is no matrix
+    module = projection(model, layer)
+    weight = module.get_parameter("weight")
     old, needed = weight.detach().clone(), weight.requires_grad
     weight.requires_grad_(True)
     adam = torch.optim.Adam([weight], lr=learning_rate)
@@ -293,7 +315,8 @@ def constrained_tuning(
             adam.step()
             with torch.no_grad():
                 weight.copy_(torch.clamp(weight, old - bound, old + bound))
-        return weight.detach() - old
+        change = weight.detach() - old
+        return change.T if isinstance(module, nn.Linear) else change
     finally:
         with torch.no_grad():
             weight.copy_(old)
@@ -304,15 +327,13 @@ def constrained_tuning(
 @contextmanager
 def edited(model: nn.Module, layer: int, change: Tensor) -> Iterator[nn.Module]:
     """The model with a changed output matrix of one MLP, for the length of a `with` block."""
-    weight = projection(model, layer).get_parameter("weight")
-    old = weight.detach().clone()
+    matrix = output_matrix(model, layer)
+    old = matrix.clone()
     try:
-        with torch.no_grad():
-            weight.add_(change)
+        matrix.add_(change)
         yield model
     finally:
-        with torch.no_grad():
-            weight.copy_(old)
+        matrix.copy_(old)
 
 
 def sampled_prefixes(
@@ -321,7 +342,7 @@ def sampled_prefixes(
     """Texts that the model itself writes, to stand before a prompt.
 
     Args:
-        model: a GPT-2 in eval mode.
+        model: a text model in eval mode.
         start: token that starts a text; the prefixes begin with it.
         lengths: tokens behind it, several lengths.
         n_each: prefixes of each length.

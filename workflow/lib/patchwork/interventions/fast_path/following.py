@@ -68,15 +68,17 @@ def is_published(model: nn.Module) -> bool:
 
 
 def require_unpadded(inputs: Any) -> None:
-    """Leave for the plain path where a mapping of inputs masks any token.
+    """Leave for the plain path where a mapping of inputs hides any token from any other.
 
     Raises:
         NoFastPath: if it does.
     """
-    if isinstance(inputs, Mapping) and not bool(
-        torch.as_tensor(inputs.get("attention_mask", 1)).all()
-    ):
+    if not isinstance(inputs, Mapping):
+        return
+    if not bool(torch.as_tensor(inputs.get("attention_mask", 1)).all()):
         raise NoFastPath(_PADDED)
+    if inputs.get("attn_mask") is not None:  # of timm
+        raise NoFastPath("attn_mask: the fast path knows no attention mask")
 
 
 def shared_rotation(rotation: Rotation | None) -> Rotation | None:
