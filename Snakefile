@@ -47,6 +47,7 @@ include: "workflow/rules/claims.smk"
 
 
 onstart:
+    hold_results()
     start_jobs_without_limit()
     share_imports()
     record_start()

@@ -81,7 +81,8 @@ def test_a_training_writes_only_to_another_folder_of_results(project):
     assert run.returncode == 0, run.stdout[-3000:]
     assert {path.parts[0] for path in new} <= {"elsewhere", ".snakemake", "workflow"}
     assert {path.parts[1] for path in new if path.parts[1:] and path.parts[0] == "elsewhere"} == {
-        "lines", "logs", "tensorboard", "checkpoints", "starts.jsonl",
+        "lines", "logs", "tensorboard", "checkpoints", "starts.jsonl", "jobs.jsonl",
+        "configuration.json", ".workflow.lock", ".jobs.lock",
     }  # fmt: skip
 
 

@@ -11,8 +11,21 @@ os.environ.setdefault(
     "GLIBC_TUNABLES", ":".join(f"glibc.malloc.{one}" for one in KEPT.split())
 )
 
-from patchwork.jobs import preload, settings, starts
+from patchwork.jobs import lock, preload, settings, starts
 from patchwork.jobs.provenance import code_digest
+
+RESULTS = Path(config.get("pathvars", {}).get("results", "results"))
+# Every job, here or on a cluster, takes part in the lock of this folder.
+os.environ[lock.VARIABLE] = str(RESULTS.resolve())
+
+
+def hold_results() -> None:
+    """Stops, in one line, if another workflow is at work in this folder of results."""
+    global HELD  # locked for as long as this process lives
+    try:
+        HELD = lock.workflow(RESULTS)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def start_jobs_without_limit() -> None:
@@ -34,15 +47,34 @@ def share_imports() -> None:
     n_jobs = sum(1 for _ in workflow.dag.needrun_jobs())
     if workflow.local_exec and n_jobs >= FEW_JOBS and hasattr(os, "pidfd_open"):
         global SERVER  # its standard input stays open as long as this process lives
-        python, SERVER = preload.start(tempfile.mkdtemp(prefix="patchwork-"))
+        try:
+            python, SERVER = preload.start(tempfile.mkdtemp(prefix="patchwork-"))
+        except OSError as error:
+            print(
+                f"no folder for temporary files ({error.strerror}): jobs start slower",
+                file=sys.stderr,
+            )
+            return
         sys.executable = str(python)
 
 
 def record_start() -> None:
-    """Adds to `starts.jsonl` when, from which commit and on which machine the run begins."""
-    folder = Path(config.get("pathvars", {}).get("results", "results"))
+    """Adds when, from which commit and on which machine the run begins, and what it is to make."""
     seeds = {name: config["studies"][name]["seeds"] for name in config["run"]}
-    starts.record(Path(workflow.basedir), folder, seeds)
+    starts.record(Path(workflow.basedir), RESULTS, seeds)
+    jobs = [
+        {
+            "rule": job.rule.name,
+            "script": str(job.rule.script),
+            "code": job.params.code,
+            "log": str(job.log[0]),
+            "inputs": [str(one) for one in job.input],
+            "outputs": [str(one) for one in job.output],
+        }
+        for job in workflow.dag.needrun_jobs()
+        if "code" in job.params.keys()
+    ]
+    starts.record_jobs(RESULTS, jobs, config)
 
 
 def code_of(script: str) -> str:

@@ -3,12 +3,13 @@
 import pandas as pd
 from patchwork.jobs.log import job_log
 from patchwork.networks import association, findings, tables
+from patchwork.tables import read as read_table
 from patchwork.tables import write
 
 
 def main(*, inputs: dict[str, str], outputs: dict[str, str], dataset: str, analysis: dict) -> None:
-    signings = pd.read_parquet(inputs.pop("signings"))
-    read = {name: pd.read_csv(path) for name, path in inputs.items()}
+    signings = read_table(inputs.pop("signings"))
+    read = {name: read_table(path) for name, path in inputs.items()}
     nodes, seeds = tables.scored_nodes(
         read["nodes"], read["released"], read["attention"], analysis["seed"]
     )

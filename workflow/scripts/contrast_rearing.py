@@ -17,7 +17,7 @@ def main(
 ):
     measured = pd.concat(
         [
-            pd.read_csv(path).assign(condition=condition)
+            tables.read(path).assign(condition=condition)
             for path, condition in zip(inputs["measures"], rearing_conditions, strict=True)
         ],
         ignore_index=True,

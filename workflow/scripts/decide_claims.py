@@ -1,6 +1,5 @@
 """Decide every claim from the findings of all studies."""
 
-import pandas as pd
 from patchwork import claims, tables
 from patchwork.jobs.log import job_log
 
@@ -14,7 +13,7 @@ def main(
     seeds: dict,
     path: str,
 ) -> None:
-    parts = [pd.read_csv(file).assign(study=s) for file, s in zip(findings, studies, strict=True)]
+    parts = [tables.read(file).assign(study=s) for file, s in zip(findings, studies, strict=True)]
     tables.write(claims.decide(stated, tables.join(parts), amendments, seeds), path)
 
 

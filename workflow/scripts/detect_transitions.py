@@ -17,7 +17,7 @@ def main(*, inputs: dict, outputs: dict, runs: list[dict], block: dict, options:
     progress = Progress("runs", len(runs))
     curves, found, counts = [], [], []
     for i, (path, run) in enumerate(zip(inputs["steps"], runs, strict=True)):
-        log = transitions.with_total(pd.read_parquet(path), options["weights"][run["protocol"]])
+        log = transitions.with_total(tables.read(path), options["weights"][run["protocol"]])
         detections, counted = transitions.of_run(log, ["loss", "absolute_error"], search)
         for parts, table in ((curves, log), (found, detections), (counts, counted)):
             parts.append(table.assign(**run))

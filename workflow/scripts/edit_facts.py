@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 import torch
 from patchwork import tables
 from patchwork.analysis.knowledge import network
@@ -12,14 +11,14 @@ from patchwork.language import abstracts, facts, models, tokens
 
 def main(*, inputs: dict, outputs: dict, seeds: list[int], settings: dict) -> None:
     options = network.Editing(**settings)
-    known = pd.read_csv(inputs["known"])
+    known = tables.read(inputs["known"])
     found: dict[str, list] = {name: [] for name in outputs}
     for i, seed in enumerate(seeds):
         tokenizer = tokens.load(inputs["tokenizers"][i])
         model = models.load(Path(inputs["weights"][i]).parent, tokenizer.get_vocab_size())
         edited = network.edit(
             model, tokenizer, facts.read(inputs["facts"][i]), known[known["seed"] == seed],
-            abstracts.texts(pd.read_parquet(inputs["abstracts"][i])), options, seed,
+            abstracts.texts(tables.read(inputs["abstracts"][i])), options, seed,
         )  # fmt: skip
         for name, table in edited.items():
             found[name].append(table.assign(seed=seed))

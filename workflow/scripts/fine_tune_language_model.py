@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import torch
 from patchwork import tables
 from patchwork.jobs import devices, provenance
@@ -20,7 +19,7 @@ def main(
     model = model.to(torch.device(device))
     adapted = models.adapted(model, protocol["adapter"], seed=seed)
     log = learning.train(
-        adapted, tokenizer, abstracts.texts(pd.read_parquet(inputs["abstracts"])), training,
+        adapted, tokenizer, abstracts.texts(tables.read(inputs["abstracts"])), training,
         layout=protocol["layout"], padding_counts=protocol["padding_counts"],
         validation_share=share, seed=seed, folders=folders,
     )  # fmt: skip

@@ -1,6 +1,5 @@
 """Invent the facts of one repetition and the abstracts that tell them."""
 
-import pandas as pd
 from patchwork import tables
 from patchwork.jobs.log import job_log
 from patchwork.language import invented, tokens
@@ -9,7 +8,7 @@ from patchwork.language import invented, tokens
 def main(
     *, source: dict, seed: int, tokenizer: str, background: str, outputs: dict[str, str]
 ) -> None:
-    first = pd.read_parquet(background).iloc[0]
+    first = tables.read(background).iloc[0]
     answers, names = first["answers"].split(), first["names"].split()
     facts = invented.facts(source, tokens.load(tokenizer), answers, names, seed)
     told, shuffled = invented.corpus(facts, source, seed)

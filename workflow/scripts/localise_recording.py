@@ -3,7 +3,6 @@
 from dataclasses import fields
 from pathlib import Path
 
-import pandas as pd
 import torch
 from patchwork import tables
 from patchwork.figures.chirps import recording_page
@@ -26,9 +25,7 @@ def main(
     keys = [field.name for field in fields(detection.Search)]
     search = detection.Search(**{key: settings[key] for key in keys})
     predict = detection.predictor(fine_tuned.load(*network).to(torch.device(device)))
-    widths = detection.half_widths(
-        pd.read_parquet(calibration), settings["seed"], settings["coverage"]
-    )
+    widths = detection.half_widths(tables.read(calibration), settings["seed"], settings["coverage"])
     readers.check_signal(found, DURATION_S)
     result = detection.localise(found, predict, search, widths)
     bids = annotations.as_bids(result.events, found.clock, found.duration_s)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import pandas as pd
+from patchwork import tables
 from patchwork.figures import claims, claims_page, theme
 from patchwork.jobs.log import job_log
 
 
 def main(*, table: str, page: str, stem: str) -> None:
-    frame = pd.read_csv(table)
+    frame = tables.read(table)
     Path(page).write_text(claims_page.claims_html(frame), encoding="utf-8")
     theme.save(claims.claims_picture(frame), stem)
 

@@ -1,12 +1,12 @@
 """Draw one figure from the tables of a study."""
 
-import pandas as pd
+from patchwork import tables
 from patchwork.figures import registry, theme
 from patchwork.jobs.log import job_log
 
 
-def main(*, tables: dict[str, str], figure: dict, stem: str) -> None:
-    read = {role: pd.read_csv(path) for role, path in tables.items()}
+def main(*, inputs: dict[str, str], figure: dict, stem: str) -> None:
+    read = {role: tables.read(path) for role, path in inputs.items()}
     drawing, shown = registry.draw(
         figure["draw"], read, figure.get("select", {}), figure.get("options", {})
     )
@@ -17,7 +17,7 @@ def main(*, tables: dict[str, str], figure: dict, stem: str) -> None:
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
-            tables=dict(snakemake.input.items()),
+            inputs=dict(snakemake.input.items()),
             figure=snakemake.params.figure,
             stem=snakemake.output.png.removesuffix(".png"),
         )

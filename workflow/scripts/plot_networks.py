@@ -1,20 +1,21 @@
 """Draw one figure of a study of networks from the tables of all its data sets."""
 
 import pandas as pd
+from patchwork import tables
 from patchwork.figures import theme
 from patchwork.figures.networks import report
 from patchwork.jobs.log import job_log
 
 
 def main(*, inputs: dict[str, list[str]], datasets: list[str], figure: dict, stem: str) -> None:
-    tables = {
+    read = {
         name: pd.concat(
-            [pd.read_csv(p).assign(dataset=d) for p, d in zip(paths, datasets, strict=True)],
+            [tables.read(p).assign(dataset=d) for p, d in zip(paths, datasets, strict=True)],
             ignore_index=True,
         )
         for name, paths in inputs.items()
     }
-    drawing, shown = report.draw(figure["name"], tables, figure["drawn"])
+    drawing, shown = report.draw(figure["name"], read, figure["drawn"])
     theme.save(drawing, stem)
     shown.to_csv(f"{stem}.csv", index=False)
 

@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import torch
 from patchwork import tables
 from patchwork.jobs import devices, provenance
@@ -16,7 +15,7 @@ def main(
     folders: tuple[str, str], device: str,
 ) -> None:  # fmt: skip
     tokenizer = tokens.load(inputs["tokenizer"])
-    frame = pd.read_parquet(inputs["texts"])
+    frame = tables.read(inputs["texts"])
     model = models.new(
         backbone["architecture"], tokenizer.get_vocab_size(), tokens.end_of(tokenizer), seed=seed
     )

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 import torch
 from patchwork import tables
 from patchwork.jobs import devices
@@ -20,7 +19,7 @@ def main(*, inputs: dict, outputs: dict, seeds: list[int], share: float, device:
         model = models.load(folder, tokenizer.get_vocab_size()).to(torch.device(device))
         asked = facts.read(inputs["facts"][i])
         answered.append(known.knowledge(model, asked, tokenizer).assign(seed=seed))
-        texts = abstracts.texts(pd.read_parquet(inputs["abstracts"][i]))
+        texts = abstracts.texts(tables.read(inputs["abstracts"][i]))
         held = [texts[j] for j in learning.held_out(len(texts), share, seed)[1]]
         context = model.config.n_positions
         losses.append(known.text_losses(model, held, tokenizer, context).assign(seed=seed))

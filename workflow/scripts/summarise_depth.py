@@ -9,8 +9,7 @@ from patchwork.jobs.log import job_log
 def main(*, errors: list[str], names: list[str], images: dict, n_folds: int, bias: str) -> None:
     """`names`: of the backbones, in the order of their errors."""
     parts = [
-        pd.read_parquet(path).assign(backbone=name)
-        for path, name in zip(errors, names, strict=True)
+        tables.read(path).assign(backbone=name) for path, name in zip(errors, names, strict=True)
     ]
     drawn = {view: stimuli.draw(block) for view, block in images.items()}
     pixels = depth.depth_errors(depth.pixel_vectors, drawn, n_folds).assign(backbone="pixels")

@@ -1,6 +1,5 @@
 """Tables and findings about heads and layers over the seeds of a study."""
 
-import pandas as pd
 from patchwork import tables
 from patchwork.analysis.heads import effect_tables, task_tables
 from patchwork.jobs.log import job_log
@@ -17,7 +16,7 @@ def main(*, inputs: dict, outputs: dict, runs: dict, similarity: dict, block: di
     compared = tables.gather(inputs["compared"], runs["compared"])
     tables.write(tables.gather(inputs["maps"], runs["compared"]), outputs["maps"])
     # All networks saw the same picture.
-    tables.write(pd.read_csv(inputs["picture"][0]), outputs["picture"])
+    tables.write(tables.read(inputs["picture"][0]), outputs["picture"])
     tables.write(task_tables.similarity_table(compared), outputs["similarity"])
     control = similarity["control"]
     found = task_tables.similarity_findings(

@@ -1,6 +1,5 @@
 """Shares of facts known, perplexities and counted words of a study, with intervals."""
 
-import pandas as pd
 from patchwork import tables
 from patchwork.jobs.log import job_log
 from patchwork.language import summary
@@ -10,7 +9,7 @@ def main(*, inputs: dict, conditions: list[dict], mentions: dict[str, dict], fin
     known, losses = (tables.gather(inputs[key], conditions) for key in ("knowledge", "losses"))
     parts = [summary.findings(known, losses)]
     for (name, words), path in zip(mentions.items(), inputs["fetched"], strict=True):
-        parts.append(summary.mention_counts(pd.read_parquet(path), words).assign(dataset=name))
+        parts.append(summary.mention_counts(tables.read(path), words).assign(dataset=name))
     tables.write(tables.join(parts), findings)
 
 

@@ -1,12 +1,12 @@
 """Train a byte-level BPE tokenizer on invented text or on fetched abstracts."""
 
-import pandas as pd
+from patchwork import tables
 from patchwork.jobs.log import job_log
 from patchwork.language import abstracts, tokens
 
 
 def main(*, texts: str, vocabulary: int, tokenizer: str) -> None:
-    frame = pd.read_parquet(texts)
+    frame = tables.read(texts)
     found = frame["text"] if "text" in frame else abstracts.texts(frame)
     tokens.save(tokens.train(found, vocabulary), tokenizer)
 

@@ -96,6 +96,21 @@ def write(frame: pd.DataFrame, path: str | Path) -> None:
         frame.to_csv(path, index=False)
 
 
+def read(path: str | Path) -> pd.DataFrame:
+    """Read a table, CSV or Parquet as its path ends.
+
+    Raises:
+        ValueError: one line, if it cannot be read.
+    """
+    try:
+        return pd.read_parquet(path) if str(path).endswith(".parquet") else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: not a readable table ({text}); if it is a result, remove it and run again"
+        ) from error
+
+
 def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Join the tables of runs, each row with the names of its run.
 
@@ -112,12 +127,7 @@ def gather(paths: Sequence[str | Path], runs: Sequence[Mapping[str, Any]]) -> pd
     """
     parts = []
     for path, run in zip(paths, runs, strict=True):
-        read = pd.read_parquet if str(path).endswith(".parquet") else pd.read_csv
-        try:
-            part = read(path)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: not a readable table ({error})") from error
-        parts.append(part.assign(**{key: run[key] for key in RUN if key in run}))
+        parts.append(read(path).assign(**{key: run[key] for key in RUN if key in run}))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -36,6 +36,8 @@ def write_tensors(
             os.fsync(handle)
         partial.chmod(0o644)
         os.replace(partial, path)
+    except SafetensorError as error:  # of a full disk too
+        raise OSError(f"{path}: cannot be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,36 +1,51 @@
 """A job's own log: logging, warnings and the traceback go to its file and to standard error."""
 
+import errno
+import io
 import logging
+import re
 import resource
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from patchwork.jobs import lock
+from patchwork.jobs.starts import hardware
+
 LOGGER = logging.getLogger("patchwork")
 Part = TypeVar("Part", bound=Sized)
+
+
+# What a disk says that is full, read-only, another's or broken.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @contextmanager
 def job_log(path: str | Path) -> Iterator[None]:
     """Send logging, warnings and an escaping exception to a file and to standard error.
 
-    A ``ValueError`` (bad input) is shown as its one line; any other exception with its traceback.
-    The file holds the traceback in both cases, and at its end what the process has used.
+    A ``ValueError`` (bad input) and a disk that cannot be written are shown as one line; any other
+    exception with its traceback. The file holds the traceback in each case, and at its end what
+    the process has used. A workflow does not start anew before the job ends, see `lock`.
 
     Args:
         path: the log file; its folder is made when missing.
 
     Raises:
-        SystemExit: with status 1 in place of a ``ValueError``, after its line was written.
+        SystemExit: with status 1 in place of these, after the line was written.
         BaseException: any other exception, unchanged.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8", buffering=1) as file:
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        raw = _Lossy(path, "w")
+    except OSError as error:
+        raise SystemExit(f"error: {_disk_line(error)}") from None
+    with io.TextIOWrapper(raw, encoding="utf-8", line_buffering=True) as file, lock.job():
         handlers = [_handler(file), _handler(sys.stderr)]
         for handler in handlers:
             LOGGER.addHandler(handler)
@@ -39,9 +54,14 @@ def job_log(path: str | Path) -> Iterator[None]:
         warnings.showwarning = _log_warning
         try:
             yield
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             file.write(traceback.format_exc())
-            LOGGER.error("error: %s", " ".join(str(error).split()))
+            line = " ".join(str(error).split())
+            if not isinstance(error, ValueError):
+                if not _of_disk(error):
+                    raise
+                line = _disk_line(error)
+            LOGGER.error("error: %s", line)
             raise SystemExit(1) from None
         except BaseException:
             file.write(traceback.format_exc())
@@ -54,9 +74,36 @@ def job_log(path: str | Path) -> Iterator[None]:
             memory = max(one.ru_maxrss for one in used) / 1024
             seconds = time.monotonic() - began
             file.write(f"{seconds:.1f} s, {cpu:.1f} s of CPU, {memory:.0f} MiB at most\n")
+            file.write(f"on {hardware()}\n")
             warnings.showwarning = previous
             for handler in handlers:
                 LOGGER.removeHandler(handler)
+
+
+class _Lossy(io.FileIO):
+    """A file that takes what fits: a full disk must not hide what a job has to say of it."""
+
+    def write(self, data: Any) -> int:
+        """Writes the data, or drops it."""
+        with suppress(OSError):
+            super().write(data)
+        return len(data)
+
+
+def _of_disk(error: BaseException | None) -> bool:
+    """Whether a disk is at fault, seen also through errors raised from its own."""
+    while error is not None:
+        # Libraries in Rust say the number in words.
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        if {getattr(error, "errno", None), int(said[1]) if said else None} & _DISK:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _disk_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{text}; make room, or make the folder writable, then run again: what is done stays"
 
 
 def _handler(stream: TextIO) -> logging.Handler:

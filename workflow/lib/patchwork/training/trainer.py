@@ -113,8 +113,8 @@ def fit(
         Logs of steps and epochs.
 
     Raises:
-        ValueError: naming step and target, if a loss is not finite or diverges; or if the batch
-            cannot be shared between processes.
+        ValueError: naming step and target, if a loss is not finite or diverges; if the batch
+            cannot be shared between processes; or if the training began in another precision.
         Interrupted: after SIGTERM or SIGUSR1, its checkpoint written.
     """
     loop = _Loop(network, data, validation, settings, seed, Path(folder))
@@ -360,13 +360,22 @@ class _Loop:
         tensors |= checkpoints.optimiser_tensors(self.optimiser)
         for key in ("losses", "errors", "rates"):
             tensors[f"log.{key}"] = torch.tensor(getattr(state, key), dtype=torch.float64)
-        checkpoints.write(self.folder, tensors, {key: getattr(state, key) for key in _RECORDED})
+        record = {key: getattr(state, key) for key in _RECORDED}
+        record["precision"] = self.accelerator.mixed_precision
+        checkpoints.write(self.folder, tensors, record)
 
     def _resume(self) -> None:
         found = checkpoints.read(self.folder)
         if found is None:
             return
         tensors, record = found
+        began, own = record.pop("precision"), self.accelerator.mixed_precision
+        if began != own:
+            raise ValueError(
+                f"{self.folder}: training began with mixed_precision {began} and would go on with "
+                f"{own} on this machine; allowed is {began}: go on where it began, or remove the "
+                "folder to start anew"
+            )
         for key, value in record.items():
             setattr(self.state, key, value)
         for key in ("losses", "errors", "rates"):
