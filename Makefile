@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test coverage-study lint docs bench gpu-check stability-of-verdicts evidence real paper rearing benchmark-dataset clean help test-slow
+.PHONY: all report test coverage-study lint docs bench gpu-check stability-of-verdicts evidence real paper rearing benchmark-dataset clean help test-slow test-cluster
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -43,11 +43,15 @@ report: $(READY)
 
 ## test: lint, types, unit tests, dry runs, a tiny workflow from end to end, its report
 test: $(TESTED) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not cluster"
 
 ## test-slow: the tests that take minutes: more kills, full Monte-Carlo studies
 test-slow: $(TESTED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "slow and not gpu and not cluster"
+
+## test-cluster: jobs on a real one-node Slurm, installed if need be (Debian, root); STUDIES="stability" runs whole
+test-cluster: $(TESTED)
+	STUDIES="$(or $(STUDIES),stability)" $(BIN)/python -m pytest -m cluster tests/workflow/test_slurm.py
 
 ## coverage-study: how often intervals hold the truth and how wide they are, into docs/coverage.md
 coverage-study: $(READY)

@@ -1,8 +1,10 @@
 """Every profile and scale can be planned; plain uses of Snakemake work."""
 
 import logging
+import os
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -50,6 +52,27 @@ def test_a_cluster_without_gpus_needs_none(project):
     said = plan(project, "--profile", "profiles/slurm", TARGET)
     assert "gpu=0" in said
     assert "gpu=1" not in said
+
+
+def test_another_queue_is_asked_for_what_a_rule_needs(project, tmp_path, monkeypatch):
+    assert "gpu=1" in plan(project, "--workflow-profile", "profiles/generic", TARGET)
+    # A queue of one file: it writes down what it is asked for and runs the job at once.
+    queue = tmp_path / "qsub"
+    queue.write_text(
+        '#!/bin/sh\necho "$@" > "$(dirname "$0")/asked"\nfor job; do :; done\n"$job" >&2\necho 7\n'
+    )
+    queue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    jobs = Path(__file__).with_name("cluster_jobs.smk")
+    profile = project.folder / "profiles/generic"
+    run = project.snakemake(
+        "--workflow-profile", str(profile), "--snakefile", str(jobs),
+        "--directory", str(tmp_path), "--", "jobs/said.txt",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-3000:]
+    asked = (tmp_path / "asked").read_text()
+    for wanted in ("-pe smp 3 ", "h_vmem=700M", "h_rt=0:90:0", "gpu=0 ", "-N patchwork.say"):
+        assert wanted in asked
 
 
 def test_the_default_profile_takes_the_gpu_from_every_rule_that_has_one(project):

@@ -14,7 +14,7 @@ rule score_predictions:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         conditions=conditions(),
@@ -40,7 +40,7 @@ rule analyse_orientation:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         conditions=conditions(),
@@ -63,7 +63,7 @@ rule probe_depth:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=120,
     params:
         images=of_study(settings.depth_images),
@@ -87,7 +87,7 @@ rule summarise_depth:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         images=of_study(settings.depth_images),
@@ -110,7 +110,7 @@ rule predict_colours:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=120,
     params:
         seeds=seeds,
@@ -136,7 +136,7 @@ rule analyse_colour:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         conditions=conditions("colour"),
@@ -163,7 +163,7 @@ rule detect_transitions:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         runs=runs(),

@@ -14,7 +14,7 @@ rule gather_pictures:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=120,
     params:
         settings=from_config("studies/{study}/pictures"),
@@ -40,7 +40,7 @@ rule prepare_backbone:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         backbone=from_config("studies/{study}/backbones/{backbone}"),

@@ -13,7 +13,7 @@ rule decide_claims:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=10,
     params:
         claims=config["claims"],
@@ -40,7 +40,7 @@ rule plot_claims:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=10,
     params:
         code=code_of("plot_claims.py"),

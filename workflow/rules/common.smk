@@ -82,6 +82,11 @@ def code_of(script: str) -> str:
     return code_digest(SCRIPTS / script)
 
 
+def megabytes(n: int):
+    """Resources function: `n` MB of memory, twice that on the second try after a job that failed."""
+    return lambda wildcards, attempt: n * attempt
+
+
 def study_of(wildcards) -> dict:
     """The configuration of a job's study."""
     return config["studies"][wildcards.study]

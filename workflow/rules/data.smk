@@ -15,7 +15,7 @@ rule synthesise_shard:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=60,
     params:
         images=of_study(settings.images, "dataset", "split"),
@@ -37,7 +37,7 @@ rule synthesise_dataset:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=60,
     params:
         code=code_of("synthesise_dataset.py"),
@@ -64,7 +64,7 @@ rule gather_annotated:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=60,
     params:
         settings=from_config("studies/{study}/stimuli/datasets/{dataset}/annotated"),
@@ -87,7 +87,7 @@ rule describe_dataset:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=30,
     params:
         named=card_texts,

@@ -18,7 +18,7 @@ rule plot_samples:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=10,
     params:
         samples=from_config("studies/{study}/samples"),
@@ -43,7 +43,7 @@ rule plot_figure:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=10,
     params:
         figure=from_config("studies/{study}/figures/{figure}"),

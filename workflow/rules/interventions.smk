@@ -16,7 +16,7 @@ rule ablate_heads:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         seeds=seeds,
@@ -41,7 +41,7 @@ rule patch_layers:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=480,
     params:
         seeds=seeds,
@@ -68,7 +68,7 @@ rule compare_heads:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         seeds=seeds,
@@ -116,7 +116,7 @@ rule summarise_heads:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         ablated=conditions("ablation"),

@@ -19,7 +19,7 @@ rule trace_facts:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=120,
     params:
         seeds=text_seeds,
@@ -45,7 +45,7 @@ rule edit_facts:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         seeds=text_seeds,
@@ -78,7 +78,7 @@ rule summarise_tracing:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         conditions=text_conditions,

@@ -11,7 +11,7 @@ rule invent_background:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=10,
     params:
         source=from_config("studies/{study}/language/datasets/{dataset}/source"),
@@ -31,7 +31,7 @@ rule train_tokenizer:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=20,
     params:
         vocabulary=from_config("studies/{study}/language/datasets/{dataset}/vocabulary"),
@@ -54,7 +54,7 @@ rule invent_corpus:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=10,
     params:
         source=from_config("studies/{study}/language/datasets/{dataset}/source"),
@@ -74,7 +74,7 @@ rule fetch_abstracts:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=240,
     params:
         source=from_config("studies/{study}/language/datasets/{dataset}/source"),
@@ -100,7 +100,7 @@ rule pretrain_language_model:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         backbone=from_config("studies/{study}/language/backbones/{backbone}"),
@@ -134,7 +134,7 @@ rule fine_tune_language_model:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=720,
     params:
         protocol=from_config("studies/{study}/language/protocols/{protocol}"),
@@ -168,7 +168,7 @@ rule score_knowledge:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         seeds=text_seeds,
@@ -193,7 +193,7 @@ rule summarise_knowledge:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=10,
     params:
         conditions=text_conditions,

@@ -16,7 +16,7 @@ rule time_inference:
     threads: workflow.cores if workflow.local_exec else 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         seeds=seeds,
@@ -50,7 +50,7 @@ rule analyse_localisation:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=120,
     params:
         conditions=conditions(),
@@ -81,7 +81,7 @@ rule localise_recording:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         settings=of_study(settings.search, "recording"),

@@ -19,7 +19,7 @@ rule describe_networks:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=20,
     params:
         dataset=from_config("studies/{study}/networks/datasets/{dataset}"),
@@ -38,7 +38,7 @@ rule score_released_attention:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=20,
     params:
         dataset=from_config("studies/{study}/networks/datasets/{dataset}"),
@@ -57,7 +57,7 @@ rule train_graph_attention:
         "../../envs/patchwork.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         dataset=from_config("studies/{study}/networks/datasets/{dataset}"),
@@ -86,7 +86,7 @@ rule associate_attention:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=20,
     params:
         analysis=from_config("studies/{study}/networks/analysis"),
@@ -112,7 +112,7 @@ rule plot_networks:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=10,
     params:
         datasets=from_config("studies/{study}/networks/datasets"),

@@ -14,7 +14,7 @@ rule probe_backbones:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=120,
     params:
         seeds=seeds,
@@ -43,7 +43,7 @@ rule describe_rearing:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=20,
     params:
         views=of_study(settings.views_of_conditions),
@@ -77,7 +77,7 @@ rule contrast_rearing:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=20,
     params:
         rearing_conditions=from_config("studies/{study}/rearing_conditions/names"),

@@ -18,7 +18,7 @@ rule attend_regions:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         n_images=from_config("studies/{study}/semantics/attention/n_images"),
@@ -43,7 +43,7 @@ rule ablate_groups:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         settings=from_config("studies/{study}/semantics/groups"),
@@ -68,7 +68,7 @@ rule ablate_rows:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         settings=from_config("studies/{study}/semantics/released"),
@@ -104,7 +104,7 @@ rule summarise_regions:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         predicted=conditions("groups"),
@@ -134,7 +134,7 @@ rule summarise_released:
         "../../envs/patchwork.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         conditions=conditions("released"),

@@ -16,7 +16,7 @@ rule extract_features:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         protocol=from_config("studies/{study}/protocols/{protocol}"),
@@ -43,7 +43,7 @@ rule fine_tune:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=720,
     params:
         protocol=from_config("studies/{study}/protocols/{protocol}"),
@@ -70,7 +70,7 @@ rule evaluate:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         seeds=seeds,

@@ -68,7 +68,8 @@ def _label_points(axes: Axes, part: pd.DataFrame) -> None:
             # The offset is to the label's nearer side, so that long names do not cover the point.
             centre = (x + dx * scale + np.sign(round(dx, 3)) * size[0], y + dy * scale)
             boxes[dx, dy] = Bbox([centre - size, centre + size])
-        cost = [_cost(box, taken, inside) for box in boxes.values()]
+        covered = np.array([other.get_points() for other in taken])
+        cost = [_cost(box, covered, inside) for box in boxes.values()]
         (dx, dy), box = list(boxes.items())[int(np.argmin(cost))]
         taken.append(box.padded(scale))
         side = {1: "left", -1: "right", 0: "center"}[int(np.sign(round(dx, 3)))]
@@ -79,13 +80,22 @@ def _label_points(axes: Axes, part: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def _cost(box: Bbox, taken: list[Bbox], inside: Bbox) -> float:
-    """Area (px^2) that a label would cover, with what leaves the panel counted tenfold."""
-    shared = [Bbox.intersection(box, other) for other in taken]
-    covered = sum(overlap.width * overlap.height for overlap in shared if overlap is not None)
-    kept = Bbox.intersection(box, inside)
-    lost = box.width * box.height - (kept.width * kept.height if kept is not None else 0)
-    return covered + 10 * lost
+def _cost(box: Bbox, taken: np.ndarray, inside: Bbox) -> float:
+    """Area (px^2) that a label would cover, with what leaves the panel counted tenfold.
+
+    Args:
+        box: of the label.
+        taken: what it might cover, shape (n, 2, 2): lower left and upper right corners.
+        inside: the panel.
+    """
+    corners = box.get_points()
+
+    def shared(others: np.ndarray) -> np.ndarray:
+        low, high = (np.maximum(corners[0], others[:, 0]), np.minimum(corners[1], others[:, 1]))
+        return np.clip(high - low, 0, None).prod(axis=1)
+
+    lost = np.prod(corners[1] - corners[0]) - shared(inside.get_points()[None])[0]
+    return float(shared(taken).sum() + 10 * lost)
 
 
 @theme.styled
