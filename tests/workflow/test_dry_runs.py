@@ -143,8 +143,8 @@ def test_splits_of_the_benchmark_hold_100000_images_of_their_own(project):
 def test_heads_on_a_network_that_others_trained_share_its_features(project):
     said = plan(project, "--configfile", "config/scales/real.yaml")
     counts = dict(re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE))
-    assert (counts["extract_features"], counts["fine_tune"]) == ("3", "30")
+    assert (counts["extract_features"], counts["fine_tune"]) == ("3", "33")
     assert counts["prepare_backbone"] == "3"  # one of each kind, whatever the number of seeds
-    assert "ablate_heads" not in counts
+    assert (counts["ablate_groups"], "ablate_heads" in counts) == ("3", False)
     assert "real/lines/tables/bias_by_depth.csv" in said
     assert "extract_features" not in plan(project)
