@@ -114,7 +114,7 @@ def text_width(text: str, size_pt: float = TEXT_PT, weight: str = "normal") -> f
     if not text.strip():
         return 0.32 * size_pt * len(text)
     font = FontProperties(family=STYLE["font.family"], weight=weight, size=size_pt)
-    # Of outlines, not of pixels, as in the files; their exact extents would take a hundred times as long.
+    # Of outlines, as in the files; their exact extents would take a hundred times as long.
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
