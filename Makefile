@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test coverage-study lint docs bench gpu-check stability-of-verdicts evidence real paper rearing benchmark-dataset clean help test-slow test-cluster
+.PHONY: all report test coverage-study lint docs bench gpu-check stability-of-verdicts evidence real paper rearing benchmark-dataset clean help test-slow test-cluster test-crate export verify
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -52,6 +52,10 @@ test-slow: $(TESTED)
 ## test-cluster: jobs on a real one-node Slurm, installed if need be (Debian, root); STUDIES="stability" runs whole
 test-cluster: $(TESTED)
 	STUDIES="$(or $(STUDIES),stability)" $(BIN)/python -m pytest -m cluster tests/workflow/test_slurm.py
+
+## test-crate: exported crates, with the validator of RO-Crate, which needs a network
+test-crate: $(TESTED) .venv-crate/.ready
+	PATH="$(CURDIR)/.venv-crate/bin:$$PATH" $(BIN)/python -m pytest tests/lib/test_crate.py
 
 ## coverage-study: how often intervals hold the truth and how wide they are, into docs/coverage.md
 coverage-study: $(READY)
@@ -126,6 +130,15 @@ rearing: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) $(ARGS) --cores $(CORES) --configfile config/scales/natural.yaml \
 		$(call CONFIG,'run=[rearing]' $(PICTURES))
 
+## export: results as a Workflow Run RO-Crate with checksums: folder CRATE and CRATE.zip
+CRATE = crate
+export: $(READY)
+	@$(BIN)/python -m patchwork.jobs.crate export $(RESULTS) $(CRATE)
+
+## verify: check the checksums of CRATE (folder or .zip) and decide its claims again; CLAIM=A1: one
+verify: $(READY)
+	@$(BIN)/python -m patchwork.jobs.crate verify $(CRATE) $(CLAIM)
+
 ## benchmark-dataset: draw 100,000 labelled chirp figures of arXiv 2503.22713 and their data card
 benchmark-dataset: $(READY)
 	$(RUN) --cores $(CORES) --set-scatter shards=8 --configfile config/scales/benchmark.yaml -- \
@@ -150,6 +163,12 @@ $(READY): requirements.lock pyproject.toml
 $(TESTED): $(READY) requirements-test.lock
 	$(BIN)/$(INSTALL) --require-hashes -r requirements-test.lock
 	@$(BIN)/$(COMPILE) $(VENV)/lib || true
+	touch $@
+
+# Apart, for the validator wants an older version of a package of the workflow.
+.venv-crate/.ready: tests/requirements-crate.lock
+	$(PYTHON) -m venv .venv-crate
+	.venv-crate/bin/$(INSTALL) --require-hashes -r tests/requirements-crate.lock
 	touch $@
 
 .venv-bench/.ready: benchmarks/requirements.lock
