@@ -8,8 +8,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "interventions.md"
 EXAMPLES = re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", PAGE.read_text(), re.S | re.M)
 
 
-def test_the_page_has_five_examples():
-    assert len(EXAMPLES) == 5
+def test_the_page_has_six_examples():
+    assert len(EXAMPLES) == 6
 
 
 @pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=lambda text: text[:25])

@@ -12,7 +12,7 @@ from patchwork.analysis.heads import effect_tables
 from patchwork.analysis.heads import effects as head_effects
 from patchwork.interventions import Plan
 from patchwork.interventions.contexts import BASELINES
-from patchwork.interventions.sweeps.patching import COMPONENTS
+from patchwork.interventions.sweeps.grid import COMPONENTS, WITHIN
 from patchwork.models import fine_tuned
 from patchwork.models.tasks import Category, DoubleAngle, Scaled, Target
 from patchwork.stimuli import lines
@@ -161,7 +161,7 @@ def test_the_schema_names_what_the_library_knows():
     ablated, patched = (parts[name]["properties"] for name in ("ablation", "patching"))
     assert ablated["measure"]["enum"] == list(head_effects.MEASURES)
     assert set(ablated["baselines"]["items"]["enum"]) == set(BASELINES) - {"knockout"}
-    assert patched["components"]["items"]["enum"] == list(COMPONENTS)
+    assert patched["components"]["items"]["enum"] == [x for x in COMPONENTS if x not in WITHIN]
     changed = patched["changed"]["additionalProperties"]["properties"]
     assert changed["attribute"]["enum"] == list(lines.CHANGES)
 

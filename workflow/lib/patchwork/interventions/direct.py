@@ -161,7 +161,7 @@ def _direct(
     def value(stream: Tensor, own: Tensor) -> Tensor:
         return one_each(metric.from_hidden(model, norm(stream), own), own)
 
-    frozen = _frozen(norm, final)
+    frozen = frozen_norm(norm, final, norm(final))
     whole = value(final, rows)
     # What is constant: the norm's own shift and the biases of the unembedding.
     shift = norm(final) - frozen(final)
@@ -212,8 +212,17 @@ def _written(
             yield "neuron", layer, parts.mlp_scale(hidden.T[:, :, None] * out[:, None])
 
 
-def _frozen(norm: nn.Module, stream: Tensor) -> Callable[[Tensor], Tensor]:
-    """A norm as the linear map that it is at a stream (n, d), its shift left out."""
+def frozen_norm(norm: nn.Module, stream: Tensor, want: Tensor) -> Callable[[Tensor], Tensor]:
+    """A norm as the linear map that it is at a stream (..., d), its shift left out.
+
+    Args:
+        norm: a LayerNorm or RMSNorm.
+        stream: what it is given; its scale is taken as it is.
+        want: what it gives.
+
+    Raises:
+        ValueError: if it computes something else.
+    """
     weight = cast(Any, norm).weight
     if isinstance(norm, nn.LayerNorm):
         scale = torch.rsqrt(stream.var(-1, unbiased=False, keepdim=True) + norm.eps)
@@ -228,11 +237,9 @@ def _frozen(norm: nn.Module, stream: Tensor) -> Callable[[Tensor], Tensor]:
         def linear(x: Tensor) -> Tensor:
             return x * scale * weight
 
-    want = norm(stream)
     if not torch.allclose(linear(stream) + shift, want, rtol=1e-3, atol=1e-4):
         raise ValueError(
-            f"final norm is a {type(norm).__name__}; allowed is one that computes as LayerNorm or "
-            "RMSNorm"
+            f"norm is a {type(norm).__name__}; allowed is one that computes as LayerNorm or RMSNorm"
         )
     return linear
 

@@ -13,7 +13,7 @@ from patchwork.interventions.direct import final_readout
 from patchwork.interventions.fast_path import kernels
 from patchwork.interventions.hooks import read
 from patchwork.interventions.readout import Metric, score
-from patchwork.interventions.sweeps.patching import DIRECTIONS, check_pair
+from patchwork.interventions.sweeps.grid import DIRECTIONS, check_pair
 from patchwork.models import sites
 from patchwork.models.sites import Anatomy, Site
 
@@ -86,7 +86,7 @@ def path_sweep(
     with torch.no_grad():
         pairs = zip(batches(base, chunk, model), batches(source, chunk, model), strict=True)
         for (rows, mine), (_, other) in pairs:
-            sweep = _Paths(model, anatomy, mine, other, rows, positions)
+            sweep = Paths(model, anatomy, mine, other, rows, positions)
             before = score(metric, call(model, mine, rows), rows)
             after = score(metric, call(model, other, rows), rows)
             for (component, layer, head), output in sweep.run(chosen):
@@ -106,7 +106,7 @@ def path_sweep(
     return pd.concat(frames, ignore_index=True)
 
 
-class _Paths:
+class Paths:
     """One piece of pairs: both runs, and what each sender's exchange adds to a stream."""
 
     def __init__(
@@ -130,17 +130,17 @@ class _Paths:
         if receivers is None:
             final = self.base[Site("resid_post", self.anatomy.n_layers - 1)]
             readout = final_readout(self.model, self.anatomy, self.batch)
-            for sender, change in self._changes():
+            for sender, change in self.changes():
                 yield sender, readout(final + change)
             return
-        for sender, change in self._changes():
-            reached = [site for site in receivers if self._before(sender, site)]
+        for sender, change in self.changes():
+            reached = [site for site in receivers if self.reaches(sender, site)]
             if reached:
-                new = {site: self._received(site, change) for site in reached}
+                new = {site: self.received(site, change) for site in reached}
                 with patch(self.model, reached, new, expect_change=False):
                     yield sender, call(self.model, self.batch, self.rows)
 
-    def _before(self, sender: tuple[str, int, int], receiver: Site) -> bool:
+    def reaches(self, sender: tuple[str, int, int], receiver: Site) -> bool:
         """Whether what a sender writes is in the stream that a receiver reads."""
         component, layer, _ = sender
         same_block = (
@@ -150,7 +150,7 @@ class _Paths:
         )
         return layer < receiver.layer or (same_block and layer == receiver.layer)
 
-    def _changes(self) -> Iterator[tuple[tuple[str, int, int], Tensor]]:
+    def changes(self) -> Iterator[tuple[tuple[str, int, int], Tensor]]:
         """Source minus base of what each sender writes, (n, t, d)."""
         anatomy = self.anatomy
         for layer, parts in enumerate(anatomy.blocks):
@@ -172,7 +172,7 @@ class _Paths:
         kept[:, list(self.positions)] = change[:, list(self.positions)]
         return kept
 
-    def _received(self, site: Site, change: Tensor) -> Tensor:
+    def received(self, site: Site, change: Tensor) -> Tensor:
         """The receiver's activation from its stream with a sender's exchange."""
         parts, stream = self.anatomy.blocks[site.layer], self.base[Site("resid_pre", site.layer)]
         if site.kind == "mlp_out":

@@ -13,7 +13,7 @@ from patchwork import interventions
 from patchwork.interventions import PatchGrid, attention
 from patchwork.interventions.readout import Metric
 from patchwork.interventions.similarity import head_similarity
-from patchwork.interventions.sweeps.patching import DIRECTIONS
+from patchwork.interventions.sweeps.grid import DIRECTIONS
 from patchwork.models import sites
 from patchwork.models.fine_tuned import Network
 from patchwork.models.tasks import Category, Patches

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from patchwork.analysis.knowledge.questions import ROLES, Questions, donors, noisy
 from patchwork.interventions import PatchGrid, ablate, attribution_sweep, patch_sweep, read
 from patchwork.interventions.sweeps.effects import PatchEffects
-from patchwork.interventions.sweeps.patching import DIRECTIONS
+from patchwork.interventions.sweeps.grid import DIRECTIONS
 from patchwork.models import sites
 from patchwork.models.sites import Site
 

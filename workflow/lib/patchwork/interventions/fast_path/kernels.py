@@ -45,6 +45,19 @@ def pattern_of(
     rotation: Rotation | None,
 ) -> Tensor:
     """The pattern of queries and keys (n, heads, t, d_head), otherwise as `pattern`."""
+    scores = scores_of(parts, q, k, causal, mask, rotation)
+    return F.softmax(scores, dim=-1).nan_to_num(nan=0.0)
+
+
+def scores_of(
+    parts: BlockParts,
+    q: Tensor,
+    k: Tensor,
+    causal: bool,
+    mask: Tensor | None,
+    rotation: Rotation | None,
+) -> Tensor:
+    """What the softmax is taken of, (n, heads, query, key), -inf where a key is hidden."""
     q, k = parts.rotated(q, k, rotation)
     scores = (q * parts.softmax_scale) @ k.transpose(-2, -1)
     if causal and mask is None:
@@ -59,7 +72,7 @@ def pattern_of(
     if parts.window is not None:
         age = torch.arange(scores.shape[-1], device=scores.device)
         scores = scores.masked_fill(age[:, None] - age >= parts.window, -torch.inf)
-    return F.softmax(scores, dim=-1).nan_to_num(nan=0.0)
+    return scores
 
 
 def output_weight(linear: nn.Module, d_in: int) -> Tensor:

@@ -52,8 +52,10 @@ class PatchEffects:
 
     Args:
         values: component to metric patched minus metric base, per example: shape
-            (layers, positions, n); for `head_out` (layers, heads, positions, n).
-        positions: token of each entry along the axis of positions.
+            (layers, positions, n); of single heads (`head_out`, `q`, `k`, `v`)
+            (layers, heads, positions, n).
+        positions: token of each entry along the axis of positions, or its name where examples have
+            tokens of their own.
         base: shape (n,), the metric of the run that is patched.
         source: shape (n,), the metric of the run that the activations come from.
         direction: `clean_to_corrupted` (the corrupted run is patched: sufficiency) or
@@ -62,7 +64,7 @@ class PatchEffects:
     """
 
     values: dict[str, np.ndarray]
-    positions: tuple[int, ...]
+    positions: tuple[int, ...] | tuple[str, ...]
     base: np.ndarray
     source: np.ndarray
     direction: str
@@ -117,7 +119,7 @@ class PatchEffects:
     def save(self, path: str | Path) -> None:
         """Write all effects and metadata to one Parquet file; `load` reads it."""
         shapes = {name: list(values.shape) for name, values in self.values.items()}
-        positions = list(map(int, self.positions))
+        positions = [x if isinstance(x, str) else int(x) for x in self.positions]
         frame = self.frame(per_example=True)
         _write(frame, path, self, shapes=shapes, positions=positions, direction=self.direction)
 

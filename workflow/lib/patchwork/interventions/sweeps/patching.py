@@ -38,84 +38,18 @@ from patchwork.interventions.fast_path.streams import (
 from patchwork.interventions.hooks import editing, read
 from patchwork.interventions.readout import FinalMetric, Metric, embed, score
 from patchwork.interventions.sweeps.effects import PatchEffects
+from patchwork.interventions.sweeps.grid import (
+    DIRECTIONS,
+    PER_HEAD,
+    WITHIN,
+    PatchGrid,
+    check_pair,
+    place,
+)
 from patchwork.interventions.sweeps.plan import Plan, describe, pick_chunk, stream_budget
 from patchwork.models import sites
 from patchwork.models.families.parts import Rotation
 from patchwork.models.sites import Anatomy, Site
-
-COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "head_out")
-DIRECTIONS = ("clean_to_corrupted", "corrupted_to_clean")
-
-
-@dataclass(frozen=True)
-class PatchGrid:
-    """What a patching sweep covers.
-
-    Args:
-        components: of `resid_pre`, `attn_out`, `mlp_out`, `head_out`.
-        positions: tokens, counted from 0; None is all.
-        direction: `clean_to_corrupted` (sufficiency) or `corrupted_to_clean` (necessity).
-
-    Raises:
-        ValueError: for an unknown component or direction, or positions that are no tokens, none
-            or twice the same.
-    """
-
-    components: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
-    positions: tuple[int, ...] | None = None
-    direction: str = "clean_to_corrupted"
-
-    def __post_init__(self) -> None:
-        wrong = [name for name in self.components if name not in COMPONENTS]
-        if wrong or not self.components:
-            raise ValueError(
-                f"components is {list(self.components)}; allowed is some of {', '.join(COMPONENTS)}"
-            )
-        if self.direction not in DIRECTIONS:
-            raise ValueError(f"direction is {self.direction!r}; allowed is {', '.join(DIRECTIONS)}")
-        chosen = self.positions
-        if chosen is not None and (
-            len(set(chosen)) != len(chosen) or not chosen or min(chosen) < 0
-        ):
-            raise ValueError(
-                f"positions is {list(chosen)}; allowed is tokens from 0, each once, or None"
-            )
-
-    def tokens(self, n_tokens: int) -> tuple[int, ...]:
-        """The positions in a sequence of `n_tokens`.
-
-        Raises:
-            ValueError: if one lies outside.
-        """
-        chosen = tuple(range(n_tokens)) if self.positions is None else tuple(self.positions)
-        if max(chosen) >= n_tokens:
-            raise ValueError(f"positions is {list(chosen)}; allowed is some of 0 to {n_tokens - 1}")
-        return chosen
-
-
-def check_pair(clean: Any, corrupted: Any) -> None:
-    """Refuse pairs whose members cannot be aligned token by token.
-
-    Raises:
-        ValueError: if the two differ in shape.
-    """
-    shapes = [_shape(inputs) for inputs in (clean, corrupted)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"clean has shape {shapes[0]} and corrupted {shapes[1]}; "
-            "allowed is one shape (prompts of equal token length)"
-        )
-
-
-def _shape(inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: tuple(value.shape) for name, value in inputs.items()}
-    if not hasattr(inputs, "shape"):
-        lengths = sorted({len(row) for row in inputs})
-        raise ValueError(
-            f"clean or corrupted is a list with rows of length {lengths}; allowed is an array"
-        )
-    return tuple(inputs.shape)
 
 
 def patch_sweep(
@@ -137,7 +71,8 @@ def patch_sweep(
     Args:
         model: a supported model in eval mode; GPT-2 or a ViT.
         clean: n examples, as the model takes them: an array or tensor, or a mapping of such.
-        corrupted: the same shape; row i is the counterpart of clean row i.
+        corrupted: the counterparts, row by row, of the same shape; with positions by name another
+            length of prompts is allowed.
         metric: (model output, row numbers) -> one number per example, (m,); `LogitDifference`
             spares the rest of the unembedding.
         grid: components, positions and direction.
@@ -147,13 +82,13 @@ def patch_sweep(
         Effects per pair with the metric of both runs and metadata.
 
     Raises:
-        ValueError: for inputs of different shapes, a model in training mode or of an unknown
-            architecture, or a position out of range.
+        ValueError: for inputs of different shapes or padding, a model in training mode or of an
+            unknown architecture, or a position out of range.
     """
     sites.require_eval(model)
-    check_pair(clean, corrupted)
-    rewindable(clean, "clean")
     grid, plan, anatomy = grid or PatchGrid(), plan or Plan(), sites.find(model)
+    rewindable(clean, "clean")
+    check_pair(clean, corrupted, grid)
     base, source = (corrupted, clean) if grid.direction == DIRECTIONS[0] else (clean, corrupted)
     keep_blocks()
     sweep = _Sweep(model, anatomy, metric, grid, plan)
@@ -161,6 +96,8 @@ def patch_sweep(
         try:
             require_fast(model, anatomy, base, plan)
             require_unpadded(source)
+            if grid.named:
+                raise NoFastPath("positions of each example's own")
             return sweep.run(base, source, fast=True)
         except NoFastPath as reason:
             left = left_padding(anatomy, base)
@@ -194,6 +131,9 @@ class _Sweep:
     def _prepare(self) -> None:
         """What the fast path computes from the weights once."""
         anatomy = self.anatomy
+        inside = [name for name in self.grid.components if name in WITHIN]
+        if inside:
+            raise NoFastPath(f"{inside[0]} has no fast path")
         self.last = last_query(anatomy)
         if "head_out" in self.grid.components:
             width = anatomy.n_heads * anatomy.d_head
@@ -208,13 +148,14 @@ class _Sweep:
             raise ValueError("clean holds no example; allowed is at least one")
         first = self._take(base, torch.zeros(1, dtype=torch.int64))
         one = embed(self.model, self.anatomy, first).stream
-        positions = self.grid.tokens(one.shape[1])
+        positions: tuple[Any, ...] = tuple(self.grid.named or self.grid.tokens(one.shape[1]))
         if fast:
             self._prepare()
         # Memory of one pair's two base runs; the streams are held to a budget of their own.
         each = 16 * self.anatomy.n_layers * one.numel() * one.element_size()
         chunk = pick_chunk(self.model, self.plan, each)
-        order = by_first_difference(base, source) if self.anatomy.causal else np.arange(n)
+        ordered = self.anatomy.causal and not self.grid.named
+        order = by_first_difference(base, source) if ordered else np.arange(n)
         run = self._fast_piece if fast else self._plain_piece
         pieces = []
         for some in torch.from_numpy(order).to(parameter_of(self.model).device).split(chunk):
@@ -232,16 +173,16 @@ class _Sweep:
             piece = inputs[ordered][back]
         return next(batches(piece, len(chosen), self.model))[1]
 
-    def _empty(self, positions: tuple[int, ...], n: int, like: Tensor) -> dict[str, Tensor]:
+    def _empty(self, positions: tuple[Any, ...], n: int, like: Tensor) -> dict[str, Tensor]:
         whole = (self.anatomy.n_layers, len(positions), n)
         heads = (whole[0], self.anatomy.n_heads, *whole[1:])
         return {
-            name: like.new_zeros(heads if name == "head_out" else whole)
+            name: like.new_zeros(heads if name in PER_HEAD else whole)
             for name in self.grid.components
         }
 
     def _collect(
-        self, pieces: list[_Piece], positions: tuple[int, ...], chunk: int, fast: bool
+        self, pieces: list[_Piece], positions: tuple[Any, ...], chunk: int, fast: bool
     ) -> PatchEffects:
         back = np.argsort(np.concatenate([piece.rows.cpu().numpy() for piece in pieces]))
 
@@ -265,27 +206,35 @@ class _Sweep:
         )  # fmt: skip
 
     def _plain_piece(
-        self, rows: Tensor, base: Batch, source: Batch, positions: tuple[int, ...]
+        self, rows: Tensor, base: Batch, source: Batch, positions: tuple[Any, ...]
     ) -> _Piece:
         before = score(self.metric, call(self.model, base, rows), rows)
         after = score(self.metric, call(self.model, source, rows), rows)
         values = self._empty(positions, len(rows), before)
+        places = [place(self.grid, position, rows) for position in positions]
         for name, out in values.items():
             heads: Sequence[int | None] = range(self.anatomy.n_heads) if out.ndim == 4 else [None]
             for layer in range(self.anatomy.n_layers):
                 for head in heads:
-                    whole = Site(name, layer, head)
-                    stored = read(self.model, whole, source, rows)[whole]
-                    for i, position in enumerate(positions):
-                        site = Site(name, layer, head, (position,))
+                    site = Site(name, layer, head)
+                    stored = read(self.model, site, source, rows)[site]
+                    for i, both in enumerate(places):
                         cell = (layer, i) if head is None else (layer, head, i)
-                        out[cell] = self._patched(site, stored, base, rows) - before
+                        out[cell] = self._patched(site, stored, both, base, rows) - before
         return _Piece(rows, before, after, values)
 
-    def _patched(self, site: Site, stored: Tensor, base: Batch, rows: Tensor) -> Tensor:
-        assert site.positions is not None
-        new = stored[:, list(site.positions)]
-        with editing(self.model, [site], lambda s, x, r: new, expect_change=False):
+    def _patched(
+        self, site: Site, stored: Tensor, both: tuple[Tensor, Tensor], base: Batch, rows: Tensor
+    ) -> Tensor:
+        """Metric with one token of each example, `both` in base and source run, patched."""
+        each = torch.arange(len(rows), device=rows.device)
+
+        def edit(site: Site, x: Tensor, _: Tensor) -> Tensor:
+            new = x.clone()
+            new[each, both[0]] = stored[each, both[1]]
+            return new
+
+        with editing(self.model, [site], edit, expect_change=False):
             return score(self.metric, call(self.model, base, rows), rows)
 
     def _fast_piece(
