@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test coverage-study lint docs bench gpu-check stability-of-verdicts evidence real paper rearing benchmark-dataset clean help test-slow test-cluster test-crate export verify
+.PHONY: all report test coverage-study lint docs bench bench-gpu gpu-check stability-of-verdicts evidence real paper rearing benchmark-dataset clean help test-slow test-cluster test-crate export verify
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -72,11 +72,13 @@ lint: $(TESTED)
 ## docs: fill the generated parts of the pages; DOCUMENT=evidence documents the run in that folder
 docs: $(READY)
 	$(BIN)/python docs/generate.py $(DOCUMENT)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/lib/architecture_page.py docs/architectures.md
 
 ## bench: paired timings against naive code and peers (minutes; needs benchmarks/requirements.lock)
 bench: $(READY) .venv-bench/.ready
 	for line in \
 		"line_images.py" \
+		"estimates.py" \
 		"hdf5_batches.py" \
 		"head_ablation.py --size small --images 4 --rounds 2" \
 		"head_ablation.py --size small --images 1 --pixels 384 --rounds 2" \
@@ -85,6 +87,10 @@ bench: $(READY) .venv-bench/.ready
 		"gpt2_patching.py --pairs 8 --tokens 16 --only-attribution" \
 		"gpt2_patching.py --pairs 2 --tokens 32 --only-attribution"; \
 	do echo "== $$line"; PYTHONPATH=benchmarks:workflow/lib OMP_NUM_THREADS=1 .venv-bench/bin/python benchmarks/$$line; done
+
+## bench-gpu: sweeps on a GPU against naive hooks and the CPU: ViT small and base, GPT-2, fp32 and bf16
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/gpu_check.py --only facts heads patching --out benchmarks/gpu/interventions.json
 
 ## gpu-check: what a GPU gives, within 8 minutes: tests marked gpu, rates, shares of its peak
 gpu-check: $(TESTED)

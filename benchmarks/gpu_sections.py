@@ -545,8 +545,10 @@ def _patched(setup: Setup, pairs: int, tokens: int) -> Rows:
     def exact():
         return interventions.patch_sweep(model, *data)
 
-    def estimate(precision: str):
-        return interventions.attribution_sweep(model, *data, mixed_precision=precision)
+    def estimate(precision: str, method: str):
+        return interventions.attribution_sweep(
+            model, *data, mixed_precision=precision, method=method
+        )
 
     setup.clear()
     found = exact()
@@ -561,9 +563,11 @@ def _patched(setup: Setup, pairs: int, tokens: int) -> Rows:
     naive_s, naive = setup.once(lambda: gpt2_patching.naive(model, *data))
     beside = f"ms; deviation {np.abs(naive - ours).max():.1e}; ratio to this sweep"
     yield row(f"{shape}, naive hooks", naive_s * 1e3, beside, naive_s / seconds)
-    for name, precision in (("fp32", "no"), ("bf16", "bf16")):
-        close = interventions.correlation(stack(estimate(precision)), ours)
-        quick = setup.seconds(lambda precision=precision: estimate(precision))
+    for name, precision, method in (
+        ("fp32", "no", "gradient"), ("bf16", "bf16", "gradient"), ("relp, fp32", "no", "relp"),
+    ):  # fmt: skip
+        run = lambda how=(precision, method): estimate(*how)  # noqa: E731
+        close, quick = interventions.correlation(stack(run()), ours), setup.seconds(run)
         beside = f"ms; Pearson r {close:.4f}; times as fast as this sweep"
         yield row(f"{shape}, attribution, {name}", quick * 1e3, beside, seconds / quick)
 
