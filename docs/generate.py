@@ -3,8 +3,8 @@
 A part stands between ``<!-- name -->`` and ``<!-- /name -->``, perhaps with a study after the name,
 and is made from the schemas, the rules, the configuration of the studies or the claims of the
 documented run, which lies in ``docs/evidence``. Given a folder of results, that run becomes it; a
-run in a folder named ``real`` is documented in ``docs/real``, beside it, and one in a folder named
-``default`` in ``docs/default``: its verdicts stand where the larger run has none.
+run in a folder named ``real`` or ``seizures`` is documented in a folder of that name beside it, one
+in a folder named ``default`` in ``docs/default``: its verdicts stand where the larger run has none.
 """
 
 import json
@@ -30,6 +30,7 @@ from patchwork.tables import schemas
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "docs/evidence"
 REAL = ROOT / "docs/real"
+SEIZURES = ROOT / "docs/seizures"
 DEFAULT = ROOT / "docs/default"
 NOT_RUN = "No run of this is documented yet."
 # What is kept of a run, if it is not larger than this.
@@ -321,11 +322,45 @@ def intervals(study: str) -> str:
 # A network that others trained -------------------------------------------------------------------
 
 
+def seizures_run(folder: str) -> str:
+    """Where the run on pictures of real seizures comes from; as for `documented`."""
+    return origin(SEIZURES, folder)
+
+
 def real_claims(_: str) -> str:
     """Estimates, intervals and controls of the claims that its run decided."""
-    if not (REAL / "claims.csv").is_file():
+    return claims_of(REAL)
+
+
+def seizures_claims(_: str) -> str:
+    """The same of the run on pictures of real seizures."""
+    return claims_of(SEIZURES)
+
+
+def seizures_transfer(_: str) -> str:
+    """Scores of the start time by what was trained on, beside methods that learn nothing."""
+    path = SEIZURES / "chirps/tables/transfer.csv"
+    if not path.is_file():
         return NOT_RUN
-    known = pd.read_csv(REAL / "claims.csv")
+    known = pd.read_csv(path).dropna(subset="estimate")
+    rows = []
+    for (backbone, dataset), part in known.groupby(["backbone", "dataset"], sort=False):
+        name = f"networks trained on `{dataset}`" if backbone == "pretrained" else f"`{backbone}`"
+        found = part.set_index("metric")[["estimate", "ci_low", "ci_high"]]
+        cells = ("{:.2f} [{:.2f}, {:.2f}]".format(*found.loc[key]) if key in found.index else ""
+                 for key in ("pearson_r", "slope", "bias", "mae"))  # fmt: skip
+        rows.append((name, *cells))
+    picture = "![Predicted against true start times](seizures/chirps/figures/transfer.png)"
+    rows = list({row[0]: row for row in rows}.values())  # baselines are the same for each dataset
+    heads = ("method", "r", "slope", "bias (s)", "mean absolute error (s)")
+    return f"{picture}\n\n{table(heads, rows)}"
+
+
+def claims_of(kept: Path) -> str:
+    """Claims that a run decided whose results are kept there."""
+    if not (kept / "claims.csv").is_file():
+        return NOT_RUN
+    known = pd.read_csv(kept / "claims.csv")
     return "\n".join(show.markdown_full(known[known["verdict"] != "not_run"]))
 
 
@@ -384,6 +419,9 @@ PARTS: dict[str, Callable[[str], str]] = {
         real_depth,
         real_run,
         rules,
+        seizures_claims,
+        seizures_run,
+        seizures_transfer,
         tables,
     )
 }
@@ -455,7 +493,7 @@ def core_hours(results: Path) -> dict[str, float]:
 
 def document(results: Path) -> None:
     """Make a run the documented one: its claims, tables, figures and where they come from."""
-    folder = {one.name: one for one in (REAL, DEFAULT)}.get(results.name, EVIDENCE)
+    folder = {one.name: one for one in (REAL, SEIZURES, DEFAULT)}.get(results.name, EVIDENCE)
     patterns = KEPT_OF_DEFAULT if folder == DEFAULT else KEPT
     shutil.rmtree(folder, ignore_errors=True)
     large = []

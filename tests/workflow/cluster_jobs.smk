@@ -40,4 +40,4 @@ rule hungry:
         runtime=5,
     shell:
         "python3 -c \"import time; held = bytearray(b'x') * 600_000_000; time.sleep(10)\" "
-        "&& echo $SLURM_MEM_PER_NODE > {output}"
+        "&& echo {resources.mem_mb} > {output}"

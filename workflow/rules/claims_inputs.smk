@@ -8,6 +8,7 @@ FINDINGS = {
     "transitions": ["transitions"],
     "localisation": ["localisation"],
     "timing": ["timing"],
+    "transfer": ["transfer"],
     "interventions": ["heads"],
     "semantics": ["regions", "released"],
     "rearing_conditions": ["rearing_conditions"],

@@ -62,6 +62,57 @@ rule analyse_localisation:
         "../scripts/analyse_localisation.py"
 
 
+# Networks that were trained on drawn spectrograms alone, on pictures of real seizures.
+rule predict_pictures:
+    input:
+        pictures=annotated_pictures,
+        backbones=backbone_files,
+        tuned=collect("<results>/<condition>/seed{seed}/model.safetensors", seed=seeds),
+    output:
+        predictions="<results>/<condition>/predicted_pictures.parquet",
+    log:
+        "<logs>/<condition>/predict_pictures.log",
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=megabytes(4000),
+        runtime=60,
+    params:
+        seeds=seeds,
+        code=code_of("predict_pictures.py"),
+    script:
+        "../scripts/predict_pictures.py"
+
+
+rule score_transfer:
+    input:
+        predictions=for_each(
+            conditions("transfer"),
+            "<results>/<condition>/predicted_pictures.parquet",
+        ),
+        pictures=annotated_pictures,
+    output:
+        metrics="<results>/{study}/tables/transfer.csv",
+        points="<results>/{study}/tables/transfer_points.csv",
+        findings="<results>/{study}/findings/transfer.csv",
+    log:
+        "<logs>/{study}/score_transfer.log",
+    conda:
+        "../../envs/patchwork.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(4000),
+        runtime=60,
+    params:
+        conditions=conditions("transfer"),
+        planted=planted_effects,
+        code=code_of("score_transfer.py"),
+    script:
+        "../scripts/score_transfer.py"
+
+
 rule localise_recording:
     input:
         unpack(search_files),

@@ -18,6 +18,15 @@ def timed_networks(wildcards) -> dict[str, str | list[str]]:
     }
 
 
+def annotated_pictures(wildcards) -> list[str]:
+    """The pictures of all splits on which networks trained on drawn ones are tried."""
+    name = study_of(wildcards)["analyses"]["transfer"]["pictures"]
+    return [
+        f"<results>/{{study}}/{name}/data/{split}.h5"
+        for split in ("train", "validation", "test")
+    ]
+
+
 def search_files(wildcards) -> dict[str, str]:
     """A recording of the user, and the files of the network that searches it."""
     block = study_of(wildcards)["recordings"]

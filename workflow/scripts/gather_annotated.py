@@ -23,6 +23,7 @@ def main(*, settings: dict, image_px: int, outputs: dict, code: str) -> None:
                     lambda name, at=folder: load(f"{at}/{name}"),
                     image_px,
                     settings["white_frame"],
+                    settings["axes"] if settings.get("as_drawn") else None,
                 ),
                 n=len(part),
                 attributes={

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from patchwork.data import wheels
+from patchwork.data import store, wheels
+from patchwork.stimuli import spectrograms
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
 
 SPLITS = ("train", "validation", "test")
@@ -192,6 +193,7 @@ def batches(
     load: Callable[[str], bytes],
     image_px: int,
     white_frame: bool = False,
+    axes: Mapping[str, Sequence[float]] | None = None,
 ) -> Iterator[Batch]:
     """Pictures as squares with their labels.
 
@@ -201,6 +203,8 @@ def batches(
         load: from a picture's name to its file's content.
         image_px: side of the squares; pictures are stretched to it, which keeps both axes whole.
         white_frame: whether a white frame around the axes is cut off before.
+        axes: ends of the pictures' axes, ``time_s`` and ``frequency_hz``; given them, pictures are
+            shown as drawn spectrograms are (:func:`as_drawn`).
 
     Raises:
         ValueError: naming a picture that cannot be read.
@@ -209,7 +213,7 @@ def batches(
     for first in range(0, len(pictures), _BATCH):
         part = pictures.iloc[first : first + _BATCH]
         images = np.stack(
-            [_square(load(name), name, image_px, white_frame) for name in part["picture"]]
+            [_square(load(name), name, image_px, white_frame, axes) for name in part["picture"]]
         )
         yield Batch(
             images,
@@ -226,7 +230,50 @@ def batches(
         )
 
 
-def _square(content: bytes, name: str, image_px: int, white_frame: bool) -> np.ndarray:
+def as_drawn(
+    picture: Image.Image, axes: Mapping[str, Sequence[float]], image_px: int
+) -> np.ndarray:
+    """A spectrogram in the colours and on the axes of :mod:`patchwork.stimuli.chirps`.
+
+    Brightness stands for power: colour maps of spectrograms grow brighter with it. What the picture
+    does not show, such as frequencies above its own, is as dark as its darkest pixel.
+
+    Args:
+        picture: of the data area alone, in colours.
+        axes: ends of its axes, ``time_s`` within 0 to 60 s and ``frequency_hz`` within 0 to 100 Hz.
+        image_px: side of the result.
+
+    Returns:
+        uint8, shape (image_px, image_px, 3).
+
+    Raises:
+        ValueError: if the axes leave those ranges.
+    """
+    ends = {"time_s": spectrograms.DURATION_S, "frequency_hz": spectrograms.FREQUENCY_MAX_HZ}
+    for name, most in ends.items():
+        low, high = axes[name]
+        if not 0 <= low < high <= most:
+            raise ValueError(
+                f"annotated.axes.{name} is {[low, high]}; allowed is within 0 to {most}"
+            )
+    left, right = (round(image_px * t / ends["time_s"]) for t in axes["time_s"])
+    bottom, top = (round(image_px * (1 - f / ends["frequency_hz"])) for f in axes["frequency_hz"])
+    grey = np.asarray(picture.convert("L"), float)
+    spread = max(1.0, float(np.ptp(grey)))
+    levels = Image.fromarray(np.uint8(np.round((grey - grey.min()) * 255 / spread)))
+    whole = np.zeros((image_px, image_px), np.uint8)
+    shown = levels.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    whole[top:bottom, left:right] = np.asarray(shown)
+    return spectrograms.colour_table()[whole]
+
+
+def _square(
+    content: bytes,
+    name: str,
+    image_px: int,
+    white_frame: bool,
+    axes: Mapping[str, Sequence[float]] | None,
+) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             rgb = picture.convert("RGB")
@@ -234,6 +281,8 @@ def _square(content: bytes, name: str, image_px: int, white_frame: bool) -> np.n
         raise ValueError(f"{name}: not a readable picture ({error})") from error
     if white_frame:
         rgb = rgb.crop(_inside(np.asarray(rgb), name))
+    if axes is not None:
+        return as_drawn(rgb, axes, image_px)
     if rgb.size != (image_px, image_px):
         rgb = rgb.resize((image_px, image_px), Image.Resampling.LANCZOS)
     return np.asarray(rgb)
@@ -246,6 +295,41 @@ def _inside(levels: np.ndarray, name: str) -> tuple[int, int, int, int]:
     if not len(rows):
         raise ValueError(f"{name}: is white all over; allowed is a picture in a white frame")
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def joined(
+    paths: Sequence[str],
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, LabelAttributes]]:
+    """Pictures of several splits, one after the other.
+
+    Args:
+        paths: files of :mod:`patchwork.data.store` that :func:`batches` filled.
+
+    Returns:
+        Images, uint8, shape (n, H, W, 3); label columns, each shape (n,); units of the labels.
+    """
+    parts = [store.read(path) for path in paths]
+    names = parts[0].labels
+    labels = {name: np.concatenate([part.labels[name] for part in parts]) for name in names}
+    with store.Reader(paths[0]) as reader:
+        attributes = dict(reader.label_attributes)
+    return np.concatenate([part.images for part in parts]), labels, attributes
+
+
+def one_of_each(labels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows of one picture of each recording: the first that has a box and is no augmented copy.
+
+    Pictures of one recording are alike; one of each are independent.
+
+    Args:
+        labels: ``present``, ``augmented`` and ``recording``, each shape (n,).
+
+    Returns:
+        Row numbers, ascending.
+    """
+    rows = np.flatnonzero((labels["present"] == 1) & (labels["augmented"] == 0))
+    _, first = np.unique(labels["recording"][rows], return_index=True)
+    return np.sort(rows[first])
 
 
 def label_attributes(

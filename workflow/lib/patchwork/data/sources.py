@@ -121,6 +121,28 @@ class Stored:
         return min(self.workers, room // (8 * batch_size * math.prod(self._shape[1:])))
 
 
+class Held:
+    """Images in memory.
+
+    Args:
+        images: uint8, shape (n, H, W, 3).
+        labels: columns of shape (n,).
+    """
+
+    def __init__(self, images: np.ndarray, labels: Mapping[str, np.ndarray]) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[Drawn]:
+        """Images with their labels."""
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            columns = {name: column[rows] for name, column in self.labels.items()}
+            yield torch.from_numpy(self.images[rows]), columns
+
+
 class Generated:
     """Images that are drawn when they are needed, one batch ahead of their user.
 
