@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from patchwork.analysis import predictions
 from patchwork.analysis.chirps import baselines, learning, localisation, timing
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted
 from patchwork.stimuli import chirps
 from patchwork.tables import FINDINGS
 

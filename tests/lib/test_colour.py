@@ -8,7 +8,7 @@ import yaml
 from patchwork.analysis.biases import colour, paired
 from patchwork.analysis.biases.observer import LineGeometry
 from patchwork.models.tasks import DoubleAngle, Target
-from patchwork.statistics.planted import crossed_found
+from patchwork.statistics.power import crossed_found
 from patchwork.stimuli.common import palettes
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from patchwork import interventions
 from patchwork.analysis.heads import effect_tables, effects
 from patchwork.analysis.heads.effects import Grouping
 from patchwork.models import fine_tuned
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted
 from scipy import stats
 from small_networks import Pictures, network
 

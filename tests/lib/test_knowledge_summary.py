@@ -11,7 +11,7 @@ from pages import check_text, laid_out
 from patchwork import tables
 from patchwork.analysis.knowledge import network, power, questions, summary
 from patchwork.figures.knowledge import tracing as figures
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted
 
 CONTROLS = {
     "first_mlp_recovery": Planted(56, (46, 66)),

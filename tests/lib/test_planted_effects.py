@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from patchwork import statistics
-from patchwork.statistics import planted
+from patchwork.statistics.power import crossed_found, mean_found, seed_effects
 from scipy import stats
 
 
 def test_new_seeds_scatter_as_those_seen():
     values = np.array([[0.0, 1.0], [1.0, 3.0], [5.0, 2.0]])
     rng = np.random.default_rng(0)
-    drawn = np.concatenate([planted.seed_effects(values, rng) for _ in range(4000)])
+    drawn = np.concatenate([seed_effects(values, rng) for _ in range(4000)])
     assert np.allclose(drawn.mean(0), 0, atol=0.1)
     assert np.allclose(np.cov(drawn.T), np.cov(values.T), rtol=0.05)
 
@@ -20,15 +20,15 @@ def test_power_is_that_of_a_one_sided_t_test(shift):
     values = np.random.default_rng(1).standard_normal(6)
     sd = values.std(ddof=1)
     # A planted mean of 2 x bound: the test is whether it exceeds the bound.
-    found = planted.mean_found(values, 2 * shift * sd, (shift * sd, None), seed=0)
+    found = mean_found(values, 2 * shift * sd, (shift * sd, None), seed=0)
     power = 1 - stats.nct.cdf(stats.t.ppf(0.95, 5), 5, np.sqrt(6) * shift)
     low, high = (stats.binom.ppf(x, 100, power) / 100 for x in (0.001, 0.999))
     assert low <= found.estimate <= high
 
 
 def test_one_seed_has_no_power():
-    assert np.isnan(planted.mean_found([1.0], 2.0, (1, None), seed=0).estimate)
-    assert np.isnan(planted.crossed_found(np.ones((1, 5)), 2.0, (1, None), seed=0).estimate)
+    assert np.isnan(mean_found([1.0], 2.0, (1, None), seed=0).estimate)
+    assert np.isnan(crossed_found(np.ones((1, 5)), 2.0, (1, None), seed=0).estimate)
 
 
 def test_units_and_seeds_both_count_against_a_planted_mean():
@@ -36,7 +36,7 @@ def test_units_and_seeds_both_count_against_a_planted_mean():
     calm = 0.1 * rng.standard_normal((4, 1)) + 0.5 * rng.standard_normal((4, 30))
     restless = calm + 3 * rng.standard_normal((4, 1))
     share = {
-        name: planted.crossed_found(values, 1.0, (0.5, None), seed=0).estimate
+        name: crossed_found(values, 1.0, (0.5, None), seed=0).estimate
         for name, values in (("calm", calm), ("seeds", restless))
     }
     assert share["calm"] > 0.9

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from patchwork import statistics
-from patchwork.statistics.power import share_found
-from patchwork.statistics.redraws import Planted, planted_of, redrawn
+from patchwork.statistics.power import Planted, planted_of, redrawn, share_found
 
 K, M = 6, 80
 

@@ -7,7 +7,7 @@ import torch
 import wired_attention as wired
 from patchwork.analysis.selectivity import region_attention, region_tables
 from patchwork.interventions import attention
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 

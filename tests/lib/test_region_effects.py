@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from patchwork.analysis.heads import competence
 from patchwork.analysis.selectivity import region_tables
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted
 from patchwork.tables import FINDINGS
 from scipy import stats
 

@@ -5,7 +5,7 @@ from patchwork.analysis.chirps import localisation
 from patchwork.analysis.chirps.baselines import Plane
 from patchwork.data import store
 from patchwork.jobs.log import job_log
-from patchwork.statistics.redraws import planted_of
+from patchwork.statistics.power import planted_of
 from patchwork.stimuli import chirps
 
 BATCH = 512

@@ -5,7 +5,7 @@ from patchwork import tables
 from patchwork.analysis.heads import competence, effect_tables
 from patchwork.analysis.selectivity import region_tables
 from patchwork.jobs.log import job_log
-from patchwork.statistics.redraws import planted_of
+from patchwork.statistics.power import planted_of
 
 
 def main(*, inputs: dict, outputs: dict, runs: dict, settings: dict, planted: dict) -> None:

@@ -3,7 +3,7 @@
 from patchwork import tables
 from patchwork.analysis.knowledge import summary
 from patchwork.jobs.log import job_log
-from patchwork.statistics.redraws import planted_of
+from patchwork.statistics.power import planted_of
 
 
 def main(

@@ -6,7 +6,7 @@ from patchwork.analysis.chirps.timing import timing_findings
 from patchwork.data import sources
 from patchwork.jobs import devices
 from patchwork.jobs.log import job_log
-from patchwork.statistics.redraws import planted_of
+from patchwork.statistics.power import planted_of
 from patchwork.training import evaluation
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from patchwork import statistics
 from patchwork.analysis.biases.observer import LineGeometry, colour_observer
 from patchwork.statistics import Interval
-from patchwork.statistics.planted import crossed_found, mean_found
+from patchwork.statistics.power import crossed_found, mean_found
 from patchwork.stimuli.common.palettes import in_arc, signal_energy
 from patchwork.tables import CONDITION, groups, join, labelled
 

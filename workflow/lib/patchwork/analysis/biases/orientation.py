@@ -14,8 +14,7 @@ import pandas as pd
 from patchwork import statistics
 from patchwork.analysis.predictions import Angle, errors_by_condition
 from patchwork.statistics import Estimates, Interval, Statistic
-from patchwork.statistics.planted import seed_effects
-from patchwork.statistics.power import share_found
+from patchwork.statistics.power import seed_effects, share_found
 from patchwork.tables import join, labelled
 
 # Orders of the directed angle that repeat within the period. Order 1 carries the label's jump,

@@ -22,8 +22,7 @@ from scipy.optimize import isotonic_regression, nnls
 
 from patchwork import statistics
 from patchwork.statistics import Interval
-from patchwork.statistics.planted import mean_found
-from patchwork.statistics.power import share_found
+from patchwork.statistics.power import mean_found, share_found
 from patchwork.tables import FINDINGS, conditions, groups
 
 TOTAL = "total"

@@ -8,8 +8,7 @@ import pandas as pd
 from patchwork import statistics
 from patchwork.analysis.chirps.localisation_intervals import NO_PROTOCOL, PRESENT
 from patchwork.analysis.predictions import long_errors, unit_of
-from patchwork.statistics.power import share_found
-from patchwork.statistics.redraws import Planted, redrawn
+from patchwork.statistics.power import Planted, redrawn, share_found
 from patchwork.stimuli import LabelAttributes
 from patchwork.tables import CONDITION, ENDS, FINDINGS, conditions, groups, join, labelled
 
@@ -125,7 +124,7 @@ def positive_controls(frame: pd.DataFrame, planted: Mapping[str, Planted]) -> pd
             ``<label>_mae_minus_<baseline>``; others are of other analyses.
 
     Returns:
-        Findings ``<quantity>_found``: shares of draws of `statistics.redraws.redrawn`.
+        Findings ``<quantity>_found``: shares of draws of `statistics.power.redrawn`.
     """
     simple = frame[frame["protocol"] == NO_PROTOCOL]
     rows = []

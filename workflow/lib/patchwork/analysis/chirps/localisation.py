@@ -20,7 +20,7 @@ from patchwork.analysis.chirps.localisation_intervals import (
 from patchwork.analysis.predictions import PREDICTED, long_errors, metric_tables, unit_of
 from patchwork.statistics import Interval
 from patchwork.statistics.metrics import auroc_terms
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted
 from patchwork.stimuli import LabelAttributes
 from patchwork.tables import CONDITION, ENDS, FINDINGS, RUN, conditions, groups, join, labelled
 

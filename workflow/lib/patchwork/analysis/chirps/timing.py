@@ -8,8 +8,7 @@ from scipy import stats
 
 from patchwork import statistics
 from patchwork.statistics import Interval
-from patchwork.statistics.power import share_found
-from patchwork.statistics.redraws import Draw, Planted
+from patchwork.statistics.power import Draw, Planted, share_found
 from patchwork.tables import CONDITION, groups
 
 _SPREAD = "repetition_spread"

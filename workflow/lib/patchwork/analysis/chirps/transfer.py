@@ -7,7 +7,7 @@ import pandas as pd
 
 from patchwork.analysis.chirps import learning, localisation
 from patchwork.analysis.predictions import PREDICTED, metric_tables
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted
 from patchwork.stimuli import LabelAttributes
 from patchwork.tables import CONDITION, FINDINGS, join
 

@@ -7,8 +7,7 @@ import pandas as pd
 
 from patchwork import statistics
 from patchwork.statistics import Estimates, Interval
-from patchwork.statistics.power import share_found
-from patchwork.statistics.redraws import Planted, redrawn
+from patchwork.statistics.power import Planted, redrawn, share_found
 from patchwork.tables import CONDITION, FINDINGS, RUN, groups, join
 
 # ASSUME: sweeps in fp32 agree with plain forward passes to about this share of an effect. A cell

@@ -22,8 +22,7 @@ from patchwork.analysis.heads.effect_tables import EARLY, MIDDLE, PUBLISHED_DEPT
 from patchwork.interventions.batches import batches
 from patchwork.models import fine_tuned, sites
 from patchwork.models.fine_tuned import Network
-from patchwork.statistics.power import share_found
-from patchwork.statistics.redraws import Planted, redrawn
+from patchwork.statistics.power import Planted, redrawn, share_found
 from patchwork.tables import CONDITION, FINDINGS, groups, join
 
 LABEL_SCALES = ("raw", "standardised")

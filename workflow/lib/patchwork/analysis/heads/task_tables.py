@@ -8,8 +8,7 @@ import pandas as pd
 
 from patchwork import statistics
 from patchwork.statistics import Interval
-from patchwork.statistics.planted import seed_effects
-from patchwork.statistics.power import share_found
+from patchwork.statistics.power import seed_effects, share_found
 from patchwork.tables import UNTOUCHED, groups
 
 # ASSUME: heads whose outputs agree so far (linear CKA) after every two tasks are "the same".

@@ -7,8 +7,7 @@ import numpy as np
 from patchwork.analysis.knowledge import measures
 from patchwork.statistics import Interval, ratio_interval
 from patchwork.statistics.intervals import unknown
-from patchwork.statistics.power import share_found
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted, share_found
 
 # Fewer permutations than the test itself takes, enough for the interval of a p below .01.
 _N_PERMUTATIONS = 600

@@ -20,8 +20,7 @@ from patchwork.statistics import (
     share_intervals,
 )
 from patchwork.statistics.intervals import unknown
-from patchwork.statistics.planted import mean_found
-from patchwork.statistics.redraws import Planted
+from patchwork.statistics.power import Planted, mean_found
 
 KINDS = ("definitional", "associative")
 FORWARD = "clean_to_corrupted"

@@ -8,8 +8,7 @@ import pandas as pd
 
 from patchwork import statistics
 from patchwork.statistics import Interval
-from patchwork.statistics.power import share_found
-from patchwork.statistics.redraws import Planted, redrawn
+from patchwork.statistics.power import Planted, redrawn, share_found
 from patchwork.tables import CONDITION, FINDINGS, PERMUTED, RUN, TUNED, UNTOUCHED, groups, join
 
 # ASSUME: a region passes for a head if its attention mass exceeds the null's at this false
