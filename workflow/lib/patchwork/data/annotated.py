@@ -20,6 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from patchwork.data import store, wheels
+from patchwork.data.pictures import open_picture
 from patchwork.stimuli import spectrograms
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
 
@@ -28,6 +29,7 @@ PRESENCE, ORIGIN = ("absent", "present"), ("original", "augmented")
 _BOX = ["start_s", "end_s", "low_hz", "high_hz"]
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _BATCH = 256
+_MOST_BYTES = 200_000_000  # of a table, unpacked
 _WHITE = 240  # of 255; compressed and scaled frames are not all white
 
 
@@ -106,10 +108,9 @@ def read_boxes(content: bytes, name: str, columns: Mapping[str, str]) -> pd.Data
         each picture that has none.
 
     Raises:
-        ValueError: naming a column that is missing or has no numbers.
+        ValueError: naming a column that is missing or has no numbers, or a file that is no table.
     """
-    read = pd.read_excel if name.lower().endswith(".xlsx") else pd.read_csv
-    table = read(io.BytesIO(content))
+    table = _table(content, name)
     missing = [own for own in columns.values() if own not in table]
     if missing:
         raise ValueError(
@@ -129,6 +130,20 @@ def read_boxes(content: bytes, name: str, columns: Mapping[str, str]) -> pd.Data
     empty = clicked.index[~clicked.to_numpy(dtype=bool)]
     nothing = pd.DataFrame({"picture": empty, **dict.fromkeys(_BOX, np.nan)})
     return pd.concat([found[has_area], nothing], ignore_index=True)
+
+
+def _table(content: bytes, name: str) -> pd.DataFrame:
+    try:
+        if not name.lower().endswith(".xlsx"):
+            return pd.read_csv(io.BytesIO(content))
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(one.file_size for one in archive.infolist())
+        if unpacked > _MOST_BYTES:
+            raise ValueError(f"{unpacked:,} bytes unpacked; allowed is {_MOST_BYTES:,}")
+        return pd.read_excel(io.BytesIO(content))
+    except Exception as error:  # of many kinds, by what is broken in the file
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{name}: is no readable table ({text})") from error
 
 
 def find(settings: Mapping[str, Any], names: Sequence[str], boxes: pd.DataFrame) -> Annotated:
@@ -275,9 +290,9 @@ def _square(
     axes: Mapping[str, Sequence[float]] | None,
 ) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with open_picture(io.BytesIO(content)) as picture:
             rgb = picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # of many kinds, by what is broken in the file
         raise ValueError(f"{name}: not a readable picture ({error})") from error
     if white_frame:
         rgb = rgb.crop(_inside(np.asarray(rgb), name))

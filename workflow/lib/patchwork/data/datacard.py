@@ -300,7 +300,7 @@ import hdf5plugin  # unpacks images; imported for that alone
 
 with h5py.File("{split.path.name}") as file:
     labels = {{name: column[:] for name, column in file["labels"].items()}}
-    units = {{name: column.attrs["units"] for name, column in file["labels"].items()}}
+    units = {{name: column.attrs["units"].decode() for name, column in file["labels"].items()}}
     images = file["images"][:8]  # {shape}
     {extra} = file["extras/{extra}"][:8, ..., 0]
 for name in labels:

@@ -5,6 +5,7 @@ file.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -22,8 +23,9 @@ from patchwork.jobs.log import Progress
 from patchwork.stimuli.common.batch import Batch, LabelAttributes
 
 _BATCH = 256
-# What a file that is no picture, or half of one, raises in PIL.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# Formats that Pillow decodes itself, whatever a file's name: for EPS it would call Ghostscript.
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
+_MOST_PIXELS = 100_000_000  # 300 MB in memory
 # What torchvision raises where it cannot fetch or find a data set, or lacks a reader for it.
 _UNAVAILABLE = (OSError, RuntimeError, TypeError, ImportError, HTTPException)
 _GREY = ("1", "L", "LA", "La")
@@ -101,7 +103,9 @@ def _folder(source: Mapping[str, Any], side_px: int, colour: bool) -> Pictures:
         raise ValueError(f"{path}: holds {len(classes)} class; allowed is one folder for each of 2")
     names = [name for name, _ in files]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        wrong = pool.map(lambda n: _complaint(lambda: Image.open(path / n), side_px, colour), names)
+        wrong = pool.map(
+            lambda n: _complaint(lambda: open_picture(path / n), side_px, colour), names
+        )
         _refuse(str(path), names, wrong)
     listing = hashlib.sha256()
     for name, label in files:
@@ -122,8 +126,25 @@ def _first_line(error: BaseException) -> str:
 
 
 def _opened(path: Path, side_px: int) -> np.ndarray:
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         return square(picture, side_px)
+
+
+def open_picture(file: Path | IO[bytes]) -> Image.Image:
+    """Open a picture and decode nothing yet.
+
+    Raises:
+        ValueError: if it would fill the memory; and what Pillow raises for other files.
+    """
+    picture = Image.open(file, formats=_FORMATS)
+    if math.prod(picture.size) > _MOST_PIXELS:
+        picture.close()
+        raise _TooLargeError(f"has more than {_MOST_PIXELS // 10**6} million pixels")
+    return picture
+
+
+class _TooLargeError(ValueError):
+    """A picture of more pixels than are decoded."""
 
 
 def _refuse(source: str, names: Sequence[str], wrong: Iterable[str]) -> None:
@@ -147,7 +168,9 @@ def _complaint(opened: Callable[[], Image.Image], side_px: int, colour: bool) ->
         with opened() as picture:
             picture.load()
             size, mode = picture.size, picture.mode
-    except _UNREADABLE:
+    except (_TooLargeError, Image.DecompressionBombError):
+        return f"have more than {_MOST_PIXELS // 10**6} million pixels"
+    except Exception:  # of many kinds, by what is broken in the file
         return "cannot be read"
     if min(size) < side_px:
         return f"are smaller than side_px {side_px}"

@@ -8,6 +8,7 @@ file's own attributes say how it was made.
 
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ _JSON_SUFFIX = "_json"
 # Blosc2 starts a thread per core by default, which for chunks of one small image costs more than it
 # gives, the more so when jobs run side by side; whoever sets the variable is heard.
 os.environ.setdefault("BLOSC_NTHREADS", "1")
+_MOST_BYTES = 300_000_000  # of one image
 _COMPRESSION = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.NOFILTER)
 
 
@@ -124,6 +126,7 @@ class Reader:
         self.path = Path(path)
         self.file = _open_checked(self.path)
         try:
+            _check_columns(self.file, self.path)
             self._images = self.file["images"]
             self.labels: dict[str, np.ndarray] = {
                 name: column[:] for name, column in self.file["labels"].items()
@@ -132,7 +135,7 @@ class Reader:
                 name: _read_label_attributes(column) for name, column in self.file["labels"].items()
             }
             self.attributes = _get_attributes(self.file)
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except Exception as error:  # of many kinds, by what is broken in the file
             self.file.close()
             raise ValueError(f"{path}: damaged dataset ({_one_line(error)})") from error
 
@@ -180,7 +183,7 @@ class Reader:
                 labels={name: column[rows] for name, column in self.labels.items()},
                 extras={name: _read_rows(data, rows) for name, data in extras.items()},
             )
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # of many kinds, by what is broken in the file
             raise ValueError(f"{self.path}: damaged images ({_one_line(error)})") from error
 
     def batches(self, order: np.ndarray | range, batch_size: int) -> Iterator[Batch]:
@@ -267,7 +270,8 @@ def _replace(path: Path, fill: Callable[[h5py.File, _Output], None]) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     try:
         with _Output(handle, "w+b") as output:
-            with h5py.File(output, "w") as file:
+            # The newer format has checksums of all that is no image, and images have their own.
+            with h5py.File(output, "w", libver="v110") as file:
                 fill(file, output)
             output.check()
             os.fsync(handle)
@@ -344,7 +348,11 @@ def _open_checked(path: Path) -> h5py.File:
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     except OSError as error:
         raise ValueError(f"{path}: truncated or not an HDF5 file ({_one_line(error)})") from error
-    schema, version = file.attrs.get("schema"), file.attrs.get("schema_version")
+    try:
+        schema, version = _text(file.attrs.get("schema")), file.attrs.get("schema_version")
+    except Exception as error:  # of many kinds, by what is broken in the file
+        file.close()
+        raise ValueError(f"{path}: damaged dataset ({_one_line(error)})") from error
     if schema != SCHEMA or version != SCHEMA_VERSION:
         file.close()
         raise ValueError(
@@ -354,14 +362,42 @@ def _open_checked(path: Path) -> h5py.File:
     return file
 
 
+def _check_columns(file: h5py.File, path: Path) -> None:
+    """Stops at columns that hold less than they claim, before they are read."""
+    images, size = file["images"], path.stat().st_size
+    n = len(images)
+    for name in _column_names(file):
+        column = file[name]
+        pictures = not name.startswith("labels/")
+        fits = len(column) == n and column.ndim == (4 if pictures else 1)
+        if pictures:
+            row = math.prod(column.shape[1:])
+            whole = column.id.get_num_chunks() == n and column.chunks == (1, *column.shape[1:])
+            fits = fits and whole and column.dtype == np.uint8 and row <= _MOST_BYTES
+        if not fits or (not pictures and column.nbytes > size):
+            raise ValueError(f"{name} claims {column.shape} of {column.dtype}, which it has not")
+
+
 def _set_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
     """Writes the schema and how the file was made."""
-    file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION})
-    for name, value in attributes.items():
-        if isinstance(value, str | int | float | np.number):
+    for name, value in {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **attributes}.items():
+        if isinstance(value, str):
+            file.attrs[name] = _fixed(value)
+        elif isinstance(value, int | float | np.number):
             file.attrs[name] = value
         else:
-            file.attrs[name + _JSON_SUFFIX] = json.dumps(value, sort_keys=True)
+            file.attrs[name + _JSON_SUFFIX] = _fixed(json.dumps(value, sort_keys=True))
+
+
+def _fixed(text: str) -> np.ndarray:
+    """Text of fixed length: HDF5 keeps other text where no checksum is, and may read it forever."""
+    content = text.encode()
+    return np.array(content, h5py.string_dtype("utf-8", max(1, len(content))))
+
+
+def _text(value: object) -> object:
+    """Text as it was given, anything else unchanged."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _get_attributes(file: h5py.File) -> dict[str, object]:
@@ -369,7 +405,7 @@ def _get_attributes(file: h5py.File) -> dict[str, object]:
     return {
         name.removesuffix(_JSON_SUFFIX): json.loads(value)
         if name.endswith(_JSON_SUFFIX)
-        else (value.item() if isinstance(value, np.generic) else value)
+        else (value.item() if isinstance(value, np.number) else _text(value))
         for name, value in file.attrs.items()
     }
 
@@ -377,8 +413,8 @@ def _get_attributes(file: h5py.File) -> dict[str, object]:
 def _read_label_attributes(column: h5py.Dataset) -> LabelAttributes:
     """Unit and range of one label."""
     low, high = column.attrs["range"]
-    names = tuple(column.attrs.get("names", ()))
-    return LabelAttributes(column.attrs["units"], float(low), float(high), names)
+    names = tuple(str(_text(name)) for name in column.attrs.get("names", ()))
+    return LabelAttributes(str(_text(column.attrs["units"])), float(low), float(high), names)
 
 
 def _columns_of(batch: Batch) -> dict[str, np.ndarray]:
@@ -416,10 +452,10 @@ def _create(
             )
     for name, label in label_attributes.items():
         column = file[f"labels/{name}"]
-        column.attrs["units"] = label.units
+        column.attrs["units"] = _fixed(label.units)
         column.attrs["range"] = (label.minimum, label.maximum)
         if label.names:
-            column.attrs["names"] = list(label.names)
+            column.attrs["names"] = np.array([name.encode() for name in label.names])
 
 
 def _create_like(file: h5py.File, template: h5py.File, n: int) -> None:

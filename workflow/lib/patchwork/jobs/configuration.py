@@ -82,7 +82,8 @@ def _ascending(_: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[Valid
 
 def _finite(_: Any, value: Any) -> bool:
     plain = Draft202012Validator.TYPE_CHECKER.is_type(value, "number")
-    return plain and math.isfinite(value)
+    # A whole number may be too large for a float.
+    return plain and (isinstance(value, int) or math.isfinite(value))
 
 
 _Validator = validators.extend(

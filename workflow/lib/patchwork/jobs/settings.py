@@ -23,10 +23,10 @@ def leave_out(configuration: Mapping[str, Any]) -> None:
 
     So a scale does without what a study has by default.
     """
-    for study in configuration["studies"].values():
-        if not isinstance(study, dict):
-            continue
-        for block in (study, study.get("figures") or {}):
+    studies = configuration.get("studies")
+    for study in studies.values() if isinstance(studies, dict) else ():
+        blocks = (study, study.get("figures")) if isinstance(study, dict) else ()
+        for block in (one for one in blocks if isinstance(one, dict)):
             for name in [key for key, value in block.items() if value is None]:
                 del block[name]
 

@@ -244,14 +244,28 @@ def load(path: str | Path) -> Backbone:
     tensors, metadata = read_tensors(path)
     if "architecture" not in metadata:
         raise ValueError(f"{path}: holds no backbone record; expected one of prepare_backbone")
-    record: Any = from_metadata(metadata)
-    encoder = _create(record["architecture"])
     try:
+        record: Any = from_metadata(metadata)
+        _check_size(record["architecture"], tensors)
+        encoder = _create(record["architecture"])
         encoder.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: weights do not fit the record ({error})") from error
-    mean, std = tuple(record["mean"]), tuple(record["std"])
-    return Backbone(encoder, record["architecture"], mean, std, record["provenance"])
+        mean, std = tuple(map(float, record["mean"])), tuple(map(float, record["std"]))
+        return Backbone(encoder, record["architecture"], mean, std, record["provenance"])
+    except Exception as error:  # of many kinds, by what is broken in the record
+        text = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: weights do not fit the record ({text})") from error
+
+
+def _check_size(architecture: Mapping, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Stop at a record of another size than the weights, before it takes any memory."""
+    held = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
+    depth = architecture.get("options", {}).get("depth", len(held))
+    if depth != len(held):
+        raise ValueError(f"depth is {depth}; the file has {len(held)} blocks")
+    with torch.device("meta"):
+        wanted = sum(one.numel() for one in _create(architecture).state_dict().values())
+    if wanted != (found := sum(one.numel() for one in tensors.values())):
+        raise ValueError(f"the network has {wanted} numbers; the file has {found}")
 
 
 def join_snapshots(folder: Path, path: str | Path) -> None:

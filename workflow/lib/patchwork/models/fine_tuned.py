@@ -305,11 +305,30 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
     tensors, metadata = read_tensors(path)
     if not {"settings", "targets", "image_px"} <= set(metadata):
         raise ValueError(f"{path}: holds no network record; expected one written by fine_tune")
-    record: Any = from_metadata(metadata)
     backbone = backbones.load(backbone_path)
+    try:
+        record: Any = from_metadata(metadata)
+        network = _rebuilt(record, backbone, tensors, backbone_path)
+    except Exception as error:  # of many kinds, by what is broken in the record
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    network.load_state_dict(tensors, strict=False)
+    return merge(network)
+
+
+def _rebuilt(
+    record: Any,
+    backbone: backbones.Backbone,
+    tensors: Mapping[str, Tensor],
+    backbone_path: str | Path,
+) -> Network:
+    """The network around trained parameters, if they fit it."""
     origin = record.get("backbone", backbone.provenance)
     if settings_digest(origin) != settings_digest(backbone.provenance):
-        raise ValueError(f"{path}: was trained on another backbone than {backbone_path}")
+        raise ValueError(f"was trained on another backbone than {backbone_path}")
+    settings, sizes = record["settings"], {n for one in tensors.values() for n in one.shape}
+    for size in [*settings["head_hidden"], settings["adapter"].get("rank")]:
+        if size is not None and size not in sizes:
+            raise ValueError(f"its record has a layer of {size}; its parameters have none")
     targets = {
         name: read_target(block, record["image_px"]) for name, block in record["targets"].items()
     }
@@ -317,15 +336,13 @@ def load(path: str | Path, backbone_path: str | Path) -> Network:
     expected = trainable(network)
     if set(expected) != set(tensors):
         odd = sorted(set(expected) ^ set(tensors))
-        raise ValueError(f"{path}: {len(odd)} parameters do not fit the backbone, first {odd[0]}")
+        raise ValueError(f"{len(odd)} parameters do not fit the backbone, first {odd[0]}")
     for name, value in expected.items():
         if value.shape != tensors[name].shape:
             raise ValueError(
-                f"{path}: {name} is {tuple(tensors[name].shape)}; the backbone expects "
-                f"{tuple(value.shape)}"
+                f"{name} is {tuple(tensors[name].shape)}; the backbone expects {tuple(value.shape)}"
             )
-    network.load_state_dict(tensors, strict=False)
-    return merge(network)
+    return network
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pandas as pd
+from defusedxml import ElementTree as SafeTree
+from defusedxml.common import DefusedXmlException
 
 _LINKS = ((0, 1), (0, 5), (1, 2), (1, 6), (2, 3), (2, 7), (4, 1), (4, 5), (5, 2), (5, 6))
 _ROW_3 = (-2.7480, 1.3083, -4.2614, -517.0544, 0.0, 0.0, -2.6331, -0.9492)
@@ -252,9 +254,16 @@ def _read_csv(path: Path) -> Network:
 
 
 def _read_graphml(path: Path) -> Network:
-    # entity declarations can expand without bound, and no network needs them
-    if b"<!" in path.read_bytes().replace(b"<!--", b"").replace(b"<![CDATA[", b""):
-        raise ValueError(f"{path}: holds a document type declaration; allowed is plain GraphML")
+    try:
+        # Entities can expand without bound, and no network needs them.
+        SafeTree.parse(path, forbid_dtd=True)
+    except DefusedXmlException:
+        raise ValueError(
+            f"{path}: holds a document type declaration; allowed is plain GraphML"
+        ) from None
+    except Exception as error:  # no XML at all, or in no encoding that is known
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not readable as GraphML ({reason})") from error
     try:
         graph: nx.DiGraph = nx.DiGraph(nx.read_graphml(path))
         weights = nx.to_numpy_array(graph, weight="weight", dtype=np.dtype(float))

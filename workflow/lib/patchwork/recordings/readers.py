@@ -373,7 +373,7 @@ def _mapped(path: Path) -> np.ndarray:
     try:
         # A memory map refuses arrays of Python objects, so nothing is ever unpickled.
         array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # of many kinds, by what is broken in the file
         raise ValueError(
             f"{path}: is no array of numbers ({_one_line(error)}); allowed is a .npy file of "
             f"{GRID} frequencies by columns"
