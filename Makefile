@@ -2,7 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all report test coverage-study lint docs bench bench-gpu gpu-check stability-of-verdicts evidence real seizures paper rearing benchmark-dataset clean help test-slow test-cluster test-crate export verify
+.PHONY: all report test coverage-study lint docs bench bench-gpu gpu-check stability-of-verdicts evidence real seizures paper rearing benchmark-dataset clean help test-slow test-faults test-cluster test-crate export verify
+
+# Snakemake keeps a cache at home, which on some machines cannot be written.
+ifneq ($(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>&1 && test -w "$$cache" && echo yes),yes)
+export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
+endif
 
 CORES ?= $(shell nproc)
 # The first Python that runs, is new enough and can build an environment.
@@ -43,7 +48,7 @@ report: $(READY)
 
 ## test: lint, types, unit tests, dry runs, a tiny workflow from end to end, its report
 test: $(TESTED) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not cluster"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not cluster and not faults"
 
 ## test-slow: the tests that take minutes: more kills, full Monte-Carlo studies
 test-slow: $(TESTED)
@@ -52,6 +57,11 @@ test-slow: $(TESTED)
 ## test-cluster: jobs on a real one-node Slurm, installed if need be (Debian, root); STUDIES="stability" runs whole
 test-cluster: $(TESTED)
 	STUDIES="$(or $(STUDIES),stability)" $(BIN)/python -m pytest -m cluster tests/workflow/test_slurm.py
+
+## test-faults: kills, full disks, damaged files, 1,000 fuzzed inputs of each kind; about 20 minutes
+# The table of what was tried goes to tests/README.md.
+test-faults: $(TESTED)
+	OMP_NUM_THREADS=1 FAULTS_TABLE=tests/README.md $(BIN)/python -m pytest -n $(CORES) --dist loadscope -m faults
 
 ## test-crate: exported crates, with the validator of RO-Crate, which needs a network
 test-crate: $(TESTED) .venv-crate/.ready

@@ -20,10 +20,16 @@ os.environ[lock.VARIABLE] = str(RESULTS.resolve())
 
 
 def hold_results() -> None:
-    """Stops, in one line, if another workflow is at work in this folder of results."""
+    """Stops, in one line, if another workflow is at work in this folder, or if it has no room."""
     global HELD  # locked for as long as this process lives
     try:
         HELD = lock.workflow(RESULTS)
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(2**20))
+    except OSError as error:
+        raise ConfigurationError(
+            f"folder of temporary files: {error.strerror}; make room in it, or set TMPDIR to another"
+        ) from None
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
