@@ -462,7 +462,8 @@ def draw_rules() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(more, file)
         file.flush()
-        said = [_rule_graph(file.name, targets), _rule_graph("config/scales/real.yaml", ["all"])]
+        said = [_rule_graph(file.name, targets)]
+    said += [_rule_graph(f"config/scales/{name}.yaml", ["all"]) for name in ("real", "seizures")]
     # Snakemake numbers rules in another order each time; sorted, the picture stays as it is.
     rules, arrows = set(), set()
     for text in said:

@@ -417,6 +417,9 @@ def test_every_figure_that_a_claim_names_is_drawn():
         study = yaml.safe_load((CONFIG / f"studies/{one['study']}.yaml").read_text())
         block = study["studies"][one["study"]]
         drawn = [*block.get("figures", {}), *block.get("networks", {}).get("figures", ())]
+        for path in (CONFIG / "scales").glob("*.yaml"):
+            scale = yaml.safe_load(path.read_text()).get("studies", {}).get(one["study"]) or {}
+            drawn += scale.get("figures", {})
         assert one.get("figure", drawn[0]) in [*drawn, "samples", "rearing_conditions"], name
 
 
