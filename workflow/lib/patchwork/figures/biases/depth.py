@@ -83,8 +83,8 @@ def bias_by_depth(frame: pd.DataFrame) -> Figure:
     n = panels.span(frame["n"].where(frame["n"] > 0, np.nan))
     caption = (
         "Ridge regression of the doubled angle on held-out lines. Above zero in the lower rows: "
-        "better at horizontal and vertical, better at horizontal. Bands: 95 % intervals over "
-        f"images (n = {n}) of one network each; differences beyond the limits of the panels are "
-        "cut off. Chance is 45 deg."
+        "better at horizontal (2-cycle), at horizontal and vertical (4-cycle). Bands: 95 % "
+        f"intervals over images (n = {n}) of one network each; differences beyond the limits of "
+        "the panels are cut off. Chance is 45 deg."
     )
     return grid.finish("Orientation error and bias by depth", caption)
