@@ -24,7 +24,8 @@ def hold_results() -> None:
     global HELD  # locked for as long as this process lives
     try:
         HELD = lock.workflow(RESULTS)
-        with tempfile.TemporaryFile() as file:
+        # Python would go on elsewhere, but Snakemake's scheduler writes where TMPDIR says.
+        with tempfile.TemporaryFile(dir=os.environ.get("TMPDIR")) as file:
             file.write(bytes(2**20))
     except OSError as error:
         raise ConfigurationError(
