@@ -85,10 +85,16 @@ def row(name):
         with torch.no_grad(), steer(model, "1.resid_post", torch.ones(anatomy.d_model)):
             model.generate(batch, max_new_tokens=2, do_sample=False)
 
+    def estimate(method, components):
+        some = PatchGrid(components, (2,))
+        attribution_sweep(model, source, batch, models.metric, grid=some, method=method)
+
     tried = {
         "verbs": verbs,
         "attention, q, k, v": inside,
         "attribution": lambda: attribution_sweep(model, source, batch, models.metric),
+        "qk_fix": lambda: estimate("qk_fix", ("q", "k", "v")),
+        "relp": lambda: estimate("relp", ("resid_pre", "head_out", "mlp_out")),
         "logit lens": lambda: list(lens(model, batch)),
     }
     if kind in ("ForCausalLM", "ForMaskedLM"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -68,7 +68,8 @@ class PatchGrid:
         Raises:
             ValueError: if one lies outside.
         """
-        chosen = tuple(range(n_tokens)) if self.positions is None else tuple(self.positions)
+        given = cast(tuple[int, ...] | None, self.positions)
+        chosen = tuple(range(n_tokens)) if given is None else tuple(given)
         if max(chosen) >= n_tokens:
             raise ValueError(f"positions is {list(chosen)}; allowed is some of 0 to {n_tokens - 1}")
         return chosen
@@ -113,9 +114,9 @@ def check_pair(clean: Any, corrupted: Any, grid: PatchGrid | None = None) -> Non
             f"clean has shape {shapes[0]} and corrupted {shapes[1]}; "
             "allowed is one shape (prompts of equal token length), or positions by name"
         )
-    masks = [_mask(inputs) for inputs in (clean, corrupted)]
-    if masks[0] is not None and not np.array_equal(*masks):
-        row = int((masks[0] != masks[1]).any(1).argmax())
+    one, other = (_mask(inputs) for inputs in (clean, corrupted))
+    if one is not None and other is not None and bool((one != other).any()):
+        row = int((one != other).any(1).argmax())
         raise ValueError(
             f"clean and corrupted are padded at different tokens in example {row}; "
             "allowed is the same padding, or positions by name"
