@@ -72,7 +72,7 @@ def _checksum(tensors: Mapping[str, Tensor], record: Mapping[str, object]) -> in
     found = zlib.crc32(json.dumps(record, sort_keys=True).encode())
     for name in sorted(tensors):
         plain = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found = zlib.crc32(memoryview(plain.numpy()), zlib.crc32(name.encode(), found))
+        found = zlib.crc32(plain.numpy().data, zlib.crc32(name.encode(), found))
     return found
 
 
