@@ -361,7 +361,9 @@ def claims_of(kept: Path) -> str:
     if not (kept / "claims.csv").is_file():
         return NOT_RUN
     known = pd.read_csv(kept / "claims.csv")
-    return "\n".join(show.markdown_full(known[known["verdict"] != "not_run"]))
+    ran = json.loads((kept / "provenance.json").read_text())["starts"][-1]["seeds"]
+    known = known[known["study"].isin(ran) & (known["verdict"] != "not_run")]
+    return "\n".join(show.markdown_full(known))
 
 
 def real_depth(_: str) -> str:

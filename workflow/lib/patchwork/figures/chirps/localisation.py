@@ -119,7 +119,8 @@ def _points_caption(frame: pd.DataFrame) -> str:
         if each:
             parts.append(f"{method}: {', '.join(each)}")
     shown = frame.groupby([*CONDITION, "target"], sort=False).size()
-    seeds = panels.span(fits["seed"])
+    trained = fits[fits["protocol"] != "none"]  # what is not trained has no seed of its own
+    seeds = panels.span((trained if len(trained) else fits)["seed"])
     return (
         f"Points: {panels.span(shown)} images with a chirp per panel, of seed {seeds}. Pearson r "
         f"of all images of that seed: {'; '.join(parts)}. {panels.counts(fits[['n']], 'panel')}"
