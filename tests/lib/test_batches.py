@@ -32,6 +32,7 @@ print(newly_mapped())
 """
 
 
+@pytest.mark.slow  # three processes that import torch
 def test_blocks_of_a_sweep_are_not_mapped_one_by_one():
     if not hasattr(ctypes.CDLL(None), "mallinfo2"):
         pytest.skip("another allocator than glibc's")

@@ -473,10 +473,11 @@ MEMORY = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize(
     ("minutes", "bound_mb"),  # the samples alone are 35 and 141 MB
-    [(15, 35), pytest.param(60, 70, marks=pytest.mark.slow)],
+    [(15, 35), (60, 70)],
 )
 def test_twenty_channels_take_less_memory_than_their_samples(tmp_path, minutes, bound_mb):
     rate, duration_s = 256, 60 * minutes

@@ -29,12 +29,10 @@ def left_by(folder, n_processes: int) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_processes", "expected"),
-    [
-        (2, ["0_of_2_1_1", "1_of_2_0_1"]),
-        pytest.param(1, ["0_of_1_1_1"], marks=pytest.mark.slow),
-    ],
+    [(2, ["0_of_2_1_1", "1_of_2_0_1"]), (1, ["0_of_1_1_1"])],
 )
 def test_one_of_several_processes_is_the_main_one_however_early(tmp_path, n_processes, expected):
     assert left_by(tmp_path, n_processes) == expected

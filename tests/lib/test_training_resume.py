@@ -200,9 +200,10 @@ def shared(folder, n_processes, what="well"):
     return done.returncode, done.stderr, written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signals",
-    [{"last": 5}, pytest.param({"last": 5, "parent": 9}, marks=pytest.mark.slow)],
+    [{"last": 5}, {"last": 5, "parent": 9}],
     ids=["once", "twice"],
 )
 def test_two_processes_leave_and_resume_together_and_train_as_one(tmp_path, signals):

@@ -12,9 +12,14 @@ from projects import Project, copy_to
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Start the tiny run beside the other tests, and put the files that wait for it last."""
+    """Start the tiny run beside the other tests, and put the files that wait for it last.
+
+    Files of this folder take longest, so the others of them come first: the last file of all runs
+    while every other worker is idle.
+    """
     waiting = {item.path for item in items if "tiny" in item.fixturenames}
-    items.sort(key=lambda item: item.path in waiting)
+    here = Path(__file__).parent
+    items.sort(key=lambda item: (item.path in waiting, item.path.parent != here))
     if waiting and not config.option.collectonly:
         start_tiny(_shared(config._tmp_path_factory))
 

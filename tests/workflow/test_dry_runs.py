@@ -93,6 +93,7 @@ def test_another_folder_of_results_holds_every_file(project):
     assert not re.findall(r"\S*\bresults/\S*", said)
 
 
+@pytest.mark.slow
 def test_a_training_writes_only_to_another_folder_of_results(project):
     before = set(project.folder.rglob("*"))
     run = project.snakemake(
