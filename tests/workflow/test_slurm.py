@@ -150,10 +150,10 @@ def test_a_second_submission_is_refused_while_the_first_runs(cluster):
 def test_a_pre_empted_training_resumes_to_the_same_bits(cluster, tmp_path_factory):
     scale = ("--configfile", "config/scales/tiny.yaml", "--set-scatter", "shards=1", *LONGER)
     alone = copy_to(tmp_path_factory.mktemp("alone"))
-    run = alone.snakemake("--cores", "2", *scale, TRAINING)
+    run = alone.snakemake("--cores", "2", *scale, "--", TRAINING)
     assert run.returncode == 0, run.stdout[-3000:]
 
-    tried = start(cluster, *scale, TRAINING)
+    tried = start(cluster, *scale, "--", TRAINING)
     states = cluster.folder / "results/checkpoints"
     wait_for(lambda: list(states.rglob("*.safetensors")), "the training keeps a state")
     subprocess.run(["scancel", "--signal=TERM", "--full", *queue()], check=True)
