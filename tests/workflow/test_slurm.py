@@ -20,8 +20,12 @@ STUDIES = os.environ.get("STUDIES", "stability").split()
 JOBS = ("--snakefile", str(HERE / "cluster_jobs.smk"))
 # A training long enough to be ended in its middle, and the states that it keeps every second.
 TRAINING = "results/lines/angle/pretrained/corrected/seed0/model.safetensors"
-LONG = "{epochs: 400, early_stopping_patience: null, checkpoint_every_s: 1}"
-LONGER = ("--config", f"studies={{lines: {{training: {LONG}}}}}")
+LONGER = """
+studies:
+  lines:
+    training: {early_stopping_patience: null, checkpoint_every_s: 1}
+    protocols: {corrected: {training: {epochs: 400}}}
+"""
 DEADLINE_S = 300
 
 
@@ -148,8 +152,12 @@ def test_a_second_submission_is_refused_while_the_first_runs(cluster):
 
 
 def test_a_pre_empted_training_resumes_to_the_same_bits(cluster, tmp_path_factory):
-    scale = ("--configfile", "config/scales/tiny.yaml", "--set-scatter", "shards=1", *LONGER)
+    scale = (
+        "--configfile", "config/scales/tiny.yaml", "config/longer.yaml", "--set-scatter", "shards=1",
+    )  # fmt: skip
     alone = copy_to(tmp_path_factory.mktemp("alone"))
+    for one in (alone, cluster):
+        one.write("config/longer.yaml", LONGER)
     run = alone.snakemake("--cores", "2", *scale, "--", TRAINING)
     assert run.returncode == 0, run.stdout[-3000:]
 
