@@ -153,7 +153,8 @@ def test_a_second_submission_is_refused_while_the_first_runs(cluster):
 
 def test_a_pre_empted_training_resumes_to_the_same_bits(cluster, tmp_path_factory):
     scale = (
-        "--configfile", "config/scales/tiny.yaml", "config/longer.yaml", "--set-scatter", "shards=1",
+        "--configfile", "config/scales/tiny.yaml", "config/longer.yaml",
+        "--set-scatter", "shards=1",
     )  # fmt: skip
     alone = copy_to(tmp_path_factory.mktemp("alone"))
     for one in (alone, cluster):
