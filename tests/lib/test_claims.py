@@ -192,6 +192,17 @@ def test_other_studies_findings_do_not_count():
     assert decide([finding(176, 184, study="clap")])["verdict"] == "not_run"
 
 
+def test_a_row_links_to_its_figure_only_where_a_run_has_drawn_it():
+    def linked(row):
+        found = pd.DataFrame([row], columns=["study", *tables.FINDINGS])
+        return claims.decide({"A1": claim() | {"figure": "bias"}}, found)["figure"].item()
+
+    assert linked(finding(176, 184)) == "lines/figures/bias.png"
+    assert linked(finding(176, 184, study="clap")) == ""
+    # The study ran, but not what this row asks for.
+    assert linked(finding(176, 184, dataset="width")) == ""
+
+
 numbers = st.floats(-1e3, 1e3)
 regions = st.tuples(numbers, numbers).map(lambda x: (min(x), max(x)))
 
@@ -413,13 +424,13 @@ STATED = yaml.safe_load((CONFIG / "claims.yaml").read_text())["claims"]
 
 
 def test_every_figure_that_a_claim_names_is_drawn():
+    scales = [yaml.safe_load(path.read_text()) for path in (CONFIG / "scales").glob("*.yaml")]
     for name, one in STATED.items():
         study = yaml.safe_load((CONFIG / f"studies/{one['study']}.yaml").read_text())
         block = study["studies"][one["study"]]
         drawn = [*block.get("figures", {}), *block.get("networks", {}).get("figures", ())]
-        for path in (CONFIG / "scales").glob("*.yaml"):
-            scale = yaml.safe_load(path.read_text()).get("studies", {}).get(one["study"]) or {}
-            drawn += scale.get("figures", {})
+        for scale in scales:
+            drawn += (scale.get("studies", {}).get(one["study"]) or {}).get("figures", {})
         assert one.get("figure", drawn[0]) in [*drawn, "samples", "rearing_conditions"], name
 
 

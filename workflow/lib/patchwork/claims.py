@@ -293,6 +293,7 @@ def _ends(name: str, ends: Region | None) -> dict[str, float]:
 
 
 def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    ran = bool((findings["study"] == claim["study"]).any())
     for i, decision in enumerate(claim["decisions"]):
         find = _finder(f"claims.{name}.decisions[{i}]", claim["study"], findings)
         found = find(decision) if "quantity" in decision else None
@@ -321,8 +322,9 @@ def _rows(name: str, claim: Mapping[str, Any], findings: pd.DataFrame) -> Iterat
             "detectable": found.detectable if found else math.nan,
             "verdict": outcome,
             "reason": reason,
+            # What a run has not computed it has not drawn either.
             "figure": f"{claim['study']}/figures/{claim['figure']}.png"
-            if "figure" in claim
+            if "figure" in claim and ran and outcome != "not_run"
             else "",
         }
 
