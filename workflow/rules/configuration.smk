@@ -142,10 +142,10 @@ def check_software() -> None:
     methods = {
         str(one).lower() for one in workflow.deployment_settings.deployment_method
     }
-    for method, program in (("conda", "conda"), ("apptainer", "apptainer")):
-        if any(method in one for one in methods) and shutil.which(program) is None:
+    for program in ("conda", "apptainer"):
+        if any(program in one for one in methods) and shutil.which(program) is None:
             raise ConfigurationError(
-                f"--sdm {method}: no {program} is on the path; allowed is to install it, or to leave --sdm "
+                f"--sdm {program}: no {program} is on the path; allowed is to install it, or to leave --sdm "
                 "out, which takes the packages of .venv"
             )
 

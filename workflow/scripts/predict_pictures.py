@@ -16,7 +16,11 @@ def main(*, pictures: list, files: list, seeds: list, predictions: str, device: 
     shown = transfer.labels_of({name: column[rows] for name, column in labels.items()})
     source = sources.Held(images[rows], shown)
     table = evaluation.of_seeds(
-        lambda network: evaluation.predictions(network, source), files, seeds, device
+        lambda network: evaluation.predictions(network, source),
+        files,
+        seeds,
+        device,
+        share_vectors=True,
     )
     tables.write(table, predictions)
 

@@ -96,12 +96,8 @@ def export(results: Path, project: Path, folder: Path) -> list[str]:
     with zipfile.ZipFile(archive, "x", zipfile.ZIP_DEFLATED) as opened:
         for name in [METADATA, *names]:
             opened.write(folder / name, name)
-    size = sum(one["contentSize"] for one in map(_with_number, entities)) / 1e6
+    size = sum(int(one["contentSize"]) for one in entities) / 1e6
     return [f"{folder}, {archive}: {len(names)} files, {size:.1f} MB"]
-
-
-def _with_number(entity: Entity) -> Entity:
-    return entity | {"contentSize": int(entity["contentSize"])}
 
 
 def _contents(results: Path, project: Path) -> dict[str, Path]:

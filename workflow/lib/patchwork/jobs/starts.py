@@ -53,13 +53,14 @@ def record_jobs(
         jobs: ``rule``, ``script``, ``code`` (digest), ``log``, ``inputs`` and ``outputs`` (lists).
         configuration: the whole, as it is used.
     """
+    start = len(read(results)) - 1
     lines = [
         {
             **job,
             "log": _inside(job["log"], results),
             "inputs": [_inside(one, results) for one in job["inputs"]],
             "outputs": [_inside(one, results) for one in job["outputs"]],
-            "start": len(read(results)) - 1,
+            "start": start,
         }
         for job in jobs
     ]

@@ -27,7 +27,7 @@ from patchwork.tables import CONDITION, ENDS, FINDINGS, RUN, conditions, groups,
 CONSTANT = "constant"
 ALONG = (*LEVELS, "duration_s", "sweep")
 _N_POINTS = 400  # images that a figure of single predictions shows
-_METRICS = {"pearson_r": "r", "slope": "slope", "bias": "bias", "mae": "mae"}
+METRICS = {"pearson_r": "r", "slope": "slope", "bias": "bias", "mae": "mae"}
 TRACKERS = {
     "ridge_tracker": baselines.ridge_tracker,
     "matched_filter": baselines.matched_filter,
@@ -336,7 +336,7 @@ def findings(
         ``coverage_<label>``, ``presence_auroc``, and of networks ``<label>_mae_minus_<baseline>``,
         paired by image.
     """
-    values = scored.assign(quantity=scored["target"] + "_" + scored["metric"].map(_METRICS)).dropna(
+    values = scored.assign(quantity=scored["target"] + "_" + scored["metric"].map(METRICS)).dropna(
         subset="estimate"
     )
     pooled = covered[covered["seed"] == EVERY].assign(

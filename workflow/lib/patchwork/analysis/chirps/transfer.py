@@ -15,7 +15,6 @@ SCORED = "start_s"
 _KEPT = (SCORED, "present")
 # A box does not say whether the frequency in it rises or falls.
 _UNKNOWN = ("start_hz", "end_hz")
-_PER_METRIC = {"pearson_r": "r", "slope": "slope", "bias": "bias", "mae": "mae"}
 
 
 def labels_of(labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -57,7 +56,7 @@ def transfer_tables(
     beside = dict.fromkeys(frame["dataset"].unique(), detected)
     both = localisation.with_baselines(frame[kept], beside)
     scored = metric_tables(both, attributes)
-    values = scored.assign(quantity=SCORED + "_" + scored["metric"].map(_PER_METRIC))
+    values = scored.assign(quantity=SCORED + "_" + scored["metric"].map(localisation.METRICS))
     own = {
         name.removeprefix("real_"): one for name, one in planted.items() if name.startswith("real_")
     }

@@ -32,7 +32,6 @@ def attributed(
         names: of `q`, `k`, `v`.
         fix: whether the softmax is computed anew for each patched query or key (AtP*'s QK fix), and
             only what follows is linear; else its slope is taken. Both cost about the same.
-
         together: whether the keys of all tokens change at once; with `fix` this matters.
 
     Returns:
