@@ -333,6 +333,27 @@ def test_a_condition_that_nothing_trains_is_not_timed():
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pictures": "seizure"}, "'seizure'; allowed is seizures"),
+        ({"pictures": "ridge"}, "'ridge'; allowed is seizures"),
+        ({"datasets": ["ridge", "wave"]}, "'wave'; allowed is ridge, ridge_2000"),
+        ({"protocols": ["full"]}, "'full'; allowed is corrected, described"),
+        ({"datasets": ["ridge_2000"], "protocols": ["described"]}, "names no network"),
+    ],
+)
+def test_networks_that_are_tried_on_pictures_are_trained_and_the_pictures_are_there(
+    changes, message
+):
+    study = whole_configuration()["studies"]["chirps"]
+    study["analyses"]["transfer"] = {"pictures": "seizures", "datasets": ["ridge"]}
+    configuration.check_study("chirps", study)
+    study["analyses"]["transfer"] |= changes
+    with pytest.raises(ValueError, match=message):
+        configuration.check_study("chirps", study)
+
+
+@pytest.mark.parametrize(
     ("block", "differs"),
     [
         ({"source": "random"}, True),

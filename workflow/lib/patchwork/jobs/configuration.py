@@ -216,6 +216,7 @@ def check_study(name: str, study: Mapping[str, Any]) -> None:
     if "runs" in study:
         _check_steps(place, study)
         _check_timed(place, study)
+        _check_transfer(place, study)
     image_px = study.get("stimuli", {}).get("common", {}).get("image_px")
     for key, backbone in study.get("backbones", {}).items():
         if "same_as" in backbone:
@@ -296,6 +297,29 @@ def _check_timed(place: Sequence[str], study: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             [*place, "analyses", "timing", "condition"],
             f"is {timed}; allowed is one that the runs have, such as {trained[0]}",
+        )
+
+
+def _check_transfer(place: Sequence[str], study: Mapping[str, Any]) -> None:
+    """Networks that are tried on annotated pictures are trained, and the pictures are there."""
+    block = study["analyses"].get("transfer")
+    if block is None:
+        return
+    annotated = [name for name, one in study["stimuli"]["datasets"].items() if "annotated" in one]
+    trained = settings.conditions(study)
+    chosen = {f"{key}s": sorted({row[key] for row in trained}) for key in settings.CONDITION}
+    for key, allowed in {"pictures": annotated, **chosen}.items():
+        given = block.get(key, [])
+        for one in [given] if isinstance(given, str) else given:
+            if one not in allowed:
+                raise ConfigurationError(
+                    [*place, "analyses", "transfer", key],
+                    f"has {one!r}; allowed is {', '.join(allowed)}",
+                )
+    if not settings.conditions(study, "transfer"):
+        raise ConfigurationError(
+            [*place, "analyses", "transfer"],
+            "names no network that the runs have; allowed is dataset, backbone, protocol of one",
         )
 
 
